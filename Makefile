@@ -1,0 +1,34 @@
+# The only commands to remember. Each does its own set-up and says what it is doing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin
+
+help:  ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STORE=postgresql://... for PostgreSQL)
+	@scripts/venv .venv-demo requirements/demo.txt
+	@scripts/demo .venv-demo
+
+test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k name" for some)
+	@scripts/install-postgres
+	@scripts/install-chromium
+	@$(PY)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## formatting, lint, types and import layers
+	@scripts/lint
+
+format: setup  ## bring the code into the house format
+	@$(PY)/ruff check --fix --quiet . ; $(PY)/ruff format .
+
+setup:  ## make the environment for development
+	@scripts/venv .venv requirements/dev.txt
+
+lock:  ## renew the locked requirements from pyproject.toml
+	@scripts/lock
+
+clean:  ## remove environments, caches and the demo's data
+	rm -rf .venv .venv-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test lint format setup lock clean

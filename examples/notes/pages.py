@@ -1,0 +1,241 @@
+"""The pages, and the forms on them. All in HTML: there is no script."""
+
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from accounts import InvalidSignUpError, WrongCredentialsError
+from coatcheck import AuthenticationInfo, AuthSuccess, SignInSupersededError, UserBlockedError
+from coatcheck.web import request_state
+from coatcheck.web.fastapi import MaybeSignedIn, Requires, SignedIn
+from devices import signing_in_on
+from notes import MAX_NOTE_ID, InvalidNoteError
+from refusals import why_it_ended
+from rendering import page
+from same_origin import safe_next
+from services import Cloakroom
+
+COOKIE = "notes_session"
+# Longer than any session, as long as browsers allow (400 days). When a session is over is the server's to say, and a
+# browser that still shows its cookie can be told why.
+COOKIE_MAX_AGE_S = 400 * 24 * 3600
+
+# Fields may be missing, so that a form that is half filled in is answered with itself and not with a 422.
+Field = Annotated[str, Form()]
+
+_DONE = {
+    "signed-out": "You are signed out on this device.",
+    "signed-out-everywhere": "You are signed out on all your devices.",
+    "ended": "That device is signed out.",
+    "already-ended": "That device was signed out already.",
+    "others-ended": "All your other devices are signed out.",
+    "may-read": "That device may only read from now on.",
+    "may-write": "That device may write again.",
+}
+
+router = APIRouter(include_in_schema=False, default_response_class=Response)
+
+
+@router.get("/")
+async def welcome(request: Request, done: str = "") -> Response:
+    """The front page."""
+    return page(request, "welcome.html", done=_DONE.get(done))
+
+
+# --- signing up, in and out ---
+
+
+@router.get("/sign-up")
+async def sign_up_page(request: Request, next: str = "") -> Response:  # noqa: A002 (the name of the query's field)
+    """The form for a new account."""
+    return page(request, "sign_up.html", next=safe_next(next), email="", errors={})
+
+
+@router.post("/sign-up")
+async def sign_up(
+    request: Request,
+    services: Cloakroom,
+    old_session: MaybeSignedIn,
+    email: Field = "",
+    password: Field = "",
+    next: Field = "",  # noqa: A002 (the name of the form's field)
+) -> Response:
+    """Make an account and sign in."""
+    try:
+        with signing_in_on(request.headers.get("user-agent", "")):
+            success = await services.accounts.sign_up(email, password, replacing=old_session)
+    except InvalidSignUpError as invalid:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return page(request, "sign_up.html", status=status, next=safe_next(next), email=email, errors=invalid.errors)
+    return _signed_in(request, success, next)
+
+
+@router.get("/sign-in")
+async def sign_in_page(request: Request, next: str = "") -> Response:  # noqa: A002 (the name of the query's field)
+    """The form to sign in. Whoever was sent here because their session is over reads why."""
+    reason = why_it_ended(request)
+    return page(request, "sign_in.html", reason=reason, next=safe_next(next), email="", unsaved=None, problem=None)
+
+
+@router.post("/sign-in")
+async def sign_in(
+    request: Request,
+    services: Cloakroom,
+    old_session: MaybeSignedIn,
+    email: Field = "",
+    password: Field = "",
+    next: Field = "",  # noqa: A002 (the name of the form's field)
+    unsaved: Field = "",
+) -> Response:
+    """Sign in, which ends the session this browser had. A note that could not be saved before is saved now."""
+    try:
+        with signing_in_on(request.headers.get("user-agent", "")):
+            success = await services.accounts.sign_in(email, password, replacing=old_session)
+    except (WrongCredentialsError, SignInSupersededError, UserBlockedError) as refusal:
+        return page(
+            request,
+            "sign_in.html",
+            status=HTTPStatus.FORBIDDEN,
+            problem=_WHY_REFUSED[type(refusal)],
+            reason=None,
+            next=safe_next(next),
+            email=email,
+            unsaved=unsaved or None,
+        )
+    if unsaved and "notes:write" in success.scope_names:
+        with suppress(InvalidNoteError):  # only if somebody tampered with the form, which checked it
+            await services.notes.add(success.auth_user_id, unsaved)
+    return _signed_in(request, success, next)
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request, caller: MaybeSignedIn, services: Cloakroom) -> Response:
+    """Sign out on this device. The browser forgets its cookie once the session has ended, so that it can try again."""
+    if caller is not None:
+        await services.devices.end(caller, caller.auth_id)
+    request_state(request).forget_cookie()
+    return _see("/?done=signed-out")
+
+
+_WHY_REFUSED: dict[type[Exception], str] = {
+    WrongCredentialsError: "E-mail and password do not match an account.",
+    SignInSupersededError: "You were signed out everywhere while you were signing in. Please sign in once more.",
+    UserBlockedError: "This account is blocked, so it cannot be signed in.",
+}
+
+
+def _signed_in(request: Request, success: AuthSuccess, next_path: str) -> Response:
+    response = _see(safe_next(next_path))
+    response.set_cookie(
+        COOKIE,
+        success.token,
+        max_age=COOKIE_MAX_AGE_S,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+# --- notes ---
+
+
+@router.get("/notes")
+async def notes_page(
+    request: Request,
+    caller: Annotated[AuthenticationInfo, Requires("notes:read")],
+    services: Cloakroom,
+    before: Annotated[int | None, Query(ge=1, le=MAX_NOTE_ID)] = None,
+) -> Response:
+    """My notes, and the form for a new one."""
+    found = await services.notes.page(caller.user_identifier, before=before)
+    return page(request, "notes.html", notes=found, is_first_page=before is None, text="", problem=None)
+
+
+@router.post("/notes")
+async def add_note(
+    request: Request,
+    caller: Annotated[AuthenticationInfo, Requires("notes:write")],
+    services: Cloakroom,
+    text: Field = "",
+) -> Response:
+    """Write a note."""
+    try:
+        await services.notes.add(caller.user_identifier, text)
+    except InvalidNoteError as invalid:
+        found = await services.notes.page(caller.user_identifier)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return page(
+            request, "notes.html", status=status, notes=found, is_first_page=True, text=text, problem=str(invalid)
+        )
+    return _see("/notes")
+
+
+@router.post("/notes/{note_id}/delete")
+async def delete_note(
+    caller: Annotated[AuthenticationInfo, Requires("notes:write")],
+    services: Cloakroom,
+    note_id: Annotated[int, Path(ge=1, le=MAX_NOTE_ID)],
+) -> Response:
+    """Delete one of my notes."""
+    if not await services.notes.delete(caller.user_identifier, note_id):
+        raise HTTPException(HTTPStatus.NOT_FOUND, "You have no such note, or it is deleted already.")
+    return _see("/notes")
+
+
+# --- devices ---
+
+
+@router.get("/devices")
+async def devices_page(request: Request, caller: SignedIn, services: Cloakroom, done: str = "") -> Response:
+    """Where I am signed in."""
+    found = await services.devices.of(caller)
+    email = await services.accounts.email_of(caller.user_identifier)
+    return page(request, "devices.html", devices=found, email=email, done=_DONE.get(done))
+
+
+@router.post("/devices/end-others")
+async def end_other_devices(caller: SignedIn, services: Cloakroom) -> Response:
+    """Sign out everywhere else."""
+    await services.devices.end_others(caller)
+    return _see("/devices?done=others-ended")
+
+
+@router.post("/devices/end-all")
+async def end_all_devices(request: Request, caller: SignedIn, services: Cloakroom) -> Response:
+    """Sign out everywhere."""
+    await services.devices.end_all(caller)
+    request_state(request).forget_cookie()
+    return _see("/?done=signed-out-everywhere")
+
+
+@router.post("/devices/{session_id}/end")
+async def end_device(request: Request, caller: SignedIn, services: Cloakroom, session_id: str) -> Response:
+    """Sign out on one of my devices."""
+    ended = await services.devices.end(caller, session_id)
+    if session_id == caller.auth_id:
+        request_state(request).forget_cookie()
+        return _see("/?done=signed-out")
+    return _see("/devices?done=ended" if ended else "/devices?done=already-ended")
+
+
+@router.post("/devices/{session_id}/writing")
+async def switch_writing(
+    # Who may only read could otherwise give themselves back what another device took away.
+    caller: Annotated[AuthenticationInfo, Requires("notes:write")],
+    services: Cloakroom,
+    session_id: str,
+    allowed: Field = "",
+) -> Response:
+    """Let one of my devices only read, or write again."""
+    may_write = allowed == "yes"
+    if not await services.devices.set_may_write(caller, session_id, may_write=may_write):
+        return _see("/devices?done=already-ended")
+    return _see("/devices?done=may-write" if may_write else "/devices?done=may-read")
+
+
+def _see(path: str) -> RedirectResponse:
+    return RedirectResponse(path, HTTPStatus.SEE_OTHER)

@@ -1,0 +1,143 @@
+"""What is answered where a request cannot be served: a page to people, a problem (RFC 9457) to programs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+
+from coatcheck import (
+    AuthenticationRequiredError,
+    AuthorizationError,
+    InsufficientScopeError,
+    RevocationIndeterminate,
+    StoreUnavailable,
+    TokenRefusal,
+)
+from coatcheck.web import request_state
+from coatcheck.web.fastapi import exception_handlers as problem_handlers
+from rendering import page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_WHY_IT_ENDED = {
+    TokenRefusal.EXPIRED: "Your session has run out. Sessions here last 90 days; signing in starts a new one.",
+    TokenRefusal.INACTIVE: "Your session has ended because this device was not used for 14 days.",
+    # The row is gone. Who took it away it does not say any more.
+    TokenRefusal.UNKNOWN: "This device was signed out: its session was ended from another of your devices, "
+    "or ran out long ago.",
+}
+
+
+def why_it_ended(request: Request) -> str | None:
+    """Why the session that this browser still shows is over; None if it shows none.
+
+    The cookie of a session that is over is left in the browser until the next sign-in replaces it, so that this can
+    be told: it opens nothing.
+    """
+    refusal = request_state(request).refusal
+    return None if refusal is None else _WHY_IT_ENDED.get(refusal)
+
+
+async def sign_in_first(request: Request, error: AuthenticationRequiredError) -> Response:
+    """Lead to the sign-in page and back. A note that was being written comes along."""
+    if _is_for_programs(request):
+        return await problem_handlers[AuthorizationError](request, error)
+    if request.method in {"GET", "HEAD"}:
+        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    else:
+        back = "/" + request.url.path.split("/")[1]  # the page with the form
+    unsaved = await _unsaved_note(request)
+    if unsaved is None:
+        return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)
+    reason = why_it_ended(request)
+    return page(
+        request,
+        "sign_in.html",
+        status=HTTPStatus.UNAUTHORIZED,
+        reason=reason,
+        next=back,
+        unsaved=unsaved,
+        email="",
+        problem=None,
+    )
+
+
+async def not_allowed(request: Request, error: InsufficientScopeError) -> Response:
+    """Explain what this device may not do."""
+    if _is_for_programs(request):
+        return await problem_handlers[AuthorizationError](request, error)
+    return page(
+        request,
+        "not_allowed.html",
+        status=HTTPStatus.FORBIDDEN,
+        missing=error.missing,
+        unsaved=await _unsaved_note(request),
+    )
+
+
+async def unavailable(request: Request, error: StoreUnavailable) -> Response:
+    """Ask to try again. The cookie stays where it is: nobody is signed out because a database is down."""
+    problem = await problem_handlers[StoreUnavailable](request, error)
+    if _is_for_programs(request):
+        return problem
+    return page(
+        request,
+        "unavailable.html",
+        status=problem.status_code,
+        headers={"Retry-After": problem.headers["Retry-After"]},
+        was_ending_sessions=isinstance(error, RevocationIndeterminate),
+        was_sent=request.method not in {"GET", "HEAD"},
+    )
+
+
+async def no_such_page(request: Request, error: HTTPException) -> Response:
+    """A page for 404, and for whatever else the framework refuses."""
+    if _is_for_programs(request):
+        return await http_exception_handler(request, error)
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
+    return page(
+        request,
+        "refused.html",
+        status=error.status_code,
+        headers=error.headers,
+        status_code=error.status_code,
+        detail=detail,
+    )
+
+
+async def not_understood(request: Request, error: RequestValidationError) -> Response:
+    """Every field of our forms may be left out, so it can only be the address that is wrong."""
+    if _is_for_programs(request):
+        return await request_validation_exception_handler(request, error)
+    return await no_such_page(request, HTTPException(HTTPStatus.NOT_FOUND))
+
+
+handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    AuthenticationRequiredError: sign_in_first,
+    InsufficientScopeError: not_allowed,
+    StoreUnavailable: unavailable,
+    HTTPException: no_such_page,
+    RequestValidationError: not_understood,
+}
+
+
+def _is_for_programs(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
+async def _unsaved_note(request: Request) -> str | None:
+    """What was written in the form that could not be served."""
+    if (request.method, request.url.path) != ("POST", "/notes"):
+        return None
+    text = (await request.form()).get("text")
+    return text if isinstance(text, str) and text.strip() else None

@@ -1,0 +1,27 @@
+"""What the routes need, in one place: `services: Cloakroom` in a route's signature."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from accounts import Accounts
+from devices import Devices
+from notes import Notes
+
+
+@dataclass(frozen=True)
+class Services:
+    """The application behind its routes."""
+
+    accounts: Accounts
+    notes: Notes
+    devices: Devices
+
+
+def _services(connection: HTTPConnection) -> Services:
+    return cast("Services", connection.app.state.services)
+
+
+Cloakroom: TypeAlias = Annotated[Services, Depends(_services)]

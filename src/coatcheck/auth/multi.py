@@ -1,0 +1,187 @@
+"""Several token managers as one: the first issues, all validate, list and revoke."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import ConfigurationError, InvalidArgumentError
+from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+    from uuid import UUID
+
+    from coatcheck.stores.store import Transaction
+    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenInfo, TokenManager
+
+
+class MultiTokenManager:
+    """The primary token manager and the additional ones, in the order they are asked.
+
+    A manager that cannot answer (`StoreUnavailable`) is not skipped: what it would have said is not known.
+    """
+
+    def __init__(self, managers: Sequence[TokenManager]) -> None:
+        """The first of `managers` is the primary.
+
+        Raises:
+            ConfigurationError: there is none, or two issue under the same name and could not be told apart.
+        """
+        if not managers:
+            raise ConfigurationError("token_manager_builders must name at least one token manager")
+        issuers = [manager.issuer for manager in managers]
+        for issuer in issuers:
+            if issuers.count(issuer) > 1:
+                raise ConfigurationError(
+                    f"two token managers issue tokens as {issuer!r}; give the second another issuer, or, for an "
+                    "earlier pepper, use fallback_session_key_hash_peppers"
+                )
+        self.managers = tuple(managers)
+
+    @property
+    def primary(self) -> TokenManager:
+        """The one that issues."""
+        return self.managers[0]
+
+    @property
+    def issuer(self) -> str:
+        """The primary's."""
+        return self.primary.issuer
+
+    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+        """See `TokenManager.begin_sign_in`; the primary's."""
+        return await self.primary.begin_sign_in(auth_user_id, transaction=transaction)
+
+    async def issue_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        caller: AuthenticationInfo | None,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """See `TokenManager.issue_token`; the primary issues."""
+        return await self.primary.issue_token(
+            auth_user_id=auth_user_id,
+            method=method,
+            caller=caller,
+            scopes=scopes,
+            attempt=attempt,
+            transaction=transaction,
+        )
+
+    async def create_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """See `TokenManager.create_token`; the primary issues."""
+        return await self.primary.create_token(
+            auth_user_id=auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+        )
+
+    async def validate_token(self, token: str) -> AuthenticationInfo | None:
+        """See `TokenManager.validate_token`; the first manager that knows the token answers."""
+        answer = await self.explain_token(token)
+        return answer if isinstance(answer, AuthenticationInfo) else None
+
+    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+        """See `TokenManager.explain_token`. Of several refusals the one meant for the token's holder is given."""
+        refusal = TokenRefusal.NOT_A_TOKEN
+        for manager in self.managers:
+            answer = await manager.explain_token(token)
+            if isinstance(answer, AuthenticationInfo):
+                return answer
+            if answer.is_for_the_holder or refusal is TokenRefusal.NOT_A_TOKEN:
+                refusal = answer
+        return refusal
+
+    async def list_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID | None = None,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        transaction: Transaction | None = None,
+    ) -> Page[TokenInfo]:
+        """See `TokenManager.list_tokens`; one manager's tokens after the other's."""
+        first, within = self._position(after)
+        found: list[TokenInfo] = []
+        room = page_size(limit)
+        for number, manager in enumerate(self.managers[first:], start=first):
+            if token_issuer not in {None, manager.issuer}:
+                continue
+            page = await manager.list_tokens(
+                auth_user_id=auth_user_id,
+                method=method,
+                token_issuer=token_issuer,
+                after=within if number == first else None,
+                limit=room - len(found),
+                transaction=transaction,
+            )
+            found.extend(page)
+            if page.next_after is not None:
+                return Page(found, f"{number}:{page.next_after}")
+            if len(found) == room and number + 1 < len(self.managers):
+                return Page(found, f"{number + 1}:")
+        return Page(found)
+
+    async def revoke_token(
+        self,
+        *,
+        token_id: str,
+        auth_user_id: str | UUID | None = None,
+        token_issuer: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """See `TokenManager.revoke_token`; reaches every manager."""
+        ended = False
+        for manager in self._issuing_as(token_issuer):
+            ended |= await manager.revoke_token(
+                token_id=token_id, auth_user_id=auth_user_id, token_issuer=token_issuer, transaction=transaction
+            )
+        return ended
+
+    async def revoke_all_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        except_token_id: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[str, ...]:
+        """See `TokenManager.revoke_all_tokens`; reaches every manager."""
+        ended: list[str] = []
+        for manager in self._issuing_as(token_issuer):
+            ended += await manager.revoke_all_tokens(
+                auth_user_id=auth_user_id,
+                method=method,
+                token_issuer=token_issuer,
+                except_token_id=except_token_id,
+                transaction=transaction,
+            )
+        return tuple(ended)
+
+    def _issuing_as(self, token_issuer: str | None) -> Iterator[TokenManager]:
+        return (manager for manager in self.managers if token_issuer in {None, manager.issuer})
+
+    def _position(self, after: str | None) -> tuple[int, str | None]:
+        """Where a listing goes on: which manager, and after what in its own listing."""
+        if after is None:
+            return 0, None
+        number, separator, within = after.partition(":")
+        numbers = [str(position) for position in range(len(self.managers))]
+        if not separator or number not in numbers:
+            raise InvalidArgumentError("after must be the next_after of an earlier page")
+        return numbers.index(number), within or None

@@ -1,0 +1,191 @@
+"""Users kept in the store, the default `UserSource`: every change reaches live sessions in the same transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from coatcheck.clock import from_us
+from coatcheck.errors import InvalidArgumentError, UserNotFoundError
+from coatcheck.events import RevokedAuthenticationScope, RevokedAuthenticationUser
+from coatcheck.identifiers import user_id_of
+from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
+from coatcheck.scope import scope_set
+from coatcheck.sessions.announcing import announce
+from coatcheck.sessions.finishing import Finisher
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.events import EventBus, Message
+    from coatcheck.identifiers import UserId
+    from coatcheck.scope import Scope
+    from coatcheck.stores.records import UserChange, UserRecord
+    from coatcheck.stores.store import Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class AuthUser:
+    """One user. `created_at` is an aware UTC datetime."""
+
+    id: UserId
+    created_at: datetime
+    scopes: frozenset[Scope]
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewAuthUser:
+    """A user about to be created, as `before_user_created` gets to see and change it."""
+
+    scopes: frozenset[Scope]
+    blocked: bool
+
+
+BeforeUserCreated: TypeAlias = "Callable[[NewAuthUser, AsyncConnection], Awaitable[NewAuthUser]]"
+AfterUserCreated: TypeAlias = "Callable[[AuthUser, AsyncConnection], Awaitable[None]]"
+
+
+class AuthUsers:
+    """Creates, reads, changes and deletes users in the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        bus: EventBus,
+        before_user_created: BeforeUserCreated | None = None,
+        after_user_created: AfterUserCreated | None = None,
+    ) -> None:
+        """Keep users in `store`.
+
+        The hooks run inside the transaction that inserts a user; if one raises, there is no user. The first may
+        return changed scopes and blocked, the second sees the user that was made.
+        """
+        self._store = store
+        self._bus = bus
+        self._before_user_created = before_user_created
+        self._after_user_created = after_user_created
+        self._finisher = Finisher()
+
+    async def create(
+        self,
+        *,
+        id: str | UUID | None = None,  # noqa: A002 (the name the field has everywhere)
+        scopes: AbstractSet[str] = frozenset(),
+        blocked: bool = False,
+        transaction: Transaction | None = None,
+    ) -> AuthUser:
+        """Create a user: without scopes and not blocked, unless said otherwise; the id is a new UUID if none is given.
+
+        Raises:
+            InvalidArgumentError: the id is taken, or an argument is not allowed.
+            StoreUnavailable: the store cannot answer.
+        """
+        user_id = user_id_of(uuid.uuid4() if id is None else id, name="id")
+        new = NewAuthUser(scope_set(scopes), blocked)
+        if transaction is not None:
+            return await self._create(user_id, new, transaction)
+        async with self._store.transaction() as own:
+            return await self._create(user_id, new, own)
+
+    async def get(self, user_id: str | UUID, *, transaction: Transaction | None = None) -> AuthUser:
+        """The user with this id.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+        """
+        wanted = user_id_of(user_id, name="user_id")
+        record = await self._store.read_user(wanted, transaction=transaction)
+        if record is None or not record.is_registered:
+            raise UserNotFoundError(wanted)
+        return _auth_user(record)
+
+    async def list(
+        self, *, after: str | None = None, limit: int = DEFAULT_PAGE_SIZE, transaction: Transaction | None = None
+    ) -> Page[AuthUser]:
+        """Users in order of id, at most `limit` (1 to 1000) after the id `after`."""
+        start = None if after is None else user_id_of(after, name="after")
+        page = await self._store.list_users(after=start, limit=page_size(limit), transaction=transaction)
+        return Page([_auth_user(record) for record in page], page.next_after)
+
+    async def update(
+        self,
+        user_id: str | UUID,
+        *,
+        scopes: AbstractSet[str] | None = None,
+        blocked: bool | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthUser:
+        """Change a user's scopes, whether they are blocked, or both; None leaves a field alone.
+
+        Live sessions see it with their next validation, in the same transaction: those that follow the user get the
+        new scopes, the others lose those that were taken away. Blocking ends all sessions and sign-ins under way.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+            RevocationIndeterminate: the user was to be blocked, and whether that happened is not known.
+        """
+        wanted = user_id_of(user_id, name="user_id")
+        checked = None if scopes is None else scope_set(scopes)
+
+        async def change() -> AuthUser:
+            changed = await self._store.update_user(wanted, scopes=checked, blocked=blocked, transaction=transaction)
+            if changed is None:
+                raise UserNotFoundError(wanted)
+            await announce(self._bus, self._store, _messages(changed, blocked=bool(blocked)), transaction)
+            return _auth_user(changed.user)
+
+        return await (change() if transaction is not None else self._finisher.run(change()))
+
+    async def delete(self, user_id: str | UUID, *, transaction: Transaction | None = None) -> None:
+        """Delete a user and all their sessions.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+            RevocationIndeterminate: whether it happened is not known.
+        """
+        wanted = user_id_of(user_id, name="user_id")
+
+        async def delete() -> None:
+            ended = await self._store.delete_user(wanted, transaction=transaction)
+            if ended is None:
+                raise UserNotFoundError(wanted)
+            await announce(self._bus, self._store, [RevokedAuthenticationUser(wanted)], transaction)
+
+        await (delete() if transaction is not None else self._finisher.run(delete()))
+
+    async def close(self) -> None:
+        """Bring changes under way to their end. The pod calls this."""
+        await self._finisher.close()
+
+    async def _create(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
+        connection = await self._store.connection_of(transaction)
+        if self._before_user_created is not None:
+            new = await self._before_user_created(new, connection)
+            new = replace(new, scopes=scope_set(new.scopes))
+        record = await self._store.insert_user(user_id, scopes=new.scopes, blocked=new.blocked, transaction=transaction)
+        if record is None:
+            raise InvalidArgumentError(f"id {user_id!r} is taken by another user")
+        user = _auth_user(record)
+        if self._after_user_created is not None:
+            await self._after_user_created(user, connection)
+        return user
+
+
+def _auth_user(record: UserRecord) -> AuthUser:
+    return AuthUser(record.id, from_us(record.created_at_us), record.scopes, record.blocked)
+
+
+def _messages(change: UserChange, *, blocked: bool) -> list[Message]:
+    if blocked:
+        return [RevokedAuthenticationUser(change.user.id)]
+    if change.removed_scopes:
+        return [RevokedAuthenticationScope(change.user.id, change.removed_scopes)]
+    return []

@@ -1,0 +1,38 @@
+"""How a pod makes token managers: the builder's interface and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from coatcheck.events import EventBus
+    from coatcheck.stores.store import Store
+    from coatcheck.tokens import TokenManager
+    from coatcheck.user_source import UserSource
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a token manager is built from. `user_source` None: users live in the store."""
+
+    store: Store
+    bus: EventBus
+    user_source: UserSource | None
+    get_password_or_raise: Callable[[str], str]
+    at_shutdown: Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@runtime_checkable
+class TokenManagerBuilder(Protocol):
+    """Makes a token manager for a pod; the configuration classes are builders."""
+
+    def build(self, context: BuildContext) -> TokenManager:
+        """Make the manager.
+
+        Raises:
+            ConfigurationError: a setting is wrong, or a password it needs is missing.
+        """
+        ...

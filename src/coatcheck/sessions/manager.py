@@ -1,0 +1,150 @@
+"""The token manager over server-side sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import SignInWhileAuthenticatedError
+from coatcheck.identifiers import user_id_of
+from coatcheck.pages import DEFAULT_PAGE_SIZE, Page
+from coatcheck.sessions.sessions import ServerSideSessions, SessionInfo
+from coatcheck.sessions.sign_in import STRATEGY
+from coatcheck.tokens import AuthenticationInfo, TokenInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from uuid import UUID
+
+    from coatcheck.builders import BuildContext
+    from coatcheck.sessions.config import ServerSideSessionsConfig
+    from coatcheck.stores.store import Transaction
+    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal
+
+
+class ServerSideSessionsTokenManager:
+    """Tokens that are worth something exactly as long as a row in the store says so.
+
+    `server_side_sessions` is what lies below, with more control over each session.
+    """
+
+    def __init__(self, server_side_sessions: ServerSideSessions) -> None:
+        """Manage the tokens of these sessions."""
+        self.server_side_sessions = server_side_sessions
+
+    @classmethod
+    def from_context(cls, config: ServerSideSessionsConfig, context: BuildContext) -> ServerSideSessionsTokenManager:
+        """Make a manager for a pod."""
+        sessions = ServerSideSessions(context.store, config, bus=context.bus, user_source=context.user_source)
+        context.at_shutdown(sessions.close)
+        return cls(sessions)
+
+    @property
+    def issuer(self) -> str:
+        """Always "session"."""
+        return STRATEGY
+
+    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+        """See `TokenManager.begin_sign_in`."""
+        return await self.server_side_sessions.begin_sign_in(auth_user_id, transaction=transaction)
+
+    async def issue_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        caller: AuthenticationInfo | None,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """See `TokenManager.issue_token`."""
+        if caller is not None and caller.user_identifier != user_id_of(auth_user_id):
+            raise SignInWhileAuthenticatedError
+        return await self.create_token(
+            auth_user_id=auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+        )
+
+    async def create_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """See `TokenManager.create_token`."""
+        return await self.server_side_sessions.create_session(
+            auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+        )
+
+    async def validate_token(self, token: str) -> AuthenticationInfo | None:
+        """See `TokenManager.validate_token`."""
+        answer = await self.server_side_sessions.authenticate(token)
+        return answer if isinstance(answer, AuthenticationInfo) else None
+
+    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+        """See `TokenManager.explain_token`."""
+        return await self.server_side_sessions.authenticate(token)
+
+    async def list_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID | None = None,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        transaction: Transaction | None = None,
+    ) -> Page[TokenInfo]:
+        """See `TokenManager.list_tokens`. Tokens past a deadline are not listed."""
+        if token_issuer not in {None, STRATEGY}:
+            return Page(())
+        page = await self.server_side_sessions.list_sessions(
+            auth_user_id, method=method, expired=False, after=after, limit=limit, transaction=transaction
+        )
+        return Page([_token_info(session) for session in page], page.next_after)
+
+    async def revoke_token(
+        self,
+        *,
+        token_id: str,
+        auth_user_id: str | UUID | None = None,
+        token_issuer: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """See `TokenManager.revoke_token`."""
+        if token_issuer not in {None, STRATEGY}:
+            return False
+        return await self.server_side_sessions.revoke_session(
+            token_id, auth_user_id=auth_user_id, transaction=transaction
+        )
+
+    async def revoke_all_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        except_token_id: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[str, ...]:
+        """See `TokenManager.revoke_all_tokens`."""
+        if token_issuer not in {None, STRATEGY}:
+            return ()
+        return await self.server_side_sessions.revoke_all_sessions(
+            auth_user_id, method=method, except_session_id=except_token_id, transaction=transaction
+        )
+
+
+def _token_info(session: SessionInfo) -> TokenInfo:
+    return TokenInfo(
+        user_id=session.user_id,
+        token_id=session.id,
+        token_issuer=STRATEGY,
+        scopes=session.scopes,
+        method=session.method,
+        created_at=session.created_at,
+        last_used_at=session.last_used_at,
+        expires_at=session.expires_at,
+    )

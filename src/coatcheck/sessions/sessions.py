@@ -1,0 +1,308 @@
+"""Server-side sessions: create, authenticate, list, change and end them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coatcheck.clock import from_us
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope, RevokedAuthenticationUser
+from coatcheck.identifiers import SessionId, UserId, session_id_of, user_id_of
+from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
+from coatcheck.scope import scope_set
+from coatcheck.sessions.admin import ServerSideSessionsAdmin
+from coatcheck.sessions.announcing import announce
+from coatcheck.sessions.config import check_duration
+from coatcheck.sessions.finishing import Finisher
+from coatcheck.sessions.sign_in import SignIns
+from coatcheck.sessions.upkeep import UpkeepChannel
+from coatcheck.sessions.validation import Validator
+from coatcheck.stores.records import SessionFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from coatcheck.events import EventBus
+    from coatcheck.scope import Scope
+    from coatcheck.sessions.config import ServerSideSessionsConfig
+    from coatcheck.stores.records import SessionRecord
+    from coatcheck.stores.store import Store, Transaction
+    from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal
+    from coatcheck.user_source import UserSource
+
+MAX_METHOD_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One session as lists show it. Times are aware UTC datetimes.
+
+    `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
+    `follows_user` says that the scopes are the user's and change with them.
+    """
+
+    id: SessionId
+    user_id: UserId
+    method: str
+    scopes: frozenset[Scope]
+    follows_user: bool
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime | None
+    expire_after_unused_for: timedelta | None
+
+
+class ServerSideSessions:
+    """The sessions of one store. `admin` holds what is for operators."""
+
+    def __init__(
+        self, store: Store, config: ServerSideSessionsConfig, *, bus: EventBus, user_source: UserSource | None = None
+    ) -> None:
+        """`user_source` None: users live in the store (`AuthUsers`)."""
+        hasher = config.key_hasher()
+        self._store = store
+        self._bus = bus
+        self._upkeep = UpkeepChannel(store)
+        self._validator = Validator(store, hasher, self._upkeep)
+        self._sign_ins = SignIns(store, hasher, config, user_source)
+        self._finisher = Finisher()
+        self.admin = ServerSideSessionsAdmin(store, config.peppers, self._finisher)
+
+    async def authenticate(self, token: str) -> AuthenticationInfo | TokenRefusal:
+        """Who carries this token, or why nobody does. Answered by a store read that starts after the call.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
+        return await self._validator.validate(token)
+
+    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+        """Begin a sign-in, before the credentials are checked; hand the attempt in with `create_session`.
+
+        Ending all sessions of the user in between then stops this sign-in too.
+        """
+        return await self._sign_ins.begin(user_id_of(auth_user_id), transaction)
+
+    async def create_session(
+        self,
+        auth_user_id: str | UUID,
+        *,
+        method: str,
+        scopes: AbstractSet[str] | None = None,
+        expires_at: datetime | None = None,
+        expire_after_unused_for: timedelta | None = None,
+        skip_user_blocked_check: bool = False,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """Sign a user in on one device.
+
+        Args:
+            auth_user_id: whose session it is.
+            method: how they signed in ("email", "google", ...), 1 to 255 characters.
+            scopes: exactly the scopes of this session, a subset of the user's or not. None: the user's, which it
+                then follows.
+            expires_at: the absolute deadline, an aware datetime; wins over the default lifetime.
+            expire_after_unused_for: the inactivity timeout, 1 second to 10 years; wins over the default.
+            skip_user_blocked_check: for trusted callers: let a blocked user in.
+            attempt: what `begin_sign_in` gave, so that ending all of the user's sessions since then ends this too.
+            transaction: the caller's, with which the session appears or does not.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+            UserBlockedError: the user is blocked.
+            SignInSupersededError: all sessions of the user were ended meanwhile.
+            InvalidArgumentError: an argument is not allowed; the message names it and what is.
+            StoreUnavailable: the store cannot answer.
+        """
+        return await self._sign_ins.complete(
+            user_id_of(auth_user_id),
+            method=_method(method),
+            scopes=scopes,
+            expires_at=expires_at,
+            expire_after_unused_for=_unused_for(expire_after_unused_for),
+            skip_user_blocked_check=skip_user_blocked_check,
+            attempt=attempt,
+            transaction=transaction,
+        )
+
+    async def list_sessions(
+        self,
+        auth_user_id: str | UUID | None = None,
+        *,
+        method: str | None = None,
+        expired: bool | None = None,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        transaction: Transaction | None = None,
+    ) -> Page[SessionInfo]:
+        """Sessions in order of id, a page at a time; every filter comes before the limit.
+
+        Args:
+            auth_user_id: only this user's; None: everybody's.
+            method: only those signed in this way.
+            expired: True only those past a deadline, False only live ones, None both.
+            after: the `next_after` of the page before.
+            limit: the size of the page, 1 to 1000.
+            transaction: read inside the caller's.
+        """
+        start = None if after is None else session_id_of(after)
+        if after is not None and start is None:
+            raise InvalidArgumentError("after must be the next_after of an earlier page")
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        page = await self._store.list_sessions(
+            SessionFilter(user_id=user_id, method=method),
+            expired=expired,
+            after=start,
+            limit=page_size(limit),
+            transaction=transaction,
+        )
+        return Page([_info(reading.session) for reading in page], page.next_after)
+
+    async def revoke_session(
+        self,
+        session_id: str | UUID,
+        *,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """End one session now. True if there was one; an id that is unknown or is no UUID ends nothing.
+
+        With `auth_user_id` it is ended only if it is that user's: one statement decides both. When this returns, no
+        validation that starts later succeeds, on any server. Inside a transaction that holds from its commit on.
+
+        Raises:
+            RevocationIndeterminate: whether the session ended is not known; treat it as live and try again.
+            StoreUnavailable: nothing was ended.
+        """
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return False
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        which = SessionFilter(user_id=user_id, session_id=wanted)
+
+        async def revoke() -> bool:
+            ended = await self._store.delete_sessions(which, transaction=transaction)
+            messages = [RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended]
+            await announce(self._bus, self._store, messages, transaction)
+            return bool(ended)
+
+        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+
+    async def revoke_all_sessions(
+        self,
+        auth_user_id: str | UUID,
+        *,
+        method: str | None = None,
+        except_session_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[SessionId, ...]:
+        """End all sessions of a user now, and every sign-in of theirs that is under way; returns the ids.
+
+        With `method` only those signed in that way, with `except_session_id` all but this one ("sign out my other
+        devices"). Sign-ins under way end in any case.
+
+        Raises:
+            RevocationIndeterminate: what ended is not known; treat all as live and try again.
+            StoreUnavailable: nothing was ended.
+        """
+        user_id = user_id_of(auth_user_id)
+        spared = None if except_session_id is None else session_id_of(except_session_id)
+        if except_session_id is not None and spared is None:
+            raise InvalidArgumentError("except_session_id must be a session id (a UUID)")
+
+        async def revoke() -> tuple[SessionId, ...]:
+            ended = await self._store.end_user_sessions(
+                user_id, method=method, except_session_id=spared, transaction=transaction
+            )
+            if method is None:
+                await announce(self._bus, self._store, [RevokedAuthenticationUser(user_id, spared)], transaction)
+            else:
+                messages = [RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended]
+                await announce(self._bus, self._store, messages, transaction)
+            return tuple(one.session_id for one in ended)
+
+        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+
+    async def update_scopes(
+        self,
+        *,
+        scopes: AbstractSet[str] | None,
+        session_id: str | UUID | None = None,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """Change the scopes of one session, or of a user and all their sessions. The next validation sees it.
+
+        With `session_id`: the session gets exactly these scopes; None makes it follow its user again. False if there
+        is no such session. With `auth_user_id`: sessions that follow the user get these scopes, the others lose
+        those that the user lost. For applications with users of their own; `AuthUsers.update` does it by itself.
+
+        Raises:
+            InvalidArgumentError: not exactly one of the two ids is given, or `scopes` is not allowed.
+            StoreUnavailable: the store cannot answer.
+        """
+        wanted = None if scopes is None else scope_set(scopes)
+        if session_id is not None and auth_user_id is None:
+            return await self._update_session_scopes(session_id, wanted, transaction)
+        if auth_user_id is None or session_id is not None:
+            raise InvalidArgumentError("give either session_id or auth_user_id")
+        if wanted is None:
+            raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
+        user_id = user_id_of(auth_user_id)
+        change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
+        if change.removed_scopes:
+            message = RevokedAuthenticationScope(user_id, change.removed_scopes)
+            await announce(self._bus, self._store, [message], transaction)
+        return True
+
+    async def flush(self) -> None:
+        """Write the touches and rehashes that are waiting."""
+        await self._upkeep.flush()
+
+    async def close(self) -> None:
+        """Bring revocations under way to their end and write what is waiting. The pod calls this."""
+        await self._finisher.close()
+        await self._upkeep.close()
+
+    async def _update_session_scopes(
+        self, session_id: str | UUID, scopes: frozenset[Scope] | None, transaction: Transaction | None
+    ) -> bool:
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return False
+        change = await self._store.set_session_scopes(wanted, scopes, transaction=transaction)
+        if change is None:
+            return False
+        if change.removed_scopes:
+            message = RevokedAuthenticationScope(change.session.user_id, change.removed_scopes, wanted)
+            await announce(self._bus, self._store, [message], transaction)
+        return True
+
+
+def _info(session: SessionRecord) -> SessionInfo:
+    unused_for_us = session.expire_after_unused_for_us
+    return SessionInfo(
+        id=session.id,
+        user_id=session.user_id,
+        method=session.method,
+        scopes=session.scopes or frozenset(),
+        follows_user=session.follows_user,
+        created_at=from_us(session.created_at_us),
+        last_used_at=from_us(session.last_used_at_us),
+        expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
+        expire_after_unused_for=None if unused_for_us is None else from_us(unused_for_us) - from_us(0),
+    )
+
+
+def _method(method: str) -> str:
+    if not isinstance(method, str) or not 1 <= len(method) <= MAX_METHOD_LENGTH or not method.isprintable():
+        raise InvalidArgumentError(f"method must be text of 1 to {MAX_METHOD_LENGTH} printable characters")
+    return method
+
+
+def _unused_for(value: timedelta | None) -> timedelta | None:
+    return None if value is None else check_duration("expire_after_unused_for", value)

@@ -1,0 +1,71 @@
+"""From a token to who is calling: the path of every request, to be read in one sitting.
+
+`token_format` takes the token apart, `key_hash` checks the secret, `deadlines` judges the time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.sessions import deadlines
+from coatcheck.stores.records import Rehash, SessionUse
+from coatcheck.token_format import parse_token
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+
+if TYPE_CHECKING:
+    from coatcheck.sessions.key_hash import KeyHasher
+    from coatcheck.sessions.upkeep import UpkeepChannel
+    from coatcheck.stores.records import SessionReading
+    from coatcheck.stores.store import Store
+
+
+class Validator:
+    """Answers every validation from a store read that starts after the call."""
+
+    def __init__(self, store: Store, hasher: KeyHasher, upkeep: UpkeepChannel) -> None:
+        """Validate against `store`; touches and rehashes go to `upkeep`."""
+        self._store = store
+        self._hasher = hasher
+        self._upkeep = upkeep
+
+    async def validate(self, token: str) -> AuthenticationInfo | TokenRefusal:  # noqa: PLR0911 (one verdict a line)
+        """Who carries this token, or why nobody does.
+
+        What cannot be a token costs no read. The secret is checked before the deadlines, so that only its holder
+        learns that a session has expired.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
+        parsed = parse_token(token)
+        if parsed is None:
+            return TokenRefusal.NOT_A_TOKEN
+        (reading,) = await self._store.read_sessions((parsed.session_id,))
+        if reading is None:
+            return TokenRefusal.UNKNOWN
+        session = reading.session
+        match = self._hasher.check(parsed.secret, session.key)
+        if match is None:
+            return TokenRefusal.WRONG_SECRET
+        if session.scopes is None:
+            return TokenRefusal.CORRUPT
+        ended = deadlines.ended(session, reading.now_us)
+        if ended is not None:
+            return ended
+        if not await self._touch(reading):
+            return TokenRefusal.UNKNOWN
+        if not match.is_current:
+            self._upkeep.note_rehash(Rehash(session.id, session.key, self._hasher.rehash(parsed.secret, session.key)))
+        return AuthenticationInfo(session.user_id, session.scopes, session.id)
+
+    async def _touch(self, reading: SessionReading) -> bool:
+        """Note the use, if it is time to. False where the session turned out to have been ended since it was read."""
+        session = reading.session
+        if not deadlines.is_touch_due(session, reading.now_us):
+            return True
+        use = SessionUse(session.id, reading.now_us)
+        if deadlines.is_touch_urgent(session, reading.now_us):
+            # Waiting for the channel could let the session run out under an active user.
+            return session.id in await self._store.touch_sessions((use,))
+        self._upkeep.note_use(use, delay_us=deadlines.touch_delay_us(session))
+        return True

@@ -1,0 +1,171 @@
+"""What a store keeps and hands out. Times are whole microseconds since the Unix epoch, on the store's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHash:
+    """What a store keeps of a secret. `pepper_id` names the pepper; None where the writer did not say."""
+
+    hash: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+    pepper_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session as it is stored.
+
+    `scopes` is None where the row holds something that is not a set of scopes; such a session is refused.
+    `follows_user` says that the scopes are the user's and change with them.
+    """
+
+    id: SessionId
+    user_id: UserId
+    method: str
+    scopes: frozenset[Scope] | None
+    follows_user: bool
+    created_at_us: int
+    last_used_at_us: int
+    expires_at_us: int | None
+    expire_after_unused_for_us: int | None
+    key: KeyHash
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReading:
+    """A session and the store's clock at the moment it was read."""
+
+    session: SessionRecord
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to be inserted. The store sets its times by its own clock.
+
+    `expires_at_us` is absolute; without it `lifetime_us`, if any, counts from the insertion.
+    """
+
+    id: SessionId
+    user_id: UserId
+    method: str
+    scopes: frozenset[Scope]
+    follows_user: bool
+    expires_at_us: int | None
+    lifetime_us: int | None
+    expire_after_unused_for_us: int | None
+    key: KeyHash
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUse:
+    """A session was used at this time of the store's clock."""
+
+    session_id: SessionId
+    used_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rehash:
+    """Replace one stored hash by another, if it is still the one that was read."""
+
+    session_id: SessionId
+    old: KeyHash
+    new: KeyHash
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions are meant: those that match everything that is not None."""
+
+    user_id: UserId | None = None
+    session_id: SessionId | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was just deleted."""
+
+    user_id: UserId
+    session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class UserEpochs:
+    """How often all sessions of a user were ended (`revocations`) and their scopes changed (`rescopes`).
+
+    A sign-in reads both before it checks anything, and hands them in with the insertion: if one has moved, the
+    sign-in was overtaken. A user without a row is at (0, 0).
+    """
+
+    revocations: int = 0
+    rescopes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """One user as stored.
+
+    `is_registered` says that the user was made by `insert_user`. Where users live in the application the store
+    keeps a row for the epochs and the scopes it last heard of, and it is False.
+    """
+
+    id: UserId
+    created_at_us: int
+    scopes: frozenset[Scope]
+    blocked: bool
+    is_registered: bool
+    epochs: UserEpochs
+
+
+class InsertRefusal(Enum):
+    """Why a store did not insert a session."""
+
+    USER_REVOKED = "all sessions of the user were ended since the epochs were read"
+    USER_RESCOPED = "the scopes of the user changed since the epochs were read"
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """A user after a change, and what it did to their sessions.
+
+    `ended` holds sessions that were deleted, `removed_scopes` the scopes that were taken away.
+    """
+
+    user: UserRecord
+    removed_scopes: frozenset[Scope] = frozenset()
+    ended: tuple[EndedSession, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeChange:
+    """A session after its scopes were changed, and the scopes it lost."""
+
+    session: SessionRecord
+    removed_scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSweep:
+    """One window of a search for idle sessions: how many were deleted, and the id to go on after (None: done)."""
+
+    deleted: int
+    next_after: SessionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class PepperCount:
+    """How many sessions were hashed with a pepper; `pepper_id` None counts rows that do not say."""
+
+    pepper_id: str | None
+    sessions: int

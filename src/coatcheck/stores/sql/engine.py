@@ -1,0 +1,38 @@
+"""What differs between the databases: their clock, their locks and their upsert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.identifiers import UserId
+    from coatcheck.stores.records import UserRecord
+
+
+class Database(Protocol):
+    """One kind of database, as the statements in this folder need it."""
+
+    def now(self) -> ColumnElement[int]:
+        """The store's clock at the moment the statement runs, in the form of the `Timestamp` columns."""
+        ...
+
+    def idle_deadline(self) -> ColumnElement[int]:
+        """`last_used_at + expire_after_unused_for_us`; NULL for a session without idle deadline."""
+        ...
+
+    def later(self, duration_us: int) -> ColumnElement[int]:
+        """The store's clock plus a duration."""
+        ...
+
+    def insert(self, table: Table) -> PostgresInsert | SqliteInsert:
+        """An INSERT that knows ON CONFLICT."""
+        ...
+
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId, *, shared: bool) -> UserRecord | None:
+        """Read the user's row and hold it until the end of the transaction; `shared` with others who only read it."""
+        ...

@@ -1,0 +1,80 @@
+"""Rows to records, for the statements of SQLAlchemy and those of the drivers alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from coatcheck.identifiers import SessionId
+from coatcheck.stores.records import KeyHash, SessionReading, SessionRecord, UserEpochs, UserRecord
+from coatcheck.stores.scope_text import decode_scopes
+from coatcheck.stores.sql.schema import sessions, users
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    import asyncpg
+
+    AnyRow: TypeAlias = Sequence[Any] | asyncpg.Record
+
+# Every statement that reads sessions selects these, in this order.
+SESSION_COLUMNS = (
+    sessions.c.id,
+    sessions.c.user_id,
+    sessions.c.method,
+    sessions.c.scopes,
+    sessions.c.follows_user,
+    sessions.c.created_at,
+    sessions.c.last_used_at,
+    sessions.c.expires_at,
+    sessions.c.expire_after_unused_for_us,
+    sessions.c.key_hash,
+    sessions.c.key_salt,
+    sessions.c.pepper_id,
+)
+SESSION_COLUMN_LIST = ", ".join(column.name for column in SESSION_COLUMNS)
+
+USER_COLUMNS = (
+    users.c.id,
+    users.c.created_at,
+    users.c.scopes,
+    users.c.blocked,
+    users.c.is_registered,
+    users.c.revocations,
+    users.c.rescopes,
+)
+
+
+def session_of(row: AnyRow) -> SessionRecord:
+    """A session from the values of SESSION_COLUMNS; anything behind them is left alone."""
+    id_, user_id, method, scopes, follows_user, created_at, last_used_at, expires_at, unused_for = row[:9]
+    return SessionRecord(
+        SessionId(id_ if type(id_) is str else str(id_)),  # asyncpg hands out its own UUID class
+        user_id,
+        method,
+        decode_scopes(scopes),
+        bool(follows_user),
+        created_at,
+        last_used_at,
+        expires_at,
+        unused_for,
+        KeyHash(row[9], row[10], row[11]),
+    )
+
+
+def reading_of(row: AnyRow) -> SessionReading:
+    """A session and the store's clock, from the values of SESSION_COLUMNS and the time behind them."""
+    return SessionReading(session_of(row), row[len(SESSION_COLUMNS)])
+
+
+def user_of(row: AnyRow) -> UserRecord:
+    """A user from the values of USER_COLUMNS. Damaged scopes are no scopes."""
+    id_, created_at, scopes, blocked, is_registered, revocations, rescopes = row
+    return UserRecord(
+        id_,
+        created_at,
+        decode_scopes(scopes) or frozenset(),
+        bool(blocked),
+        bool(is_registered),
+        UserEpochs(revocations, rescopes),
+    )

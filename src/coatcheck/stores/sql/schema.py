@@ -1,0 +1,93 @@
+"""The tables, for SQLite and PostgreSQL. An application's own Alembic may include `metadata` as a target.
+
+No index touches `last_used_at`: it would keep PostgreSQL from updating rows in place (HOT), which touches live on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, Uuid
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from coatcheck.clock import from_us, to_us
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+metadata = MetaData()
+
+
+class Timestamp(TypeDecorator[int]):
+    """Microseconds since the Unix epoch in Python; timestamptz on PostgreSQL, a whole number elsewhere."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[int] | TypeEngine[datetime]:
+        """The type the database gets to see."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | datetime | None:
+        """From Python to the database."""
+        return value if value is None or dialect.name != "postgresql" else from_us(value)
+
+    def process_result_value(self, value: int | datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 (the signature is SQLAlchemy's)
+        """From the database to Python."""
+        return to_us(value) if isinstance(value, datetime) else value
+
+
+_session_id = Uuid(as_uuid=False).with_variant(Text(), "sqlite")
+# Byte order, so that paging by id does not depend on the database's locale.
+_exact_text = Text().with_variant(Text(collation="C"), "postgresql")
+
+users = Table(
+    "coatcheck_users",
+    metadata,
+    Column("id", _exact_text, primary_key=True),
+    Column("created_at", Timestamp, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("blocked", Boolean, nullable=False),
+    Column("is_registered", Boolean, nullable=False),
+    Column("revocations", BigInteger, nullable=False),
+    Column("rescopes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+sessions = Table(
+    "coatcheck_sessions",
+    metadata,
+    Column("id", _session_id, primary_key=True),
+    Column("user_id", _exact_text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("follows_user", Boolean, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("last_used_at", Timestamp, nullable=False),
+    Column("expires_at", Timestamp, nullable=True),
+    Column("expire_after_unused_for_us", BigInteger, nullable=True),
+    Column("key_hash", LargeBinary, nullable=False),
+    Column("key_salt", LargeBinary, nullable=False),
+    Column("pepper_id", Text, nullable=True),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 85},  # room on each page for the next version of a touched row
+)
+Index("coatcheck_sessions_user_id", sessions.c.user_id, sessions.c.id)
+Index(
+    "coatcheck_sessions_expires_at",
+    sessions.c.expires_at,
+    postgresql_where=sessions.c.expires_at.is_not(None),
+    sqlite_where=sessions.c.expires_at.is_not(None),
+)
+
+leases = Table(
+    "coatcheck_leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)

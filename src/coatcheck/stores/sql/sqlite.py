@@ -1,0 +1,183 @@
+"""The SQLite store: one file in WAL mode, any number of processes on one machine.
+
+Reads run in the event loop's own thread, on a connection of their own: a read by primary key takes about 10 µs where
+a trip to a worker thread and back takes 40 to 70, and in WAL mode it never waits for a writer (PERF.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, Table, event, literal, type_coerce, update
+from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import BigInteger
+
+from coatcheck.clock import Clock, SystemClock
+from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.stores.records import SessionReading
+from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, session_of, user_of
+from coatcheck.stores.sql.schema import Timestamp, sessions, users
+from coatcheck.stores.sql.store import SqlStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.stores.records import SessionUse, UserRecord
+
+_MIN_VERSION = (3, 35, 0)  # RETURNING
+_BUSY_TIMEOUT_MS = 5_000
+
+_READ_SESSION = f"SELECT {SESSION_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
+
+# Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
+_TOUCH_SESSION = """
+UPDATE coatcheck_sessions
+SET last_used_at = min(:now, CASE WHEN last_used_at > :now THEN :used_at ELSE max(last_used_at, :used_at) END)
+WHERE id = :id
+"""
+
+
+class SqliteStore(SqlStore):
+    """Sessions and users in one SQLite file.
+
+    Every commit of a sign-in, a revocation or a change of scopes is on the disk when it returns (`synchronous=FULL`).
+    """
+
+    driver_errors = (*SqlStore.driver_errors, sqlite3.Error)
+
+    def __init__(self, path: Path, *, clock: Clock | None = None, migrates: bool = True) -> None:
+        """A store in the file `path`, made if it is missing. `clock` stands in for the machine's, for tests.
+
+        Raises:
+            ConfigurationError: the SQLite library of this Python is too old.
+        """
+        if sqlite3.sqlite_version_info < _MIN_VERSION:
+            needed = ".".join(map(str, _MIN_VERSION))
+            raise ConfigurationError(f"SQLite {needed} or newer is needed; this Python has {sqlite3.sqlite_version}")
+        self._path = path
+        self._clock = clock or SystemClock()
+        self._reader: sqlite3.Connection | None = None
+        self._toucher: sqlite3.Connection | None = None
+        self._touching = asyncio.Lock()
+        super().__init__(_Sqlite(self._clock), migrates=migrates)
+
+    def __repr__(self) -> str:
+        """Show the file."""
+        return f"SqliteStore({str(self._path)!r})"
+
+    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
+        """See `Store.read_sessions`."""
+        reader = self._reader
+        if reader is None:
+            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        # One statement is a read transaction of its own, which begins now: nothing older can be seen.
+        try:
+            rows = [reader.execute(_READ_SESSION, (session_id,)).fetchone() for session_id in ids]
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        now_us = self._clock.now_us()
+        return [None if row is None else SessionReading(session_of(row), now_us) for row in rows]
+
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        """See `Store.touch_sessions`."""
+        self._opened_engine()
+        async with self._touching:
+            with self._answering():
+                return await asyncio.to_thread(self._touch, uses)
+
+    def _touch(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        if self._toucher is None:
+            # Lossy by design: in WAL mode NORMAL leaves out the fsync of each commit, and only a power cut can tell.
+            self._toucher = self._connect()
+            self._toucher.execute("PRAGMA synchronous = NORMAL")
+        connection, now_us = self._toucher, self._clock.now_us()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            touched = frozenset(
+                use.session_id
+                for use in uses
+                if connection.execute(
+                    _TOUCH_SESSION, {"now": now_us, "used_at": use.used_at_us, "id": use.session_id}
+                ).rowcount
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return touched
+
+    def _create_engine(self) -> AsyncEngine:
+        # A file that cannot be opened fails here; in aiosqlite it would leave a thread behind.
+        self._connect().close()
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{self._path}", connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}
+        )
+        event.listen(engine.sync_engine, "connect", _set_up_connection)
+        event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+
+    async def _open_reader(self) -> None:
+        self._reader = self._connect()
+        self._reader.execute("PRAGMA query_only = ON")
+
+    async def _close_reader(self) -> None:
+        async with self._touching:
+            for connection in (self._reader, self._toucher):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._toucher = None
+
+    def _connect(self) -> sqlite3.Connection:
+        # Used by one thread at a time, though not always the same one.
+        return sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+        )
+
+
+class _Sqlite:
+    """SQLite's side of `Database`. It has no clock of its own and locks the whole file for a writer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now(self) -> ColumnElement[int]:
+        return literal(self._clock.now_us(), Timestamp)
+
+    def later(self, duration_us: int) -> ColumnElement[int]:
+        return literal(self._clock.now_us() + duration_us, Timestamp)
+
+    def idle_deadline(self) -> ColumnElement[int]:
+        return type_coerce(sessions.c.last_used_at, BigInteger) + sessions.c.expire_after_unused_for_us
+
+    def insert(self, table: Table) -> Insert:
+        return insert(table)
+
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId, *, shared: bool) -> UserRecord | None:  # noqa: ARG002 (SQLite has one kind of lock)
+        # A write, though it changes nothing: in a transaction of the application's that has only read so far, this
+        # takes the file's write lock before the row is read.
+        statement = update(users).where(users.c.id == user_id).values(revocations=users.c.revocations)
+        row = (await connection.execute(statement.returning(*USER_COLUMNS))).one_or_none()
+        return None if row is None else user_of(row)
+
+
+def _set_up_connection(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    # The driver's own BEGIN comes too late (before the first write, after the reads it depends on); see `_begin`.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("coatcheck_reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,394 @@
+"""The store over a SQL database: connections, transactions and what their failures mean.
+
+The statements are in `session_statements`, `user_statements` and `pruning`; what differs between the databases, the
+hot read among it, is in `sqlite` and `postgresql`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from coatcheck.clock import duration_us
+from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.records import (
+    EndedSession,
+    IdleSweep,
+    InsertRefusal,
+    NewSession,
+    PepperCount,
+    Rehash,
+    ScopeChange,
+    SessionFilter,
+    SessionReading,
+    SessionRecord,
+    SessionUse,
+    UserChange,
+    UserRecord,
+)
+from coatcheck.stores.sql import after_commit, migrate, pruning, session_statements, user_statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.pages import Page
+    from coatcheck.scope import Scope
+    from coatcheck.stores.sql.engine import Database
+    from coatcheck.stores.store import InsideTransaction, Transaction
+
+
+class SqlStore(ABC):
+    """What the SQL stores share. It implements the `Store` protocol save for the path of every request."""
+
+    driver_errors: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError)
+    """What a database that cannot answer raises."""
+
+    def __init__(self, database: Database, *, migrates: bool) -> None:
+        """Set up without connecting."""
+        self._database = database
+        self._migrates = migrates
+        self._engine: AsyncEngine | None = None
+
+    # --- what a database has to add ---
+
+    @abstractmethod
+    def _create_engine(self) -> AsyncEngine:
+        """An engine whose transactions write durably, and see what is committed when a statement starts."""
+
+    @abstractmethod
+    async def _open_reader(self) -> None:
+        """Connect the hot path, which does not go through SQLAlchemy."""
+
+    @abstractmethod
+    async def _close_reader(self) -> None:
+        """Disconnect the hot path."""
+
+    @abstractmethod
+    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
+        """See `Store.read_sessions`."""
+
+    @abstractmethod
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        """See `Store.touch_sessions`."""
+
+    # --- lifespan ---
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        if self._engine is not None:
+            return
+        try:
+            with self._answering():
+                self._engine = self._create_engine()
+                if self._migrates:
+                    await migrate.upgrade(self._engine)
+                await self._open_reader()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        engine, self._engine = self._engine, None
+        await self._close_reader()
+        if engine is not None:
+            await engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        """Open the store."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        await self.close()
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """See `Store.transaction`. The connection may also be used for statements of the application's own."""
+        return self._begin()
+
+    async def connection_of(self, transaction: Transaction) -> AsyncConnection:
+        """See `Store.connection_of`."""
+        return await _connection_of(transaction)
+
+    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
+        """See `Store.after_commit`."""
+        connection = (await _connection_of(transaction)).sync_connection
+        if connection is None:
+            raise InvalidArgumentError("transaction is not open")
+        after_commit.after_commit(connection, callback)
+
+    # --- sign-in ---
+
+    async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
+        """See `Store.read_user`."""
+        async with self._read(transaction) as connection:
+            return await user_statements.read_user(connection, user_id)
+
+    async def insert_session(
+        self,
+        session: NewSession,
+        *,
+        expected_revocations: int,
+        expected_rescopes: int | None,
+        user_scopes: frozenset[Scope] | None = None,
+        inside_transaction: InsideTransaction | None = None,
+        transaction: Transaction | None = None,
+    ) -> SessionRecord | InsertRefusal:
+        """See `Store.insert_session`."""
+        try:
+            async with self._write(transaction) as connection:
+                outcome = await session_statements.insert_session(
+                    connection,
+                    self._database,
+                    session,
+                    expected_revocations=expected_revocations,
+                    expected_rescopes=expected_rescopes,
+                    user_scopes=user_scopes,
+                )
+                if inside_transaction is not None and isinstance(outcome, SessionRecord):
+                    await _run_callers_own(inside_transaction, connection)
+                return outcome
+        except _CallersOwnError as own:
+            raise own.error from own.error.__cause__
+
+    # --- ending and changing sessions ---
+
+    async def delete_sessions(
+        self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession]:
+        """See `Store.delete_sessions`."""
+        async with self._write(transaction, ends_sessions=True) as connection:
+            return await session_statements.delete_sessions(connection, which, limit=limit)
+
+    async def end_user_sessions(
+        self,
+        user_id: UserId,
+        *,
+        method: str | None = None,
+        except_session_id: SessionId | None = None,
+        transaction: Transaction | None = None,
+    ) -> Sequence[EndedSession]:
+        """See `Store.end_user_sessions`."""
+        async with self._write(transaction, ends_sessions=True) as connection:
+            return await session_statements.end_user_sessions(
+                connection, self._database, user_id, method=method, except_session_id=except_session_id
+            )
+
+    async def set_session_scopes(
+        self, session_id: SessionId, scopes: frozenset[Scope] | None, *, transaction: Transaction | None = None
+    ) -> ScopeChange | None:
+        """See `Store.set_session_scopes`."""
+        async with self._write(transaction) as connection:
+            return await session_statements.set_session_scopes(connection, self._database, session_id, scopes)
+
+    async def set_user_scopes(
+        self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
+    ) -> UserChange:
+        """See `Store.set_user_scopes`."""
+        async with self._write(transaction) as connection:
+            return await self._set_user_scopes(connection, user_id, scopes)
+
+    # --- reading lists ---
+
+    async def list_sessions(
+        self,
+        which: SessionFilter,
+        *,
+        expired: bool | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
+        transaction: Transaction | None = None,
+    ) -> Page[SessionReading]:
+        """See `Store.list_sessions`."""
+        async with self._read(transaction) as connection:
+            return await session_statements.list_sessions(
+                connection, self._database, which, expired=expired, after=after, limit=limit
+            )
+
+    # --- pruning ---
+
+    async def prune_expired(self, limit: int) -> int:
+        """See `Store.prune_expired`."""
+        async with self._write(None) as connection:
+            return await pruning.prune_expired(connection, self._database, limit)
+
+    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
+        """See `Store.prune_idle`."""
+        async with self._write(None) as connection:
+            return await pruning.prune_idle(connection, self._database, after, window)
+
+    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+        """See `Store.try_lease`."""
+        async with self._write(None) as connection:
+            return await pruning.try_lease(
+                connection, self._database, name=name, holder=holder, duration_us=duration_us(duration)
+            )
+
+    async def count_by_pepper(self) -> Sequence[PepperCount]:
+        """See `Store.count_by_pepper`."""
+        async with self._read(None) as connection:
+            return await session_statements.count_by_pepper(connection)
+
+    async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
+        """See `Store.rehash_sessions`."""
+        async with self._write(None) as connection:
+            for rehash in sorted(rehashes, key=lambda one: one.session_id):
+                await session_statements.rehash_session(connection, rehash)
+
+    # --- users kept in the store ---
+
+    async def insert_user(
+        self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
+    ) -> UserRecord | None:
+        """See `Store.insert_user`."""
+        async with self._write(transaction) as connection:
+            return await user_statements.register_user(
+                connection, self._database, user_id, scopes=scopes, blocked=blocked
+            )
+
+    async def list_users(
+        self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
+    ) -> Page[UserRecord]:
+        """See `Store.list_users`."""
+        async with self._read(transaction) as connection:
+            return await user_statements.list_users(connection, after=after, limit=limit)
+
+    async def update_user(
+        self,
+        user_id: UserId,
+        *,
+        scopes: frozenset[Scope] | None = None,
+        blocked: bool | None = None,
+        transaction: Transaction | None = None,
+    ) -> UserChange | None:
+        """See `Store.update_user`."""
+        async with self._write(transaction, ends_sessions=bool(blocked)) as connection:
+            user = await self._database.lock_user(connection, user_id, shared=False)
+            if user is None or not user.is_registered:
+                return None
+            change = UserChange(user)
+            if scopes is not None:
+                change = await self._set_user_scopes(connection, user_id, scopes)
+            if blocked is None:
+                return change
+            ended = await session_statements.end_user_sessions(connection, self._database, user_id) if blocked else ()
+            user = await user_statements.update_user(connection, user_id, blocked=blocked)
+            return UserChange(user, removed_scopes=change.removed_scopes, ended=ended)
+
+    async def delete_user(
+        self, user_id: UserId, *, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession] | None:
+        """See `Store.delete_user`."""
+        async with self._write(transaction, ends_sessions=True) as connection:
+            user = await self._database.lock_user(connection, user_id, shared=False)
+            if user is None or not user.is_registered:
+                return None
+            ended = await session_statements.end_user_sessions(connection, self._database, user_id)
+            await user_statements.delete_user(connection, user_id)
+            return ended
+
+    # --- transactions ---
+
+    async def _set_user_scopes(
+        self, connection: AsyncConnection, user_id: UserId, scopes: frozenset[Scope]
+    ) -> UserChange:
+        before = await user_statements.bump_epochs(connection, self._database, user_id, rescopes=1)
+        removed = before.scopes - scopes
+        user = await user_statements.update_user(connection, user_id, scopes=scopes)
+        await session_statements.apply_user_scopes(connection, user_id, scopes=scopes, removed=removed)
+        return UserChange(user, removed_scopes=removed)
+
+    @asynccontextmanager
+    async def _read(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
+        if transaction is not None:
+            yield await _connection_of(transaction)
+            return
+        with self._answering():
+            async with self._opened_engine().connect() as connection:
+                yield await connection.execution_options(coatcheck_reads_only=True)
+
+    @asynccontextmanager
+    async def _write(
+        self, transaction: Transaction | None, *, ends_sessions: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        if transaction is not None:
+            yield await _connection_of(transaction)
+            return
+        async with self._begin(ends_sessions=ends_sessions) as connection:
+            with self._answering():
+                yield connection
+
+    @asynccontextmanager
+    async def _begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction. Failures to begin or commit are the store's; those inside the block are left as they are.
+
+        Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has.
+        """
+        connection = self._opened_engine().connect()
+        with self._answering():
+            await connection.start()
+        try:
+            with self._answering():
+                await connection.begin()
+            yield connection
+            with self._answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
+                await connection.commit()
+        finally:
+            await connection.close()  # rolls back what was not committed
+
+    @contextmanager
+    def _answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
+        try:
+            yield
+        except self.driver_errors as error:
+            message = (
+                "the outcome of a revocation is not known; treat it as not done and revoke again"
+                if failure is RevocationIndeterminate
+                else f"the store cannot answer ({type(error).__name__})"
+            )
+            raise failure(message) from error
+
+    def _opened_engine(self) -> AsyncEngine:
+        if self._engine is None:
+            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        return self._engine
+
+
+class _CallersOwnError(Exception):
+    """Carries an error of the application's out of a transaction, so that it is not taken for one of the database's."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__()
+
+
+async def _run_callers_own(inside_transaction: InsideTransaction, connection: AsyncConnection) -> None:
+    try:
+        await inside_transaction(connection)
+    except Exception as error:
+        raise _CallersOwnError(error) from error
+
+
+async def _connection_of(transaction: Transaction) -> AsyncConnection:
+    if isinstance(transaction, AsyncConnection):
+        return transaction
+    if isinstance(transaction, AsyncSession):
+        return await transaction.connection()
+    raise InvalidArgumentError(
+        f"transaction must be a SQLAlchemy AsyncConnection or AsyncSession, not {type(transaction).__name__}"
+    )

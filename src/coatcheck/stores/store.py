@@ -1,0 +1,247 @@
+"""The one interface every store implements: sessions and users, and the promises each call makes.
+
+For all calls:
+
+* A store that cannot answer raises `StoreUnavailable`; never an empty result.
+* Deadlines are judged by the store's own clock, at `now >= deadline`.
+* A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
+  effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
+  `AsyncConnection` or `AsyncSession`.
+* Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
+
+`coatcheck.testing` holds the conformance suite that checks all of this against any store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.pages import Page
+    from coatcheck.scope import Scope
+    from coatcheck.stores.records import (
+        EndedSession,
+        IdleSweep,
+        InsertRefusal,
+        NewSession,
+        PepperCount,
+        Rehash,
+        ScopeChange,
+        SessionFilter,
+        SessionReading,
+        SessionRecord,
+        SessionUse,
+        UserChange,
+        UserRecord,
+    )
+
+    Transaction: TypeAlias = AsyncConnection | AsyncSession
+
+InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
+"""Called inside the transaction of an insertion. If it raises, nothing is inserted."""
+
+
+class Store(Protocol):
+    """Where sessions and users live."""
+
+    # --- lifespan ---
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection. Closing twice does nothing."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction to pass to several calls: commits at the end of the block, rolls back if it raises."""
+        ...
+
+    async def connection_of(self, transaction: Transaction) -> AsyncConnection:
+        """The connection a transaction runs on, as hooks get it."""
+        ...
+
+    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
+        """Call `callback` once `transaction` has committed; never if it is rolled back."""
+        ...
+
+    # --- the path of every request ---
+
+    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
+        """Read sessions, one answer for each id in its place, None where there is no row.
+
+        The read starts after the call and sees everything that was committed before it. Expired sessions are
+        handed out too: judging deadlines takes the secret first.
+        """
+        ...
+
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        """Write that sessions were used, and say which of them still exist.
+
+        Moves `last_used_at` forward to the given time, or back to it where the stored one lies in the future of
+        the store's clock; never past the clock. Writes no other column. Need not be durable.
+        """
+        ...
+
+    async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
+        """Replace stored hashes, each only where the row still holds the old one. Need not be durable."""
+        ...
+
+    # --- sign-in ---
+
+    async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
+        """The user's row, registered or not, or None."""
+        ...
+
+    async def insert_session(
+        self,
+        session: NewSession,
+        *,
+        expected_revocations: int,
+        expected_rescopes: int | None,
+        user_scopes: frozenset[Scope] | None = None,
+        inside_transaction: InsideTransaction | None = None,
+        transaction: Transaction | None = None,
+    ) -> SessionRecord | InsertRefusal:
+        """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
+
+        `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
+        `user_scopes` is given where users live in the application: the user's row is made if there is none, and
+        holds these scopes as the last ones known. Without it there must be a registered row, and one that is
+        missing counts as revoked.
+        """
+        ...
+
+    # --- ending and changing sessions ---
+
+    async def delete_sessions(
+        self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession]:
+        """Delete the sessions that match, at most `limit`, and say which they were. None matching is no error.
+
+        Raises:
+            RevocationIndeterminate: the outcome of the commit is not known.
+        """
+        ...
+
+    async def end_user_sessions(
+        self,
+        user_id: UserId,
+        *,
+        method: str | None = None,
+        except_session_id: SessionId | None = None,
+        transaction: Transaction | None = None,
+    ) -> Sequence[EndedSession]:
+        """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
+
+        The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
+
+        Raises:
+            RevocationIndeterminate: the outcome of the commit is not known.
+        """
+        ...
+
+    async def set_session_scopes(
+        self,
+        session_id: SessionId,
+        scopes: frozenset[Scope] | None,
+        *,
+        transaction: Transaction | None = None,
+    ) -> ScopeChange | None:
+        """Give a session scopes of its own, or with None its user's, which it follows from then on.
+
+        Returns None where there is no such session.
+        """
+        ...
+
+    async def set_user_scopes(
+        self,
+        user_id: UserId,
+        scopes: frozenset[Scope],
+        *,
+        transaction: Transaction | None = None,
+    ) -> UserChange:
+        """Change the scopes of a user and of their sessions in one atomic step, and move the `rescopes` epoch.
+
+        Sessions that follow the user get the new scopes; the others lose those the user lost. Makes the user's
+        row if there is none.
+        """
+        ...
+
+    # --- reading lists ---
+
+    async def list_sessions(
+        self,
+        which: SessionFilter,
+        *,
+        expired: bool | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
+        transaction: Transaction | None = None,
+    ) -> Page[SessionReading]:
+        """The sessions that match, ordered by id, at most `limit` after the id `after`; filters come before the limit.
+
+        `expired` True: only those past a deadline; False: only live ones; None: both.
+        """
+        ...
+
+    # --- pruning ---
+
+    async def prune_expired(self, limit: int) -> int:
+        """Delete up to `limit` sessions past their absolute deadline, and say how many. Skips rows that are locked."""
+        ...
+
+    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
+        """Look at the next `window` sessions in order of id and delete those past their idle deadline."""
+        ...
+
+    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+        """Take or renew the lease `name` for `holder`. False while another holder has it."""
+        ...
+
+    async def count_by_pepper(self) -> Sequence[PepperCount]:
+        """How many sessions each pepper was used for. Reads every row: for operators, not for requests."""
+        ...
+
+    # --- users kept in the store ---
+
+    async def insert_user(
+        self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
+    ) -> UserRecord | None:
+        """Register a user; None where the id is taken by a registered one. Epochs of an unregistered row are kept."""
+        ...
+
+    async def list_users(
+        self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
+    ) -> Page[UserRecord]:
+        """Registered users ordered by id, at most `limit` after the id `after`."""
+        ...
+
+    async def update_user(
+        self,
+        user_id: UserId,
+        *,
+        scopes: frozenset[Scope] | None = None,
+        blocked: bool | None = None,
+        transaction: Transaction | None = None,
+    ) -> UserChange | None:
+        """Change scopes (as `set_user_scopes`) and `blocked`; None leaves a field alone. One atomic step.
+
+        A user who is blocked loses all sessions in the same step (as `end_user_sessions`). Returns None where
+        there is no such user.
+        """
+        ...
+
+    async def delete_user(
+        self, user_id: UserId, *, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession] | None:
+        """Delete a registered user and all their sessions in one atomic step. None where there is no such user."""
+        ...

@@ -1,0 +1,45 @@
+"""Which store a URL means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from coatcheck.clock import Clock
+    from coatcheck.stores.store import Store
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
+_ALLOWED = "sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host:5432/database"
+
+
+def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
+    """The store that `url` names, not yet opened. `clock` is for stores without one of their own (SQLite).
+
+    Raises:
+        ConfigurationError: the URL names no store this library has, or a package it needs is not installed. The URL
+            itself is not repeated: it may hold a password.
+    """
+    if url.startswith(_SQLITE):
+        path = url.removeprefix(_SQLITE)
+        if not path or path.startswith(":memory:") or "?" in path:
+            raise ConfigurationError(
+                f"the store URL must name a file; allowed are {_ALLOWED}. A database in memory cannot be shared by "
+                "the connections that read and those that write"
+            )
+        from coatcheck.stores.sql.sqlite import SqliteStore  # noqa: PLC0415 (a store is imported when it is used)
+
+        return SqliteStore(Path(path), clock=clock, migrates=migrates)
+    if url.startswith(_POSTGRES):
+        try:
+            from coatcheck.stores.sql.postgresql import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
+        except ModuleNotFoundError as missing:
+            raise ConfigurationError(
+                f"PostgreSQL needs the package {missing.name}; install coatcheck[postgres]"
+            ) from missing
+        return PostgresStore(url, migrates=migrates)
+    scheme = url.partition(":")[0]
+    raise ConfigurationError(f"the store URL starts with {scheme[:20]!r}; allowed are {_ALLOWED}")

@@ -1,0 +1,43 @@
+"""The conformance suite every store is held to, for the stores of third parties too.
+
+Needs the extra `coatcheck[testing]`. Write a `StoreHarness` for your store, then this is the whole test module:
+
+    import pytest
+    from coatcheck.testing import StoreConformance, StoreHarness, check_store_against_model
+
+    class MyHarness(StoreHarness):
+        def make_store(self): ...             # a store on this harness's data, not opened
+        async def now_us(self): ...           # the store's clock, which stands still
+        async def set_clock_us(self, now_us): ...
+        async def reset(self): ...            # remove everything
+        def outage(self): ...                 # async with: the store cannot answer
+
+    class TestMyStore(StoreConformance):      # some 300 tests, each named for the promise it holds
+        @pytest.fixture
+        async def harness(self, tmp_path):
+            async with MyHarness(tmp_path) as harness:
+                yield harness
+
+    def test_my_store_does_as_the_model_does(tmp_path):  # random histories, shrunk to the shortest that fails
+        check_store_against_model(lambda: MyHarness(tmp_path))
+
+`PausingStore` is for tests above a store: it stops calls by name, so that a test chooses what overtakes what.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("coatcheck.testing.conformance", "coatcheck.testing.samples", "coatcheck.testing.model")
+
+from coatcheck.testing.conformance import StoreConformance  # noqa: E402 (assertions are rewritten on import)
+from coatcheck.testing.gates import Gate, PausingStore  # noqa: E402 (as above)
+from coatcheck.testing.harness import StoreHarness  # noqa: E402 (as above)
+from coatcheck.testing.model import StoreMachine, check_store_against_model  # noqa: E402 (as above)
+
+__all__ = [
+    "Gate",
+    "PausingStore",
+    "StoreConformance",
+    "StoreHarness",
+    "StoreMachine",
+    "check_store_against_model",
+]

@@ -1,0 +1,50 @@
+"""The suite, one module a topic. `StoreConformance` is all of it."""
+
+from __future__ import annotations
+
+from coatcheck.testing.conformance.damage import DamagePromises
+from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
+from coatcheck.testing.conformance.expiring import DeadlinePromises, LeasePromises, PruningPromises
+from coatcheck.testing.conformance.listing import ListingPromises
+from coatcheck.testing.conformance.outages import OutagePromises
+from coatcheck.testing.conformance.races import (
+    PruneRacePromises,
+    RevocationRacePromises,
+    SignInRacePromises,
+    UserRacePromises,
+)
+from coatcheck.testing.conformance.reading import ReadingPromises, SharedDataPromises
+from coatcheck.testing.conformance.rescoping import SessionScopePromises, UserScopePromises
+from coatcheck.testing.conformance.signing_in import ApplicationUserPromises, SignInPromises
+from coatcheck.testing.conformance.touching import RehashPromises, TouchPromises
+from coatcheck.testing.conformance.transactions import TransactionPromises
+from coatcheck.testing.conformance.users import UserPromises
+
+__all__ = ["StoreConformance"]
+
+
+class StoreConformance(
+    ReadingPromises,
+    SharedDataPromises,
+    TouchPromises,
+    RehashPromises,
+    DeadlinePromises,
+    PruningPromises,
+    LeasePromises,
+    ListingPromises,
+    SignInPromises,
+    ApplicationUserPromises,
+    DeletingPromises,
+    EndingPromises,
+    SessionScopePromises,
+    UserScopePromises,
+    UserPromises,
+    TransactionPromises,
+    RevocationRacePromises,
+    SignInRacePromises,
+    UserRacePromises,
+    PruneRacePromises,
+    DamagePromises,
+    OutagePromises,
+):
+    """Every promise of the `Store` protocol. A subclass named `Test...` provides the `harness` fixture."""

@@ -1,0 +1,289 @@
+"""Two deadlines, both at `now >= deadline` on the store's clock; pruning in chunks; the lease."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.stores.records import IdleSweep, SessionFilter, SessionUse
+from coatcheck.testing.conformance.promises import Promises
+from coatcheck.testing.samples import ADA, BOB, SECOND_US, numbered_id, sign_in, stored_ids
+
+if TYPE_CHECKING:
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.records import SessionRecord
+    from coatcheck.stores.store import Store
+    from coatcheck.testing.harness import StoreHarness
+
+_HOUR_US = 3600 * SECOND_US
+_HOUR = timedelta(hours=1)
+
+# How far the clock is past the deadline, and whether the session has ended then.
+BOUNDARY = pytest.mark.parametrize(
+    ("past_us", "is_expired"),
+    [(-1, False), (0, True), (1, True)],
+    ids=["1 µs before the deadline", "at the deadline", "1 µs after the deadline"],
+)
+
+
+class DeadlinePromises(Promises):
+    """Promise 4: the absolute and the idle deadline, to the microsecond."""
+
+    @BOUNDARY
+    async def test_the_absolute_deadline_is_judged_to_the_microsecond_in_lists(
+        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
+    ) -> None:
+        """S6: at or after the deadline a session has ended."""
+        session = await sign_in(store, lifetime_us=_HOUR_US)
+        await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
+        await self._listed_as(store, session, is_expired=is_expired)
+
+    @BOUNDARY
+    async def test_the_idle_deadline_is_judged_to_the_microsecond_in_lists(
+        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
+    ) -> None:
+        """S7: not used for the limit, a session has ended."""
+        session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
+        await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
+        await self._listed_as(store, session, is_expired=is_expired)
+
+    @BOUNDARY
+    async def test_the_absolute_deadline_is_judged_to_the_microsecond_by_pruning(
+        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
+    ) -> None:
+        """S16: expired sessions are deleted, live ones kept."""
+        session = await sign_in(store, lifetime_us=_HOUR_US)
+        await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
+        assert await store.prune_expired(100) == int(is_expired)
+        assert await stored_ids(store) == (set() if is_expired else {session.id})
+
+    @BOUNDARY
+    async def test_the_idle_deadline_is_judged_to_the_microsecond_by_pruning(
+        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
+    ) -> None:
+        """S16: idle sessions are deleted, others kept."""
+        session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
+        await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
+        assert await store.prune_idle(None, 100) == IdleSweep(int(is_expired), None)
+        assert await stored_ids(store) == (set() if is_expired else {session.id})
+
+    async def test_an_idle_limit_of_one_second_works(self, harness: StoreHarness, store: Store) -> None:
+        """S7: short limits count as they are."""
+        session = await sign_in(store, expire_after_unused_for_us=SECOND_US)
+        for _ in range(3):
+            now_us = await harness.advance(timedelta(microseconds=SECOND_US - 1))
+            await self._listed_as(store, session, is_expired=False)
+            await store.touch_sessions([SessionUse(session.id, now_us)])
+        await harness.advance(timedelta(seconds=1))
+        await self._listed_as(store, session, is_expired=True)
+
+    async def test_a_use_does_not_move_the_absolute_deadline(self, harness: StoreHarness, store: Store) -> None:
+        session = await sign_in(store, lifetime_us=_HOUR_US, expire_after_unused_for_us=_HOUR_US)
+        now_us = await harness.advance(timedelta(minutes=59))
+        await store.touch_sessions([SessionUse(session.id, now_us)])
+        await harness.advance(timedelta(minutes=1))
+        await self._listed_as(store, session, is_expired=True)
+        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
+        assert await store.prune_expired(100) == 1
+
+    async def test_a_session_without_deadlines_never_expires(self, harness: StoreHarness, store: Store) -> None:
+        session = await sign_in(store)
+        await harness.advance(timedelta(days=36_500))
+        await self._listed_as(store, session, is_expired=False)
+        assert await store.prune_expired(100) == 0
+        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
+        assert await stored_ids(store) == {session.id}
+
+    async def test_every_mixture_of_deadlines_is_listed_and_pruned_by_those_it_has(
+        self, harness: StoreHarness, store: Store
+    ) -> None:
+        """S12: the filter `expired` takes both deadlines, and a missing one is none."""
+        near, far = SECOND_US, 10 * _HOUR_US
+        sessions = {
+            (lifetime_us, unused_for_us): (
+                await sign_in(store, lifetime_us=lifetime_us, expire_after_unused_for_us=unused_for_us)
+            ).id
+            for lifetime_us in (None, near, far)
+            for unused_for_us in (None, near, far)
+        }
+        await harness.advance(timedelta(seconds=1))
+        past = {id_ for deadlines, id_ in sessions.items() if near in deadlines}
+        assert await _listed(store, expired=True) == past
+        assert await _listed(store, expired=False) == set(sessions.values()) - past
+        assert await _listed(store, expired=None) == set(sessions.values())
+
+        assert await store.prune_expired(100) == 3
+        assert await store.prune_idle(None, 100) == IdleSweep(2, None)
+        assert await stored_ids(store) == set(sessions.values()) - past
+
+    async def _listed_as(self, store: Store, session: SessionRecord, *, is_expired: bool) -> None:
+        assert await _listed(store, expired=is_expired) == {session.id}
+        assert await _listed(store, expired=not is_expired) == set()
+        assert await _listed(store, expired=None) == {session.id}
+
+
+class PruningPromises(Promises):
+    """Promise 9: pruning goes in chunks and takes nothing that lives."""
+
+    async def test_no_chunk_is_larger_than_its_limit_and_the_last_ones_are_empty(
+        self, harness: StoreHarness, store: Store
+    ) -> None:
+        """S16: one call never deletes without a bound."""
+        live = {(await sign_in(store)).id, (await sign_in(store, lifetime_us=10 * _HOUR_US)).id}
+        for number in range(7):
+            await sign_in(store, lifetime_us=SECOND_US + number)
+        await harness.advance(_HOUR)
+        assert [await store.prune_expired(3) for _ in range(5)] == [3, 3, 1, 0, 0]
+        assert await stored_ids(store) == live
+
+    async def test_pruning_an_empty_store_deletes_nothing(self, store: Store) -> None:
+        assert await store.prune_expired(10) == 0
+        assert await store.prune_idle(None, 10) == IdleSweep(0, None)
+
+    @pytest.mark.parametrize("window", [1, 2, 3, 5, 9, 10, 11, 1000])
+    async def test_windows_cover_every_session_once(self, harness: StoreHarness, store: Store, window: int) -> None:
+        """S16: windows of any size find every idle session."""
+        idle, live = await self._idle_and_live(store)
+        await harness.advance(_HOUR)
+
+        deleted, after = 0, None
+        for _ in range(20):
+            before = await stored_ids(store)
+            sweep = await store.prune_idle(after, window)
+            left = await stored_ids(store)
+            gone = sorted(before - left)
+            assert len(gone) == sweep.deleted <= window
+            assert after is None or all(id_ > after for id_ in gone)
+            deleted, after = deleted + sweep.deleted, sweep.next_after
+            if after is None:
+                break
+
+        assert after is None, "the windows do not come to an end"
+        assert deleted == len(idle)
+        assert await stored_ids(store) == live
+
+    async def test_a_window_that_holds_nothing_idle_goes_on_behind_it(
+        self, harness: StoreHarness, store: Store
+    ) -> None:
+        for number in range(6):
+            await sign_in(store, id=numbered_id(number))
+        idle = await sign_in(store, id=numbered_id(6), expire_after_unused_for_us=SECOND_US)
+        await harness.advance(_HOUR)
+        assert await store.prune_idle(None, 3) == IdleSweep(0, numbered_id(2))
+        assert await store.prune_idle(numbered_id(2), 3) == IdleSweep(0, numbered_id(5))
+        assert await store.prune_idle(numbered_id(5), 3) == IdleSweep(1, None)
+        assert idle.id not in await stored_ids(store)
+
+    async def test_a_sweep_goes_on_behind_a_session_that_is_gone(self, harness: StoreHarness, store: Store) -> None:
+        for number in range(4):
+            await sign_in(store, id=numbered_id(number), expire_after_unused_for_us=SECOND_US)
+        await harness.advance(_HOUR)
+        sweep = await store.prune_idle(None, 2)
+        assert sweep.deleted == 2
+        assert sweep.next_after is not None
+        assert (await store.prune_idle(sweep.next_after, 10)).deleted == 2
+
+    async def test_a_touch_before_the_sweep_keeps_a_session(self, harness: StoreHarness, store: Store) -> None:
+        """S7: used in time, it stays."""
+        used = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
+        await sign_in(store, expire_after_unused_for_us=_HOUR_US)
+        now_us = await harness.advance(timedelta(minutes=59))
+        await store.touch_sessions([SessionUse(used.id, now_us)])
+        await harness.advance(timedelta(minutes=1))
+        assert await store.prune_idle(None, 10) == IdleSweep(1, None)
+        assert await stored_ids(store) == {used.id}
+
+    async def test_pruning_takes_the_sessions_of_every_user_and_leaves_the_users(
+        self, harness: StoreHarness, store: Store
+    ) -> None:
+        for user_id in (ADA, BOB):
+            await sign_in(store, user_id, lifetime_us=SECOND_US)
+        before = [await store.read_user(user_id) for user_id in (ADA, BOB)]
+        await harness.advance(_HOUR)
+        assert await store.prune_expired(10) == 2
+        assert [await store.read_user(user_id) for user_id in (ADA, BOB)] == before
+
+    async def test_two_who_prune_at_once_delete_each_session_once(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        for number in range(10):
+            await sign_in(store, lifetime_us=SECOND_US + number)
+        await harness.advance(_HOUR)
+        counts = await asyncio.gather(*(pruner.prune_expired(4) for pruner in (store, other)))
+        assert all(count <= 4 for count in counts)
+        rest = 0
+        while pruned := await store.prune_expired(4):
+            rest += pruned
+        assert sum(counts) + rest == 10
+        assert await stored_ids(store) == set()
+
+    async def test_pruning_passes_over_rows_that_others_hold(
+        self, harness: StoreHarness, held: Store, other: Store
+    ) -> None:
+        if not harness.locks_single_rows:
+            pytest.skip("the store locks more than single rows")
+        kept = await sign_in(held, lifetime_us=1, expire_after_unused_for_us=1)
+        gone = await sign_in(held, lifetime_us=1)
+        idle = await sign_in(held, expire_after_unused_for_us=1)
+        await harness.advance(_HOUR)
+        async with held.transaction() as transaction:
+            await held.set_session_scopes(kept.id, frozenset(), transaction=transaction)
+            async with asyncio.timeout(30):
+                assert await other.prune_expired(10) == 1
+                assert (await other.prune_idle(None, 10)).deleted == 1
+            assert await stored_ids(other) == {kept.id}
+        assert {gone.id, idle.id}.isdisjoint(await stored_ids(other))
+        assert await other.prune_expired(10) == 1
+
+    async def _idle_and_live(self, store: Store) -> tuple[set[SessionId], set[SessionId]]:
+        idle, live = set(), set()
+        for number in range(10):
+            is_idle = number in {0, 1, 2, 5, 7, 9}
+            unused_for_us = SECOND_US if is_idle else (None, 10 * _HOUR_US)[number % 2]
+            session = await sign_in(store, id=numbered_id(number), expire_after_unused_for_us=unused_for_us)
+            (idle if is_idle else live).add(session.id)
+        return idle, live
+
+
+class LeasePromises(Promises):
+    """Only one process prunes at a time."""
+
+    async def test_a_lease_has_one_holder(self, store: Store, other: Store) -> None:
+        assert await store.try_lease("prune", "one", _HOUR)
+        assert not await other.try_lease("prune", "two", _HOUR)
+        assert not await store.try_lease("prune", "two", _HOUR)
+
+    async def test_leases_of_different_names_have_nothing_to_do_with_each_other(self, store: Store) -> None:
+        assert await store.try_lease("prune", "one", _HOUR)
+        assert await store.try_lease("sweep", "two", _HOUR)
+
+    async def test_the_holder_renews_a_lease_from_now_on(self, harness: StoreHarness, store: Store) -> None:
+        assert await store.try_lease("prune", "one", _HOUR)
+        await harness.advance(timedelta(minutes=40))
+        assert await store.try_lease("prune", "one", _HOUR)
+        await harness.advance(timedelta(minutes=40))
+        assert not await store.try_lease("prune", "two", _HOUR)
+
+    @BOUNDARY
+    async def test_a_lease_runs_out_on_the_stores_clock(
+        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
+    ) -> None:
+        assert await store.try_lease("prune", "one", _HOUR)
+        await harness.advance(_HOUR + timedelta(microseconds=past_us))
+        assert await store.try_lease("prune", "two", _HOUR) is is_expired
+        assert await store.try_lease("prune", "one", _HOUR) is not is_expired
+
+    async def test_of_many_who_ask_at_once_one_gets_the_lease(self, store: Store, other: Store) -> None:
+        asked = [one.try_lease("prune", f"holder {number}", _HOUR) for number in range(4) for one in (store, other)]
+        answers = await asyncio.gather(*asked)
+        # The same holder's name is asked for from both stores, and the second asking renews.
+        assert sum(answers) == 2
+        assert answers.index(True) // 2 == (len(answers) - 1 - answers[::-1].index(True)) // 2
+
+
+async def _listed(store: Store, *, expired: bool | None) -> set[SessionId]:
+    page = await store.list_sessions(SessionFilter(), expired=expired)
+    return {reading.session.id for reading in page}

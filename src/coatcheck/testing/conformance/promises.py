@@ -1,0 +1,39 @@
+"""What every part of the suite stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from coatcheck.stores.store import Store
+    from coatcheck.testing.harness import StoreHarness
+
+
+@pytest.mark.anyio
+class Promises:
+    """Tests that take a `harness` fixture, which the class that inherits them provides."""
+
+    @pytest.fixture(scope="session")
+    @staticmethod
+    def anyio_backend() -> str:
+        """Stores are written for asyncio."""
+        return "asyncio"
+
+    @pytest.fixture
+    def store(self, harness: StoreHarness) -> Store:
+        """The store under test, opened and empty."""
+        return harness.store
+
+    @pytest.fixture
+    async def other(self, harness: StoreHarness) -> Store:
+        """A second store on the same data, as another process has it."""
+        return await harness.second_store()
+
+    @pytest.fixture
+    def held(self, harness: StoreHarness) -> Store:
+        """The store under test, whose transactions the test holds open; skips where it has none."""
+        if not harness.has_transactions:
+            pytest.skip("the store has no transactions that span several calls")
+        return harness.store

@@ -1,0 +1,303 @@
+"""What is done in a caller's transaction appears and disappears with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.scope import scope_set
+from coatcheck.stores.records import InsertRefusal, SessionFilter, SessionRecord
+from coatcheck.testing.conformance.ending import ended
+from coatcheck.testing.conformance.promises import Promises
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    insert,
+    new_session,
+    read,
+    read_present,
+    read_user_present,
+    register,
+    sign_in,
+    sign_in_following,
+    stored_ids,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.stores.store import Store
+
+OUTCOMES = pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
+
+
+class ChangedMindError(Exception):
+    """Raised inside a transaction, to roll it back."""
+
+
+class TransactionPromises(Promises):
+    """Promise of the protocol: a call that takes `transaction` takes part in it."""
+
+    @OUTCOMES
+    async def test_a_session_inserted_in_a_transaction_appears_with_it(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """S11: creating inside a caller's transaction that rolls back leaves no session."""
+        await register(held)
+        session = new_session()
+
+        async def work(transaction: AsyncConnection) -> None:
+            assert isinstance(await insert(held, session, transaction=transaction), SessionRecord)
+            page = await held.list_sessions(SessionFilter(), transaction=transaction)
+            assert [reading.session.id for reading in page] == [session.id]
+            assert await read(other, session.id) is None
+
+        await _run(held, work, commits=commits)
+        assert await stored_ids(other) == ({session.id} if commits else set())
+
+    @OUTCOMES
+    async def test_a_session_deleted_in_a_transaction_goes_with_it(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """S11: revoking inside a transaction that rolls back leaves the session there."""
+        session = await sign_in(held)
+
+        async def work(transaction: AsyncConnection) -> None:
+            which = SessionFilter(session_id=session.id)
+            assert set(await held.delete_sessions(which, transaction=transaction)) == ended(session)
+            assert list(await held.list_sessions(SessionFilter(), transaction=transaction)) == []
+            assert await read(other, session.id) == session
+
+        await _run(held, work, commits=commits)
+        assert await read(other, session.id) == (None if commits else session)
+
+    @OUTCOMES
+    async def test_ending_a_users_sessions_and_the_epoch_go_with_the_transaction(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """T6: success and rollback."""
+        session = await sign_in(held)
+        before = await read_user_present(held)
+
+        async def work(transaction: AsyncConnection) -> None:
+            assert set(await held.end_user_sessions(ADA, transaction=transaction)) == ended(session)
+            assert await read_user_present(other) == before
+            assert await read(other, session.id) == session
+
+        await _run(held, work, commits=commits)
+        assert await read(other, session.id) == (None if commits else session)
+        sign_in_under_way = await insert(other, new_session(), epochs=before.epochs)
+        assert isinstance(sign_in_under_way, InsertRefusal) is commits
+
+    @OUTCOMES
+    async def test_a_sessions_scopes_change_with_the_transaction(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """T6: success and rollback."""
+        session = await sign_in(held, scopes={"a"})
+
+        async def work(transaction: AsyncConnection) -> None:
+            change = await held.set_session_scopes(session.id, scope_set({"b"}), transaction=transaction)
+            assert change is not None
+            assert await read(other, session.id) == session
+
+        await _run(held, work, commits=commits)
+        assert (await read_present(other, session.id)).scopes == ({"b"} if commits else {"a"})
+
+    @OUTCOMES
+    async def test_a_users_scopes_change_with_the_transaction_in_all_sessions(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """U5: in the same transaction."""
+        await register(held, scopes={"a", "b"})
+        following, explicit = await sign_in_following(held), await sign_in(held, scopes={"b", "x"})
+        before = await read_user_present(held)
+
+        async def work(transaction: AsyncConnection) -> None:
+            await held.set_user_scopes(ADA, scope_set({"a"}), transaction=transaction)
+            assert await read(other, following.id) == following
+            assert await read(other, explicit.id) == explicit
+            assert await other.read_user(ADA) == before
+
+        await _run(held, work, commits=commits)
+        assert (await read_present(other, following.id)).scopes == ({"a"} if commits else {"a", "b"})
+        assert (await read_present(other, explicit.id)).scopes == ({"x"} if commits else {"b", "x"})
+        assert (await read_user_present(other) == before) is not commits
+
+    @OUTCOMES
+    async def test_a_user_and_their_first_session_appear_together(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        """T6: signing up and the first token commit or roll back together."""
+
+        async def work(transaction: AsyncConnection) -> None:
+            user = await held.insert_user(ADA, scopes=scope_set({"a"}), blocked=False, transaction=transaction)
+            assert await held.read_user(ADA, transaction=transaction) == user
+            assert list(await held.list_users(transaction=transaction)) == [user]
+            session = new_session(scopes={"a"}, follows_user=True)
+            assert isinstance(await insert(held, session, transaction=transaction), SessionRecord)
+            assert await other.read_user(ADA) is None
+
+        await _run(held, work, commits=commits)
+        assert (await other.read_user(ADA) is not None) is commits
+        assert len(await stored_ids(other)) == int(commits)
+
+    @OUTCOMES
+    async def test_a_user_is_blocked_with_the_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
+        """U5: in the same transaction."""
+        session = await sign_in(held)
+        before = await read_user_present(held)
+
+        async def work(transaction: AsyncConnection) -> None:
+            change = await held.update_user(ADA, blocked=True, transaction=transaction)
+            assert change is not None
+            assert set(change.ended) == ended(session)
+
+        await _run(held, work, commits=commits)
+        assert (await read_user_present(other)).blocked is commits
+        assert (await read_user_present(other) == before) is not commits
+        assert await read(other, session.id) == (None if commits else session)
+
+    @OUTCOMES
+    async def test_a_user_is_deleted_with_the_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
+        """U3: the user and their sessions, or neither."""
+        session = await sign_in(held)
+
+        async def work(transaction: AsyncConnection) -> None:
+            assert set(await held.delete_user(ADA, transaction=transaction) or ()) == ended(session)
+
+        await _run(held, work, commits=commits)
+        assert len(await other.list_users()) == int(not commits)
+        assert await read(other, session.id) == (None if commits else session)
+
+    @OUTCOMES
+    async def test_the_row_of_an_applications_user_appears_with_the_transaction(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        async def work(transaction: AsyncConnection) -> None:
+            session = new_session(scopes={"a"}, follows_user=True)
+            outcome = await insert(held, session, user_scopes=scope_set({"a"}), transaction=transaction)
+            assert isinstance(outcome, SessionRecord)
+
+        await _run(held, work, commits=commits)
+        assert (await other.read_user(ADA) is not None) is commits
+        assert len(await stored_ids(other)) == int(commits)
+
+    async def test_several_calls_are_one_step(self, held: Store, other: Store) -> None:
+        """T6: all of a caller's work, or none of it."""
+        one, two = await sign_in(held), await sign_in(held, BOB)
+
+        async def work(transaction: AsyncConnection) -> None:
+            await held.delete_sessions(SessionFilter(session_id=one.id), transaction=transaction)
+            await held.end_user_sessions(BOB, transaction=transaction)
+            await insert(held, new_session(), transaction=transaction)
+
+        await _run(held, work, commits=False)
+        assert await stored_ids(other) == {one.id, two.id}
+        await _run(held, work, commits=True)
+        assert {one.id, two.id}.isdisjoint(await stored_ids(other))
+        assert len(await stored_ids(other)) == 1
+
+    async def test_a_refusal_does_not_spoil_the_callers_transaction(self, held: Store) -> None:
+        begun = (await register(held)).epochs
+        await held.end_user_sessions(ADA)
+
+        async def work(transaction: AsyncConnection) -> None:
+            refused = await insert(held, new_session(), epochs=begun, transaction=transaction)
+            assert refused is InsertRefusal.USER_REVOKED
+            assert await held.insert_user(ADA, scopes=frozenset(), blocked=False, transaction=transaction) is None
+            assert await held.insert_user(BOB, scopes=frozenset(), blocked=False, transaction=transaction) is not None
+
+        await _run(held, work, commits=True)
+        assert await held.read_user(BOB) is not None
+
+    @OUTCOMES
+    async def test_a_hook_shares_the_callers_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
+        """S10, S11: the hook's own writes go with the session."""
+        await register(held)
+
+        async def hook(connection: AsyncConnection) -> None:
+            await held.insert_user(BOB, scopes=frozenset(), blocked=False, transaction=connection)
+
+        async def work(transaction: AsyncConnection) -> None:
+            await insert(held, new_session(), inside_transaction=hook, transaction=transaction)
+
+        await _run(held, work, commits=commits)
+        assert (await other.read_user(BOB) is not None) is commits
+        assert len(await stored_ids(other)) == int(commits)
+
+    async def test_what_a_transaction_does_is_not_kept_when_nothing_but_reading_follows_a_rollback(
+        self, held: Store
+    ) -> None:
+        """S11: connections go back clean."""
+        session = await sign_in(held)
+        for _ in range(10):
+            with pytest.raises(ChangedMindError):
+                async with held.transaction() as transaction:
+                    await held.end_user_sessions(ADA, transaction=transaction)
+                    raise ChangedMindError
+            assert await read(held, session.id) == session
+            page = await held.list_sessions(SessionFilter())
+            assert [reading.session for reading in page] == [session]
+
+    async def test_callbacks_come_once_and_in_order_after_the_commit(self, held: Store) -> None:
+        """T6, T7: what is announced has happened."""
+        session = await sign_in(held)
+        called: list[str] = []
+        all_called = asyncio.Event()
+
+        async with held.transaction() as transaction:
+            await held.delete_sessions(SessionFilter(session_id=session.id), transaction=transaction)
+            await held.after_commit(transaction, lambda: called.append("first"))
+            await held.after_commit(transaction, lambda: called.append("second"))
+            await held.after_commit(transaction, all_called.set)
+            await held.list_sessions(SessionFilter(), transaction=transaction)
+            assert called == []
+
+        async with asyncio.timeout(30):
+            await all_called.wait()
+        assert called == ["first", "second"]
+        async with held.transaction() as transaction:
+            await held.read_user(ADA, transaction=transaction)
+        assert called == ["first", "second"]
+
+    async def test_callbacks_of_a_transaction_that_is_rolled_back_never_come(self, held: Store) -> None:
+        """T6, T7: what did not happen is not announced, by a later transaction neither."""
+        called: list[str] = []
+        with pytest.raises(ChangedMindError):
+            async with held.transaction() as transaction:
+                await held.after_commit(transaction, lambda: called.append("rolled back"))
+                raise ChangedMindError
+        all_called = asyncio.Event()
+        async with held.transaction() as transaction:
+            await held.after_commit(transaction, all_called.set)
+        async with asyncio.timeout(30):
+            await all_called.wait()
+        assert called == []
+
+    async def test_a_hooks_connection_is_the_callers_transaction(self, held: Store) -> None:
+        """S10: the hook gets what the caller's other calls run on."""
+        await register(held)
+        seen: list[AsyncConnection] = []
+
+        async def hook(connection: AsyncConnection) -> None:
+            seen.append(connection)
+
+        async with held.transaction() as transaction:
+            await insert(held, new_session(), inside_transaction=hook, transaction=transaction)
+            assert seen == [await held.connection_of(transaction)]
+
+
+async def _run(store: Store, work: Callable[[AsyncConnection], Awaitable[None]], *, commits: bool) -> None:
+    if commits:
+        async with store.transaction() as transaction:
+            await work(transaction)
+        return
+    with pytest.raises(ChangedMindError):
+        async with store.transaction() as transaction:
+            await work(transaction)
+            raise ChangedMindError

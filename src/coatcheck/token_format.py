@@ -1,0 +1,80 @@
+"""The token as text and as bytes: base64url(b"sas" + 16 id bytes + secret). See `vectors.json` of the seed.
+
+Only the canonical spelling is a token. A lenient decoder accepts several texts for the same bytes, and then a
+revocation, a rate limit or a log that goes by the text can be walked around.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64encode
+from typing import NamedTuple
+
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.identifiers import SessionId, session_id_from_bytes, session_id_to_bytes
+
+PREFIX = b"sas"
+MIN_SECRET_LENGTH = 16
+MAX_SECRET_LENGTH = 1024
+
+_ID_END = len(PREFIX) + 16
+_TEXT_PREFIX = "c2Fz"  # base64 of b"sas"
+
+
+def _text_length(secret_length: int) -> int:
+    return (_ID_END + secret_length + 2) // 3 * 4
+
+
+_MIN_TEXT_LENGTH = _text_length(MIN_SECRET_LENGTH)
+_MAX_TEXT_LENGTH = _text_length(MAX_SECRET_LENGTH)
+
+_TO_STANDARD = str.maketrans("-_+/", "+/!!")  # the standard alphabet's own two signs are not base64url's
+
+
+class ParsedToken(NamedTuple):
+    """A token taken apart. Holds the secret: never log one, never keep one."""
+
+    session_id: SessionId
+    secret: bytes
+
+    def __repr__(self) -> str:
+        """Show the id only."""
+        return f"ParsedToken(session_id={self.session_id!r})"
+
+
+def format_token(session_id: SessionId, secret: bytes) -> str:
+    """The token of a session."""
+    return urlsafe_b64encode(PREFIX + session_id_to_bytes(session_id) + secret).decode()
+
+
+def parse_token(text: str) -> ParsedToken | None:
+    """Take a token apart; None for anything that is not one, in its one canonical spelling.
+
+    Costs nothing that grows with the input: what is longer than the longest token is refused unread.
+    """
+    if not isinstance(text, str) or not _MIN_TEXT_LENGTH <= len(text) <= _MAX_TEXT_LENGTH:
+        return None
+    if not text.startswith(_TEXT_PREFIX) or not text.isascii():
+        return None
+    try:
+        raw = binascii.a2b_base64(text.translate(_TO_STANDARD), strict_mode=True)
+    except binascii.Error:
+        return None
+    # Strict mode still accepts bits after the last byte; only the spelling we would write ourselves is canonical.
+    secret_length = len(raw) - _ID_END
+    if not MIN_SECRET_LENGTH <= secret_length <= MAX_SECRET_LENGTH or urlsafe_b64encode(raw).decode() != text:
+        return None
+    return ParsedToken(session_id_from_bytes(raw[len(PREFIX) : _ID_END]), raw[_ID_END:])
+
+
+def session_id_in(text: str) -> SessionId:
+    """The id of the session a token belongs to.
+
+    Raises:
+        InvalidArgumentError: the text is empty, as in cookie mode, or is not a server-side session's token.
+    """
+    parsed = parse_token(text)
+    if parsed is None:
+        what = "is empty (cookie mode keeps it from the body)" if not text else "is not a server-side session's"
+        raise InvalidArgumentError(f"no session id to be read: the token {what}")
+    return parsed.session_id

@@ -1,0 +1,219 @@
+"""Token managers: the interface, and what they hand out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from coatcheck.token_format import session_id_in
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime
+    from uuid import UUID
+
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.pages import Page
+    from coatcheck.scope import Scope
+    from coatcheck.stores.records import UserEpochs
+    from coatcheck.stores.store import Transaction
+
+
+class Token(str):
+    """The text a client carries. A plain string in every way, except that its repr does not show it.
+
+    A traceback that prints local variables, a debugger or a dataclass repr therefore do not leak it. Formatting
+    it on purpose (`f"Bearer {token}"`) gives the text.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say that this is a token, not which."""
+        return "Token('...')"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSuccess:
+    """What a sign-in gives to the client.
+
+    `auth_strategy` is the issuer's name ("session"). `token_expires_at` is an aware UTC datetime, None if the
+    token has no absolute deadline. `scope_names` are those at the moment of sign-in; they may change.
+    """
+
+    auth_strategy: str
+    token: Token = field(repr=False)
+    token_expires_at: datetime | None
+    auth_user_id: UserId
+    scope_names: frozenset[Scope]
+
+    @property
+    def server_side_session_id(self) -> SessionId:
+        """The id of the session, read from the token.
+
+        Raises:
+            InvalidArgumentError: the token is empty (cookie mode) or is not a server-side session's.
+        """
+        return session_id_in(self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationInfo:
+    """Who is calling: the answer of a validation that succeeded. `auth_id` is the session's id."""
+
+    user_identifier: UserId
+    scopes: frozenset[Scope]
+    auth_id: str
+
+
+class TokenRefusal(Enum):
+    """Why a token does not validate.
+
+    Only EXPIRED and INACTIVE may be told to the client: both are found after the secret was checked, so only its
+    holder learns them. The others are one and the same to anybody outside.
+    """
+
+    NOT_A_TOKEN = "not_a_token"  # noqa: S105 (a reason, not a password)
+    UNKNOWN = "unknown"
+    WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
+    CORRUPT = "corrupt"
+    EXPIRED = "expired"
+    INACTIVE = "inactive"
+
+    @property
+    def is_for_the_holder(self) -> bool:
+        """Whether the one who showed the token has proved to hold its secret, and may be told."""
+        return self in {TokenRefusal.EXPIRED, TokenRefusal.INACTIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """One issued token as lists show it; never the token itself. Times are aware UTC datetimes."""
+
+    user_id: UserId
+    token_id: str
+    token_issuer: str
+    scopes: frozenset[Scope]
+    method: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """A sign-in that has begun: made before the credentials are checked, handed in when the token is issued.
+
+    If all sessions of the user are ended in between, issuing raises `SignInSupersededError`.
+    """
+
+    user_id: UserId
+    epochs: UserEpochs
+
+
+@runtime_checkable
+class TokenManager(Protocol):
+    """Issues, validates, lists and revokes tokens."""
+
+    @property
+    def issuer(self) -> str:
+        """The name of this manager in `AuthSuccess.auth_strategy` and `TokenInfo.token_issuer`."""
+        ...
+
+    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+        """Begin a sign-in, before the credentials are checked; hand the attempt in when the token is issued."""
+        ...
+
+    async def issue_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        caller: AuthenticationInfo | None,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """Issue a token under the sign-in policy: `caller`, if signed in, may only sign in as themself.
+
+        Raises:
+            SignInWhileAuthenticatedError: `caller` is another user.
+            UserNotFoundError, UserBlockedError, SignInSupersededError: as `create_token`.
+        """
+        ...
+
+    async def create_token(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str,
+        scopes: AbstractSet[str] | None = None,
+        attempt: SignInAttempt | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """Issue a token without any policy. `scopes` None gives the user's, which the token then follows.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+            UserBlockedError: the user is blocked.
+            SignInSupersededError: all sessions of the user were ended since `attempt` began.
+            StoreUnavailable: the store cannot answer.
+        """
+        ...
+
+    async def validate_token(self, token: str) -> AuthenticationInfo | None:
+        """Who carries this token, or None.
+
+        Raises:
+            StoreUnavailable: the store cannot answer; the token may well be good.
+        """
+        ...
+
+    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+        """`validate_token` with the reason in place of None."""
+        ...
+
+    async def list_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID | None = None,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        transaction: Transaction | None = None,
+    ) -> Page[TokenInfo]:
+        """The issued tokens that match, a page at a time; `after` is the last page's `next_after`."""
+        ...
+
+    async def revoke_token(
+        self,
+        *,
+        token_id: str,
+        auth_user_id: str | UUID | None = None,
+        token_issuer: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """End one token. True if there was one; an unknown id is no error. With `auth_user_id`, only if it is theirs.
+
+        Raises:
+            RevocationIndeterminate: whether the token is dead is not known; treat it as live and try again.
+        """
+        ...
+
+    async def revoke_all_tokens(
+        self,
+        *,
+        auth_user_id: str | UUID,
+        method: str | None = None,
+        token_issuer: str | None = None,
+        except_token_id: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[str, ...]:
+        """End all tokens of a user that match, and the sign-ins of theirs that are under way. Returns the ids.
+
+        Raises:
+            RevocationIndeterminate: as `revoke_token`.
+        """
+        ...

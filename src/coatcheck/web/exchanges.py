@@ -1,0 +1,178 @@
+"""One request and what was already sent in answer to it: what may still be said, and how.
+
+An exchange stands between the application and the server. It knows whether a response has begun, adds the headers
+that keep an authenticated response out of caches, and can answer with a problem as long as that is possible.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from coatcheck.web.cookies import expired_cookie
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coatcheck.web.asgi import AsgiMessage, AsgiScope, Send
+    from coatcheck.web.challenges import Problem
+    from coatcheck.web.state import RequestState
+
+MAX_HELD_BYTES = 1024 * 1024
+"""Bytes of a 500 response that are held back until the application has ended."""
+
+
+class Exchange(Protocol):
+    """What the middleware needs of either kind of connection."""
+
+    async def send(self, message: AsgiMessage) -> None:
+        """Send an event of the application on to the client."""
+        ...
+
+    async def answer(self, problem: Problem) -> bool:
+        """Answer with a problem. False if it is too late for that; nothing was sent then."""
+        ...
+
+    async def finish(self) -> None:
+        """Send what was held back: the application has ended."""
+        ...
+
+
+def exchange_of(scope: AsgiScope, send: Send, state: RequestState, cookie: bytes | None) -> Exchange:
+    """The exchange for an `http` or `websocket` scope. `cookie` is the session cookie's name, None if none is read."""
+    if scope["type"] == "websocket":
+        return WebSocketExchange(scope, send)
+    return HttpExchange(scope, send, state, cookie)
+
+
+class HttpExchange:
+    """An HTTP request.
+
+    A response with status 500 is held back until the application has ended. A FastAPI or Starlette application that
+    is mounted inside another answers 500 to every exception it does not know and then raises it again
+    (`ServerErrorMiddleware`): without holding it back, our 401, 403 and 503 would come out of a mounted application
+    as 500, unless its author registers handlers there.
+    """
+
+    def __init__(self, scope: AsgiScope, send: Send, state: RequestState, cookie: bytes | None) -> None:
+        """Begin with nothing sent."""
+        self._scope = scope
+        self._send = send
+        self._state = state
+        self._cookie = cookie
+        self._has_started = False
+        self._held: list[AsgiMessage] = []
+        self._held_bytes = 0
+
+    async def send(self, message: AsgiMessage) -> None:
+        """Send a message of the application on, or hold it back."""
+        if message["type"] == "http.response.start":
+            self._has_started = True
+            message = self._with_our_headers(message)
+            if message["status"] == 500:
+                self._held.append(message)
+                return
+        if not self._held:
+            await self._send(message)
+            return
+        self._held.append(message)
+        self._held_bytes += len(message.get("body", b""))
+        if self._held_bytes > MAX_HELD_BYTES:
+            await self.finish()
+
+    async def answer(self, problem: Problem) -> bool:
+        """Answer with a problem, in place of a 500 that is held back. False if another response has begun."""
+        if self._has_started and not self._held:
+            return False
+        self._held = []
+        start = {"type": "http.response.start", "status": problem.status, "headers": list(problem.headers)}
+        self._has_started = True
+        await self._send(self._with_our_headers(start))
+        await self._send({"type": "http.response.body", "body": problem.body})
+        return True
+
+    async def finish(self) -> None:
+        """Send what was held back."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _with_our_headers(self, start: AsgiMessage) -> AsgiMessage:
+        headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
+        if self._cookie is not None and self._state.cookie_is_forgotten:
+            over_https = self._scope.get("scheme") == "https"
+            headers.append((b"set-cookie", expired_cookie(self._cookie, over_https=over_https)))
+        # RFC 9111 section 3.5 keeps shared caches from storing the answer to a request with an Authorization header,
+        # but says nothing of cookies, of private caches, or of a token that a response hands out.
+        is_private = self._state.is_authenticated or _sets_cookie(headers, self._cookie)
+        if is_private and not _has(headers, b"cache-control"):
+            headers.append((b"cache-control", b"no-store"))
+        # Only a response for which the application looked at the caller can differ by caller; one that is the same
+        # for all, a stylesheet say, stays cacheable for all. `Authorization` is named although RFC 9110 section 12.5.5
+        # sees no need: an anonymous answer that was stored may else be served to someone signed in, and after
+        # `Cache-Control: public` one user's answer to another.
+        if self._state.was_asked:
+            headers = with_vary(headers, [b"Authorization"] if self._cookie is None else [b"Authorization", b"Cookie"])
+        return {**start, "headers": headers}
+
+
+class WebSocketExchange:
+    """A WebSocket connection.
+
+    Before it is accepted, a problem is sent as an HTTP response where the server offers the extension
+    (`websocket.http.response`), else the handshake is closed, which the client sees as HTTP 403. Afterwards it is
+    closed with the problem's close code.
+    """
+
+    def __init__(self, scope: AsgiScope, send: Send) -> None:
+        """Begin with nothing sent."""
+        self._can_deny = "websocket.http.response" in (scope.get("extensions") or {})
+        self._send = send
+        self._is_accepted = False
+        self._is_over = False
+
+    async def send(self, message: AsgiMessage) -> None:
+        """Send a message of the application on."""
+        if message["type"] == "websocket.accept":
+            self._is_accepted = True
+        elif message["type"] in {"websocket.close", "websocket.http.response.start"}:
+            self._is_over = True
+        await self._send(message)
+
+    async def answer(self, problem: Problem) -> bool:
+        """Deny or close the connection. False if the application has done so already."""
+        if self._is_over:
+            return False
+        self._is_over = True
+        if self._can_deny and not self._is_accepted:
+            headers = list(problem.headers)
+            await self._send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
+            await self._send({"type": "websocket.http.response.body", "body": problem.body})
+            return True
+        with suppress(OSError):  # the client has gone already
+            await self._send({"type": "websocket.close", "code": problem.close_code, "reason": problem.code})
+        return True
+
+    async def finish(self) -> None:
+        """Do nothing: nothing is ever held back."""
+
+
+def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers with `names` in one Vary field (RFC 9110 section 12.5.5), after those already there."""
+    others = [(name, value) for name, value in headers if name.lower() != b"vary"]
+    lines = [value for name, value in headers if name.lower() == b"vary"]
+    present = [item.strip() for line in lines for item in line.split(b",") if item.strip()]
+    known = {item.lower() for item in present}
+    if b"*" in known:
+        return [*others, (b"vary", b"*")]
+    return [*others, (b"vary", b", ".join([*present, *(name for name in names if name.lower() not in known)]))]
+
+
+def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
+    return any(name.lower() == wanted for name, _ in headers)
+
+
+def _sets_cookie(headers: Iterable[tuple[bytes, bytes]], cookie: bytes | None) -> bool:
+    if cookie is None:
+        return False
+    return any(name.lower() == b"set-cookie" and value.startswith(cookie + b"=") for name, value in headers)

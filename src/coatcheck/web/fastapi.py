@@ -1,0 +1,203 @@
+"""Sessions in FastAPI: what a route requires is written in its signature.
+
+    app = FastAPI(lifespan=pod.lifespan)
+    app.add_middleware(SessionMiddleware, auth=auth)
+    app.include_router(session_router(auth), prefix="/session")
+
+    @app.post("/notes")
+    async def add_note(user: Annotated[AuthenticationInfo, Requires("notes:write")]) -> None: ...
+
+    @app.get("/profile")
+    async def profile(user: SignedIn) -> None: ...          # signed in, whatever the scopes
+
+    @app.get("/")
+    async def front_page(user: MaybeSignedIn) -> None: ...  # None for those who are not
+
+The same on WebSocket routes. Refusals are RFC 9457 problems (see `challenges.py`).
+"""
+
+# Annotations here are read by FastAPI when routes are defined, so their names are imported for real.
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import APIRouter, Path, Query, Request, Response, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.params import Security as SecurityParameter
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
+
+from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from coatcheck.tokens import AuthenticationInfo
+from coatcheck.web import routes
+from coatcheck.web.challenges import Problem
+from coatcheck.web.middleware import HasTokenManager
+from coatcheck.web.requirements import require, required_scopes
+from coatcheck.web.starlette import exception_handlers as _starlette_handlers
+from coatcheck.web.starlette import problem_response
+from coatcheck.web.state import authentication_of
+
+exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = (
+    _starlette_handlers
+)
+"""Handlers to give to an application: `FastAPI(exception_handlers=exception_handlers)`.
+
+They are not needed for correct answers, in mounted applications neither. With them a refusal is answered inside of
+the application's own middleware instead of outside of it, so that what those add (CORS headers, a request id) is on
+refusals too.
+"""
+
+
+class _SessionScheme(SecurityBase):
+    """The OpenAPI security scheme of our tokens. It reads nothing itself: `SessionMiddleware` has done so."""
+
+    scheme_name = "session"
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer(
+            bearerFormat="opaque",
+            description="The token of a server-side session, as a sign-in hands it out.",
+        )
+
+
+class _RequiredCaller(_SessionScheme):
+    async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> AuthenticationInfo:
+        return require(connection, *scopes.scopes)
+
+
+class _PossibleCaller(_SessionScheme):
+    async def __call__(self, connection: HTTPConnection) -> AuthenticationInfo | None:
+        return authentication_of(connection)
+
+
+required_caller = _RequiredCaller()
+"""The dependency behind `Requires` and `SignedIn`, for `app.dependency_overrides` in an application's own tests."""
+
+possible_caller = _PossibleCaller()
+"""The dependency behind `MaybeSignedIn`, for the same."""
+
+
+def Requires(*scopes: str) -> SecurityParameter:  # noqa: N802 (reads as a type in an annotation, as FastAPI's own do)
+    """The caller, who is signed in and has all of `scopes`.
+
+        user: Annotated[AuthenticationInfo, Requires("notes:write")]
+
+    Without scopes, being signed in is enough. Also usable in `dependencies=[Requires("admin")]` of a route, a router
+    or an application. Who is not signed in gets 401, who lacks a scope 403, and while the store is down all get 503.
+
+    Raises:
+        InvalidArgumentError: a scope is misspelt. Raised where the route is defined.
+    """
+    parameter: SecurityParameter = Security(required_caller, scopes=required_scopes(scopes))
+    return parameter
+
+
+SignedIn: TypeAlias = Annotated[AuthenticationInfo, Requires()]
+"""The caller, who is signed in, whatever their scopes: `user: SignedIn`."""
+
+MaybeSignedIn: TypeAlias = Annotated[AuthenticationInfo | None, Security(possible_caller)]
+"""The caller, or None where nobody is signed in: `user: MaybeSignedIn`. While the store is down, 503 and not None."""
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of our refusals, for `responses=` of a route, a router or an application.
+
+    Without `statuses`: 401, 403 and 503.
+    """
+    described = {status: _DESCRIPTIONS[status] for status in statuses or (401, 403, 503)}
+    return {
+        status: {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}}}
+        for status, text in described.items()
+    }
+
+
+def session_router(auth: HasTokenManager) -> APIRouter:
+    """The routes by which people look after their sessions; `app.include_router(session_router(auth), prefix=...)`.
+
+    | | |
+    |---|---|
+    | `GET /status` | am I signed in? works for everybody |
+    | `POST /sign-out` | end the session that is presented; no error if there is none |
+    | `POST /sign-out-all` | end all of mine |
+    | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
+    | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    """
+    router = APIRouter(tags=["session"])
+
+    @router.get("/status", dependencies=[Security(_described_caller)], responses=problem_responses(503))
+    async def status(request: Request) -> routes.Status:
+        """Am I signed in?"""
+        return await routes.status(request)
+
+    @router.post("/sign-out", dependencies=[Security(_described_caller)], responses=problem_responses(503))
+    async def sign_out(request: Request) -> routes.SignedOut:
+        """Sign out on this device."""
+        return await routes.sign_out(auth, request)
+
+    @router.post("/sign-out-all", dependencies=[Security(_described_caller)], responses=problem_responses(401, 503))
+    async def sign_out_all(request: Request) -> routes.SignedOut:
+        """Sign out on all devices."""
+        return await routes.sign_out_all(auth, request)
+
+    @router.get(
+        "/sessions",
+        dependencies=[Requires()],
+        response_model=routes.SessionPage,
+        responses=problem_responses(400, 401, 503),
+    )
+    async def my_sessions(
+        request: Request,
+        after: Annotated[str | None, Query(description="`next_after` of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    ) -> routes.SessionPage | Response:
+        """My sessions."""
+        answer = await routes.my_sessions(auth, request, after=after, limit=limit)
+        return problem_response(answer) if isinstance(answer, Problem) else answer
+
+    @router.delete(
+        "/sessions/{session_id}",
+        dependencies=[Requires()],
+        status_code=204,
+        response_model=None,
+        responses=problem_responses(401, 404, 503),
+    )
+    async def end_session(
+        request: Request, session_id: Annotated[str, Path(description="`id` as my sessions show it")]
+    ) -> Response | None:
+        """End one of my sessions."""
+        problem = await routes.end_session(auth, request, session_id)
+        return None if problem is None else problem_response(problem)
+
+    return router
+
+
+class _DescribedCaller(_SessionScheme):
+    """Says in the OpenAPI document that a token is of use, and leaves it to the route to ask for the caller."""
+
+    async def __call__(self) -> None:
+        return None
+
+
+_described_caller = _DescribedCaller()
+
+_DESCRIPTIONS = {
+    400: "A parameter is wrong (`invalid_request`).",
+    401: "Nobody is signed in (`authentication_required`), or the token is not valid (`invalid_token`).",
+    403: "The session lacks a scope (`insufficient_scope`).",
+    404: "The caller has no such session (`session_not_found`).",
+    503: "Sessions cannot be looked up right now (`store_unavailable`). Nobody is signed out by this.",
+}
+
+_PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457",
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "Stable, for programs."},
+    },
+    "required": ["title", "status", "detail", "code"],
+}

@@ -1,0 +1,120 @@
+"""The ASGI middleware: who is calling, for every request, in any framework.
+
+    app = SessionMiddleware(app, auth=auth)                       # any ASGI application
+    app.add_middleware(SessionMiddleware, auth=auth)              # FastAPI, Starlette
+
+It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `require(scope, "notes:write")` read it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
+from coatcheck.tokens import TokenRefusal
+from coatcheck.web.challenges import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
+from coatcheck.web.cookies import cookie_name
+from coatcheck.web.credentials import presented_credential
+from coatcheck.web.exchanges import exchange_of
+from coatcheck.web.state import SCOPE_KEY, RequestState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coatcheck.tokens import TokenManager
+    from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.challenges import AnswerableError, Problem
+
+_HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
+
+
+class HasTokenManager(Protocol):
+    """What the web layer needs of `AuthServices`."""
+
+    @property
+    def token_manager(self) -> TokenManager:
+        """Validates, lists and revokes tokens."""
+        ...
+
+
+class SessionMiddleware:
+    """Validates the token of every HTTP and WebSocket request, and answers for the errors that come of it.
+
+    - Without a token, or with something that cannot be one, the store is not read.
+    - `AuthenticationRequiredError`, `InsufficientScopeError` and `StoreUnavailable` may escape the application: they
+      become 401, 403 and 503 problems (see `challenges.py`), or the matching end of a WebSocket connection.
+    - Responses to signed-in callers get `Cache-Control: no-store` unless the application set its own Cache-Control.
+
+    Put it inside of whatever must see its answers too, CORS headers for example: with Starlette and FastAPI, add it
+    before `CORSMiddleware`.
+    """
+
+    def __init__(self, app: AsgiApp, *, auth: HasTokenManager, cookie: str | None = None) -> None:
+        """Wrap `app`. `auth` is what `pod.initialize_auth_services(...)` returned.
+
+        `cookie` is the name of a cookie the token is also taken from; None (the default) reads no cookie. An
+        application that reads one protects its unsafe requests against other sites (`SameSite=Lax` at least).
+
+        Raises:
+            ConfigurationError: `cookie` is not a cookie name.
+        """
+        self._app = app
+        self._auth = auth
+        self._cookie = cookie_name(cookie)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        state = await self._state(scope["headers"])
+        scope[SCOPE_KEY] = state
+        exchange = exchange_of(scope, send, state, self._cookie)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            answerable = answerable_in(error)
+            if answerable is None or not await exchange.answer(answer_to(answerable, state)):
+                await exchange.finish()
+                raise
+        else:
+            await exchange.finish()
+
+    async def _state(self, headers: Iterable[tuple[bytes, bytes]]) -> RequestState:
+        credential = presented_credential(headers, self._cookie)
+        if credential is None:
+            return RequestState(None)
+        if credential.token is None:
+            return RequestState(TokenRefusal.NOT_A_TOKEN, token_in_cookie=credential.in_cookie)
+        try:
+            answer = await self._auth.token_manager.explain_token(credential.token)
+        except StoreUnavailable as error:
+            return RequestState(error, token_in_cookie=credential.in_cookie)
+        return RequestState(answer, token_in_cookie=credential.in_cookie)
+
+
+def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
+    """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
+
+    While the store cannot say who is calling, nobody is told to sign in, whatever the application concluded.
+    """
+    refusal = None
+    if state is not None and isinstance(error, AuthenticationRequiredError):
+        try:
+            refusal = state.refusal
+        except StoreUnavailable as outage:
+            error = outage
+    return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
+
+
+def answerable_in(error: BaseException) -> AnswerableError | None:
+    """The error we have an answer to, taken out of what wraps it on its way up; None if it is another.
+
+    Wrapped it is by task groups, in a group of one, and by Starlette, where an outer application has a handler for
+    what a mounted one has met with a 500 already.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, RuntimeError) and error.args == (_HANDLED_TOO_LATE,) and error.__cause__ is not None:
+        return answerable_in(error.__cause__)
+    return error if isinstance(error, ANSWERABLE_ERRORS) else None

@@ -1,0 +1,165 @@
+"""Sessions in Starlette: a decorator for endpoints, the session routes, and handlers for mounted applications.
+
+    app = Starlette(
+        routes=[Route("/notes", add_note, methods=["POST"]), Mount("/session", routes=session_routes(auth))],
+        middleware=[Middleware(SessionMiddleware, auth=auth)],
+        lifespan=pod.lifespan,
+    )
+
+    @requires("notes:write")
+    async def add_note(request: Request) -> Response:
+        user = authentication_of(request)
+
+Inside an endpoint `user = require(request, "notes:write")` does both at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.websockets import WebSocket
+
+from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
+from coatcheck.pages import DEFAULT_PAGE_SIZE
+from coatcheck.web import routes
+from coatcheck.web.challenges import Problem, invalid_request
+from coatcheck.web.middleware import HasTokenManager, answer_to, answerable_in
+from coatcheck.web.requirements import require, required_scopes
+from coatcheck.web.state import SCOPE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from datetime import datetime
+    from typing import Any
+
+    ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def requires(*scopes: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let only callers with all of `scopes` into an endpoint; without scopes, whoever is signed in.
+
+    For functions and methods that take a `Request` or a `WebSocket`, `async` or not.
+
+    Raises:
+        InvalidArgumentError: a scope is misspelt, or what is decorated is not a function. Raised on definition.
+    """
+    checked = required_scopes(scopes)
+
+    def decorate(endpoint: Callable[P, R]) -> Callable[P, R]:
+        if isinstance(endpoint, type) or not callable(endpoint):
+            raise InvalidArgumentError("@requires(...) goes on a function or a method, for example on `async def get`")
+
+        @functools.wraps(endpoint)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            require(_connection_among(*args, *kwargs.values()), *checked)
+            return endpoint(*args, **kwargs)
+
+        if not _is_async(endpoint):
+            return guarded
+
+        @functools.wraps(endpoint)
+        async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> object:
+            return await cast("Awaitable[object]", guarded(*args, **kwargs))
+
+        return cast("Callable[P, R]", guarded_async)
+
+    return decorate
+
+
+def session_routes(auth: HasTokenManager) -> list[Route]:
+    """The routes by which people look after their sessions; put them under a path with `Mount`.
+
+    | | |
+    |---|---|
+    | `GET /status` | am I signed in? works for everybody |
+    | `POST /sign-out` | end the session that is presented; no error if there is none |
+    | `POST /sign-out-all` | end all of mine |
+    | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
+    | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    """
+
+    async def status(request: Request) -> Response:
+        return _json(await routes.status(request))
+
+    async def sign_out(request: Request) -> Response:
+        return _json(await routes.sign_out(auth, request))
+
+    async def sign_out_all(request: Request) -> Response:
+        return _json(await routes.sign_out_all(auth, request))
+
+    async def my_sessions(request: Request) -> Response:
+        require(request)  # before the parameters: a stranger is told to sign in, whatever else is wrong
+        try:
+            limit = int(request.query_params.get("limit", DEFAULT_PAGE_SIZE))
+        except ValueError:
+            return problem_response(invalid_request(InvalidArgumentError("limit must be a whole number")))
+        return _json(await routes.my_sessions(auth, request, after=request.query_params.get("after"), limit=limit))
+
+    async def end_session(request: Request) -> Response:
+        problem = await routes.end_session(auth, request, request.path_params["session_id"])
+        return Response(status_code=204) if problem is None else problem_response(problem)
+
+    return [
+        Route("/status", status, methods=["GET"]),
+        Route("/sign-out", sign_out, methods=["POST"]),
+        Route("/sign-out-all", sign_out_all, methods=["POST"]),
+        Route("/sessions", my_sessions, methods=["GET"]),
+        Route("/sessions/{session_id}", end_session, methods=["DELETE"]),
+    ]
+
+
+def problem_response(problem: Problem) -> Response:
+    """A problem as a Starlette response."""
+    response = Response(problem.body, status_code=problem.status)
+    response.raw_headers = list(problem.headers)
+    return response
+
+
+async def _answer(connection: Request | WebSocket, error: Exception) -> Response:
+    answerable = answerable_in(error)
+    if answerable is None or isinstance(connection, WebSocket):
+        raise error  # SessionMiddleware knows how to end a WebSocket connection
+    return problem_response(answer_to(answerable, connection.get(SCOPE_KEY)))
+
+
+exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, StoreUnavailable: _answer}
+"""Handlers to give to an application: `Starlette(exception_handlers=exception_handlers)`.
+
+They are not needed for correct answers. With them a refusal is answered inside of the application's own middleware
+instead of outside of it, so that what those add (CORS headers, a request id) is on refusals too.
+"""
+
+
+def _connection_among(*arguments: object) -> HTTPConnection:
+    for argument in arguments:
+        if isinstance(argument, HTTPConnection):
+            return argument
+    raise InvalidArgumentError("@requires(...) needs an endpoint that takes a Request or a WebSocket")
+
+
+def _is_async(endpoint: object) -> bool:
+    while isinstance(endpoint, functools.partial):
+        endpoint = endpoint.func
+    return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
+
+
+def _json(answer: routes.Status | routes.SignedOut | routes.SessionPage | Problem) -> Response:
+    if isinstance(answer, Problem):
+        return problem_response(answer)
+    body = json.dumps(asdict(answer), default=_timestamp, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, media_type="application/json")
+
+
+def _timestamp(moment: datetime) -> str:
+    """An RFC 3339 time, as FastAPI writes it; `moment` is in UTC."""
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,96 @@
+"""What a run may need from the machine, and what is said at its end about the tests that went without.
+
+A test that is skipped in silence is a promise that nobody holds. So whatever did not run is the last thing a run says,
+and where a component is required (COATCHECK_REQUIRE, which CI sets) its absence fails the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+
+@dataclass
+class Component:
+    """One server or program that some tests need; those tests carry its name as their marker."""
+
+    name: str
+    title: str
+    missing: str | None
+    """Why the tests cannot have it, or None."""
+    fixtures: frozenset[str] = frozenset()
+    """Fixtures that stand for it: a test that uses one gets the marker by itself."""
+    is_required: bool = False
+    ran: int = 0
+    skipped: int = 0
+
+    def is_needed_by(self, item: pytest.Item) -> bool:
+        return item.get_closest_marker(self.name) is not None
+
+    def verdict(self, *, is_whole_run: bool) -> tuple[str, bool]:
+        """What to say at the end, and whether it is as it should be."""
+        if self.skipped and self.missing:
+            return f"{self.skipped} {self.title.upper()} TESTS DID NOT RUN: {self.missing}", False
+        if self.ran == 0 and self.is_required and is_whole_run:
+            return f"NO {self.title.upper()} TEST RAN, AND COATCHECK_REQUIRE NAMES {self.name}", False
+        return f"{self.title} tests: {self.ran} ran", True
+
+
+class Components:
+    """The pytest plugin that watches over them."""
+
+    def __init__(self, components: Sequence[Component]) -> None:
+        self._components = components
+
+    @pytest.hookimpl(tryfirst=True)  # before -m chooses
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            for component in self._components:
+                if component.fixtures.intersection(getattr(item, "fixturenames", ())):
+                    item.add_marker(component.name)
+
+    @pytest.hookimpl(tryfirst=True)  # before any fixture of the test
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for component in self._components:
+            if component.missing and component.is_needed_by(item):
+                if component.is_required:
+                    pytest.fail(f"COATCHECK_REQUIRE names {component.name}: {component.missing}", pytrace=False)
+                pytest.skip(component.missing)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        for component in self._components:
+            if component.is_needed_by(item):
+                component.skipped += report.skipped
+                component.ran += report.when == "call" and not report.skipped
+        return report
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        verdicts = [component.verdict(is_whole_run=_is_whole_run(session.config)) for component in self._components]
+        are_required_well = all(
+            is_well for component, (_, is_well) in zip(self._components, verdicts, strict=True) if component.is_required
+        )
+        if session.exitstatus == pytest.ExitCode.OK and not are_required_well:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # the outermost, so that nothing but the totals comes after
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+        yield
+        for component in self._components:
+            text, is_well = component.verdict(is_whole_run=_is_whole_run(terminalreporter.config))
+            if is_well:
+                terminalreporter.write_line(text)
+            else:
+                terminalreporter.write_sep("!", text, red=True, bold=True)
+
+
+def _is_whole_run(config: pytest.Config) -> bool:
+    """Whether this run should have reached every test: no paths, -k, -m or the like were given."""
+    chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not chosen

@@ -1,0 +1,128 @@
+"""Servers, stores and worlds for every test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from tests.components import Component, Components
+from tests.servers import chromium, postgres
+from tests.stores.harnesses import PostgresHarness, SqliteHarness
+from tests.worlds import NewWorld, World, worlds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from coatcheck.testing import StoreHarness
+
+pytest_plugins = ["pytester"]  # tests/test_components.py runs pytest within pytest
+
+_numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    named_server = os.environ.get("COATCHECK_TEST_POSTGRES")
+    required = os.environ.get("COATCHECK_REQUIRE", "").split()
+    components = [
+        Component(
+            "postgres",
+            "PostgreSQL",
+            missing=None if named_server else postgres.missing(),
+            fixtures=frozenset({"postgres_admin_dsn", "postgres_server"}),
+        ),
+        Component("chromium", "Chromium", missing=chromium.missing(), fixtures=frozenset({"browser"})),
+    ]
+    unknown = set(required) - {component.name for component in components}
+    if unknown:
+        raise pytest.UsageError(f"COATCHECK_REQUIRE names {' '.join(sorted(unknown))}; allowed: postgres chromium")
+    for component in components:
+        component.is_required = component.name in required
+    config.pluginmanager.register(Components(components))
+    # `timeout`, CI and people end a run with SIGTERM. As with Ctrl+C, the servers it started end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_dsn() -> Iterator[str]:
+    """Where databases are made and dropped: the server that COATCHECK_TEST_POSTGRES names, else one for this run."""
+    named = os.environ.get("COATCHECK_TEST_POSTGRES")
+    if named:
+        yield named
+        return
+    server = postgres.PostgresServer()
+    yield server.dsn()
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_port(postgres_admin_dsn: str) -> int:
+    """The port of that server, to put a proxy in front."""
+    return urlsplit(postgres_admin_dsn).port or 5432
+
+
+@pytest.fixture
+async def postgres_dsn(postgres_admin_dsn: str) -> AsyncIterator[str]:
+    """A new, empty database, dropped after the test."""
+    name = f"coatcheck_test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres_admin_dsn)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")  # nobody is ever connected to template0
+    yield urlsplit(postgres_admin_dsn)._replace(path=f"/{name}").geturl()
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A server of the test's own, to be stopped, killed and started again. It takes a second or two to make."""
+    if reason := postgres.missing():  # COATCHECK_TEST_POSTGRES names a server that is not ours to stop
+        pytest.skip(reason)
+    server = postgres.PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Headless Chromium, one for the run; `await browser.new_context()` is a device of the test's own."""
+    async with chromium.running() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def closed_harness(request: pytest.FixtureRequest, tmp_path: Path) -> StoreHarness:
+    """Each store in turn. Not asynchronous: anyio cannot start one asynchronous fixture from within another."""
+    if request.param == "sqlite":
+        return SqliteHarness(tmp_path)
+    return PostgresHarness(request.getfixturevalue("postgres_dsn"))
+
+
+@pytest.fixture
+async def harness(closed_harness: StoreHarness) -> AsyncIterator[StoreHarness]:
+    """Each store in turn, opened, with a clock that the test moves."""
+    async with closed_harness as harness:
+        yield harness
+
+
+@pytest.fixture
+async def new_world(harness: StoreHarness) -> AsyncIterator[NewWorld]:
+    async with worlds(harness) as make:
+        yield make
+
+
+@pytest.fixture
+async def world(new_world: NewWorld) -> World:
+    return await new_world()

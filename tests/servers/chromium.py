@@ -1,0 +1,49 @@
+"""Headless Chromium from the machine's packages, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# Chromium looks for updates, for accounts and for QUIC of its own accord. Tests talk to loopback and to nothing else.
+_QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def executable() -> str | None:
+    """The path of Chromium, or None."""
+    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+def missing() -> str | None:
+    """Why no browser can be started here, or None."""
+    return None if executable() else "Chromium is not installed"
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Browser]:
+    """A browser with an empty profile. `await browser.new_context()` is another device: cookies of its own."""
+    from playwright.async_api import async_playwright  # noqa: PLC0415 (slow to import, and few tests need it)
+
+    flags = [*_QUIET, "--no-sandbox"] if os.geteuid() == 0 else list(_QUIET)  # Chromium's sandbox refuses root
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable(), args=flags)
+        try:
+            yield browser
+        finally:
+            await browser.close()

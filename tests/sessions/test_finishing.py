@@ -1,0 +1,62 @@
+"""A revocation that has begun is brought to its end, and never reported as done before it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from coatcheck import RevocationIndeterminate, StoreUnavailable
+from coatcheck.sessions.finishing import Finisher
+
+
+async def test_a_result_is_handed_through() -> None:
+    async def work() -> int:
+        return 7
+
+    assert await Finisher().run(work()) == 7
+
+
+async def test_an_error_is_handed_through() -> None:
+    async def work() -> None:
+        raise StoreUnavailable("nothing was ended")
+
+    with pytest.raises(StoreUnavailable, match="nothing was ended"):
+        await Finisher().run(work())
+
+
+async def test_impatience_is_indeterminate_and_the_work_goes_on() -> None:
+    may_finish, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await may_finish.wait()
+        done.append(True)
+
+    finisher = Finisher(patience_seconds=0)
+    with pytest.raises(RevocationIndeterminate, match="it goes on"):
+        await finisher.run(work())
+    assert done == []
+    may_finish.set()
+    await finisher.close()
+    assert done == [True]
+
+
+async def test_a_caller_who_is_cancelled_does_not_stop_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    started, may_finish = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        await may_finish.wait()
+        raise StoreUnavailable("nobody is left to be told")
+
+    finisher = Finisher()
+    caller = asyncio.create_task(finisher.run(work()))
+    await started.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    may_finish.set()
+    with caplog.at_level(logging.WARNING, logger="coatcheck"):
+        await finisher.close()
+    assert [record.message for record in caplog.records] == ["a revocation failed: StoreUnavailable"]

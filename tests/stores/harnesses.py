@@ -1,0 +1,186 @@
+"""Our stores, as the conformance suite wants to have them: a clock that stands still, and outages that are real."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from coatcheck.clock import from_us, to_us
+from coatcheck.stores.sql.postgresql import PostgresStore
+from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.testing import StoreHarness
+from tests.servers.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.store import Store
+
+TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
+_numbers = itertools.count()
+
+NEW_YEAR_US = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
+
+
+class StandingClock:
+    """A clock that shows what it was set to."""
+
+    def __init__(self, now_us: int = NEW_YEAR_US) -> None:
+        self.time_us = now_us
+
+    def now_us(self) -> int:
+        return self.time_us
+
+
+class SqliteHarness(StoreHarness):
+    """A file in a folder. Outage: the tables are away."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "coatcheck.db"
+        self.clock = StandingClock()
+
+    def make_store(self) -> Store:
+        return SqliteStore(self.path, clock=self.clock)
+
+    async def now_us(self) -> int:
+        return self.clock.time_us
+
+    async def set_clock_us(self, now_us: int) -> None:
+        self.clock.time_us = now_us
+
+    async def reset(self) -> None:
+        with self.connection() as connection:
+            for table in TABLES:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names from above)
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        self._rename("{}", "{}_away")
+        try:
+            yield
+        finally:
+            self._rename("{}_away", "{}")
+
+    async def corrupt_scopes(self, session_id: SessionId) -> None:
+        await self.write_scopes_text(session_id, "not scopes")
+
+    async def write_scopes_text(self, session_id: SessionId, text: str) -> None:
+        """Overwrite the text in which the session's scopes are stored."""
+        with self.connection() as connection:
+            connection.execute("UPDATE coatcheck_sessions SET scopes = ? WHERE id = ?", (text, session_id))
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection past the store. What was done is committed at the end of the block."""
+        connection = sqlite3.connect(self.path)
+        try:
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def _rename(self, old: str, new: str) -> None:
+        with self.connection() as connection:
+            for table in TABLES:
+                connection.execute(f"ALTER TABLE {old.format(table)} RENAME TO {new.format(table)}")
+
+
+class PostgresHarness(StoreHarness):
+    """A new database on a server. Its `clock_timestamp()` is ours, found before PostgreSQL's. Outage: the network is cut."""
+
+    locks_single_rows = True
+
+    def __init__(self, server_dsn: str) -> None:
+        """`server_dsn` names any database of the server by which a new one can be made."""
+        super().__init__()
+        self._server_dsn = server_dsn
+        self._name = f"coatcheck_harness_{os.getpid()}_{next(_numbers)}"
+        self.proxy = Proxy(urlsplit(server_dsn).port or 5432)
+        self._admin: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The new database, past the proxy."""
+        return urlsplit(self._server_dsn)._replace(path=f"/{self._name}").geturl()
+
+    @property
+    def admin(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection past the store and the proxy."""
+        assert self._admin is not None, "use the harness inside `async with`"
+        return self._admin
+
+    async def start(self) -> None:
+        await self._on_server(f"CREATE DATABASE {self._name}")
+        await self.proxy.__aenter__()
+        self._admin = await asyncpg.connect(self.dsn)
+        await self.admin.execute(
+            """
+            CREATE SCHEMA fake;
+            CREATE TABLE fake.clock (now timestamptz NOT NULL);
+            CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+                AS 'SELECT now FROM fake.clock';
+            """
+        )
+        await self.admin.execute("INSERT INTO fake.clock VALUES ($1)", from_us(NEW_YEAR_US))
+
+    async def stop(self) -> None:
+        await self.admin.close()
+        await self.proxy.__aexit__(None, None, None)
+        await self._on_server(f"DROP DATABASE {self._name} WITH (FORCE)")
+
+    def make_store(self) -> Store:
+        parts = urlsplit(self.dsn)
+        credentials, at, _ = parts.netloc.rpartition("@")
+        through_the_proxy = parts._replace(
+            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query="search_path=public,fake,pg_catalog"
+        )
+        return PostgresStore(through_the_proxy.geturl())
+
+    async def now_us(self) -> int:
+        return to_us(await self.admin.fetchval("SELECT now FROM fake.clock"))
+
+    async def set_clock_us(self, now_us: int) -> None:
+        await self.admin.execute("UPDATE fake.clock SET now = $1", from_us(now_us))
+
+    async def reset(self) -> None:
+        for table in TABLES:  # DELETE, not TRUNCATE: the latter invalidates every prepared statement
+            await self.admin.execute(f"DELETE FROM {table}")  # noqa: S608 (names from above)
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        await self.proxy.cut()
+        try:
+            yield
+        finally:
+            await self.proxy.heal()
+
+    async def corrupt_scopes(self, session_id: SessionId) -> None:
+        await self.write_scopes_text(session_id, "not scopes")
+
+    async def write_scopes_text(self, session_id: SessionId, text: str) -> None:
+        """Overwrite the text in which the session's scopes are stored."""
+        await self.admin.execute("UPDATE coatcheck_sessions SET scopes = $1 WHERE id = $2", text, session_id)
+
+    async def until_blocked(self, call: asyncio.Task[object]) -> None:
+        """PostgreSQL says who waits for a lock, so that the call has really come as far as it can."""
+        while not call.done() and not await self.admin.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        ):
+            await asyncio.sleep(0.001)
+
+    async def _on_server(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._server_dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()

@@ -1,0 +1,86 @@
+"""Every store holds every promise of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.stores.records import SessionFilter
+from coatcheck.testing import StoreConformance, check_store_against_model
+from coatcheck.testing.samples import read_present, sign_in
+from tests.stores.harnesses import PostgresHarness, SqliteHarness
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOT_SCOPES = ["", "null", "true", "1", "not json", '"notes:read"', "{}", '{"a": 1}', "[1]", "[null]", '[["a"]]',
+              '["a", ""]', '["a b"]', '["\\ud800"]', '["a"', "[" * 100_000]  # fmt: skip
+
+
+class TestSqlite(StoreConformance):
+    @pytest.fixture
+    async def harness(self, tmp_path: Path) -> AsyncIterator[SqliteHarness]:
+        async with SqliteHarness(tmp_path) as harness:
+            yield harness
+
+    @pytest.mark.parametrize("text", NOT_SCOPES, ids=range(len(NOT_SCOPES)))
+    async def test_no_scope_is_granted_by_a_damaged_text(self, harness: SqliteHarness, text: str) -> None:
+        session = await sign_in(harness.store, scopes={"a"})
+        await harness.write_scopes_text(session.id, text)
+        assert (await read_present(harness.store, session.id)).scopes is None
+
+
+@pytest.mark.postgres
+class TestPostgres(StoreConformance):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def database(postgres_admin_dsn: str) -> AsyncIterator[PostgresHarness]:
+        """One for all tests: making a database takes longer than most of them."""
+        async with PostgresHarness(postgres_admin_dsn) as harness:
+            yield harness
+
+    @pytest.fixture
+    async def harness(self, database: PostgresHarness) -> PostgresHarness:
+        await database.renew()
+        return database
+
+    async def test_callbacks_of_a_transaction_whose_commit_fails_never_come(self, harness: PostgresHarness) -> None:
+        """T7: what did not happen is not announced."""
+        store, called = harness.store, asyncio.Event()
+        session = await sign_in(store)
+        with pytest.raises(StoreUnavailable):
+            async with store.transaction() as transaction:
+                await store.delete_sessions(SessionFilter(session_id=session.id), transaction=transaction)
+                await store.after_commit(transaction, called.set)
+                process = (await transaction.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+                await harness.admin.execute("SELECT pg_terminate_backend($1, 10000)", process)
+        await read_present(store, session.id)
+        later = asyncio.Event()
+        async with store.transaction() as transaction:
+            await store.after_commit(transaction, later.set)
+        await later.wait()
+        assert not called.is_set()
+
+    async def test_a_transaction_that_loses_its_connection_has_done_nothing(self, harness: PostgresHarness) -> None:
+        """S11: the store cannot answer, and the session is still there."""
+        store = harness.store
+        session = await sign_in(store)
+        with pytest.raises(StoreUnavailable):
+            async with store.transaction() as transaction:
+                await store.delete_sessions(SessionFilter(session_id=session.id), transaction=transaction)
+                async with harness.outage():
+                    await store.end_user_sessions(session.user_id, transaction=transaction)
+        assert await read_present(store, session.id) == session
+
+
+def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
+    check_store_against_model(lambda: SqliteHarness(tmp_path))
+
+
+@pytest.mark.postgres
+def test_postgres_does_as_the_model_does(postgres_admin_dsn: str) -> None:
+    check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn))

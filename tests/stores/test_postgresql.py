@@ -1,0 +1,244 @@
+"""What is particular to the PostgreSQL store: its clock, its held connections, its durability, its plans."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from coatcheck import Pod, RevocationIndeterminate, ServerSideSessionsConfig, StoreUnavailable
+from coatcheck.identifiers import new_session_id
+from coatcheck.stores.sql.postgresql import READ_MANY, READ_ONE, PostgresStore
+from tests.servers.proxy import Proxy
+from tests.worlds import PEPPER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from coatcheck import AuthServices
+    from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+
+def pod_on(dsn: str, *, timeout_seconds: float = 5.0) -> tuple[Pod, AuthServices]:
+    pod = Pod(PostgresStore(dsn, timeout_seconds=timeout_seconds), environ={}, config_dir="none", prune_interval=None)
+    config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER, default_session_lifetime=timedelta(hours=1))
+    return pod, pod.initialize_auth_services(token_manager_builders=[config])
+
+
+@pytest.fixture
+async def proxy(postgres_dsn: str) -> AsyncIterator[Proxy]:
+    async with Proxy(urlsplit(postgres_dsn).port or 5432) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_dsn(postgres_dsn: str, proxy: Proxy) -> str:
+    parts = urlsplit(postgres_dsn)
+    return parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
+
+
+async def test_the_clock_of_the_database_decides_and_not_this_machines(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        monkeypatch.setattr("coatcheck.clock.time.time_ns", lambda: 4_000_000_000 * 10**9)
+        assert await auth.token_manager.validate_token(success.token) is not None
+
+
+async def test_a_long_transaction_does_not_hold_the_clock_back(postgres_dsn: str) -> None:
+    """`now()` is the start of the transaction; `clock_timestamp()` is now."""
+    async with PostgresStore(postgres_dsn) as store, store.transaction() as connection:
+        started = (await connection.execute(text("SELECT now()"))).scalar_one()
+        await connection.execute(text("SELECT pg_sleep(0.01)"))  # a database's minute, shortened
+        now = (await connection.execute(store._database.now().select())).scalar_one()  # noqa: SLF001 (what the statements use)
+        assert now > int(started.timestamp() * 1_000_000)
+
+
+async def test_validation_does_not_look_through_an_old_snapshot_of_the_callers(postgres_dsn: str) -> None:
+    """A request's transaction in REPEATABLE READ would still see a session that was revoked since."""
+    pod, auth = pod_on(postgres_dsn)
+    engine = create_async_engine(postgres_dsn.replace("://", "+asyncpg://"), isolation_level="REPEATABLE READ")
+    async with pod, AsyncSession(engine) as request:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        count = text("SELECT count(*) FROM coatcheck_sessions")
+        assert (await request.execute(count)).scalar_one() == 1
+        await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+        assert (await request.execute(count)).scalar_one() == 1
+        assert await auth.token_manager.validate_token(success.token) is None
+    await engine.dispose()
+
+
+async def test_a_session_of_sqlalchemys_orm_is_a_transaction_too(postgres_dsn: str) -> None:
+    """T6."""
+    pod, auth = pod_on(postgres_dsn)
+    engine = create_async_engine(postgres_dsn.replace("://", "+asyncpg://"))
+    async with pod:
+        user = await auth.auth_users.create()
+        async with AsyncSession(engine) as mine, mine.begin():
+            success = await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=mine)
+        assert await auth.token_manager.validate_token(success.token) is not None
+        async with AsyncSession(engine) as mine:
+            await auth.token_manager.revoke_token(token_id=success.server_side_session_id, transaction=mine)
+            await mine.rollback()
+        assert await auth.token_manager.validate_token(success.token) is not None
+    await engine.dispose()
+
+
+async def test_a_connection_that_broke_costs_one_reconnect_and_no_error(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        assert await auth.token_manager.validate_token(success.token) is not None
+        await proxy.cut()
+        await proxy.heal()
+        assert await auth.token_manager.validate_token(success.token) is not None
+        assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+
+
+@pytest.mark.parametrize("how", ["refused", "swallowed"])
+async def test_an_outage_is_unavailable_and_the_same_token_works_afterwards(
+    proxied_dsn: str, proxy: Proxy, how: str
+) -> None:
+    pod, auth = pod_on(proxied_dsn, timeout_seconds=0.2)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        if how == "refused":
+            await proxy.cut()
+        else:
+            proxy.black_hole()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await auth.token_manager.validate_token(success.token)
+        assert await auth.token_manager.validate_token("not a token") is None  # costs no read, so it is answered
+        await proxy.heal()
+        assert await auth.token_manager.validate_token(success.token) is not None
+
+
+async def test_a_server_that_crashes_and_comes_back_keeps_every_session(postgres_server: PostgresServer) -> None:
+    pod, auth = pod_on(postgres_server.dsn())
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        ended = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        assert await auth.token_manager.revoke_token(token_id=ended.server_side_session_id)
+        postgres_server.stop(signal.SIGQUIT)
+        with pytest.raises(StoreUnavailable):
+            await auth.token_manager.validate_token(success.token)
+        postgres_server.start()
+        assert await auth.token_manager.validate_token(success.token) is not None
+        assert await auth.token_manager.validate_token(ended.token) is None
+        assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+
+
+async def test_a_revocation_whose_commit_goes_unanswered_is_indeterminate(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        store = pod.store
+        assert isinstance(store, PostgresStore)
+        with pytest.raises(RevocationIndeterminate, match="treat it as not done"):
+            async with store._begin(ends_sessions=True) as connection:  # noqa: SLF001 (what every revocation runs in)
+                await connection.execute(text("DELETE FROM coatcheck_sessions"))
+                await proxy.cut()
+        await proxy.heal()
+        # Before COMMIT is sent nothing has happened, and that is what is said.
+        await proxy.cut()
+        with pytest.raises(StoreUnavailable) as caught:
+            await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+        assert not isinstance(caught.value, RevocationIndeterminate)
+        await proxy.heal()
+        assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+
+
+async def test_a_cancelled_validation_harms_no_other(postgres_dsn: str) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        users = [await auth.auth_users.create() for _ in range(8)]
+        tokens = [await auth.token_manager.create_token(auth_user_id=user.id, method="email") for user in users]
+        for round_ in range(20):
+            calls = [asyncio.create_task(auth.token_manager.validate_token(one.token)) for one in tokens]
+            for _ in range(round_ % 5):  # somewhere on the way: while queued, connecting, or in the middle of a read
+                await asyncio.sleep(0)
+            for call in calls[round_ % 2 :: 2]:
+                call.cancel()
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            for user, answer in zip(users, answers, strict=True):
+                assert isinstance(answer, asyncio.CancelledError) or answer.user_identifier == user.id  # type: ignore[union-attr]  # never None
+
+
+async def test_what_must_be_durable_is_whatever_the_server_says(postgres_dsn: str) -> None:
+    name = postgres_dsn.rpartition("/")[2]
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    async with PostgresStore(postgres_dsn) as store, store.transaction() as connection:
+        assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"
+    await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
+    async with PostgresStore(postgres_dsn) as store, store.transaction() as connection:
+        assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "remote_apply"
+    await admin.close()
+
+
+async def test_an_error_of_the_applications_in_a_transaction_of_its_own_stays_its_own(postgres_dsn: str) -> None:
+    async with PostgresStore(postgres_dsn) as store:
+        with pytest.raises(ProgrammingError):
+            async with store.transaction() as connection:
+                await connection.execute(text("SELECT no_such_column"))
+
+
+async def test_the_hot_read_is_an_index_scan_by_primary_key(postgres_dsn: str) -> None:
+
+    async with PostgresStore(postgres_dsn):
+        connection = await asyncpg.connect(postgres_dsn)
+        await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+        wanted = f"'{new_session_id()}'"
+        one = await connection.fetch("EXPLAIN " + READ_ONE.replace("$1", wanted))
+        many = await connection.fetch("EXPLAIN " + READ_MANY.replace("$1", f"ARRAY[{wanted}]"))
+        await connection.close()
+    assert "coatcheck_sessions_pkey" in str(one)
+    assert "coatcheck_sessions_pkey" in str(many)
+
+
+async def test_neither_password_nor_token_reaches_a_log_or_an_error(
+    proxied_dsn: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    pod, auth = pod_on(proxied_dsn.replace("postgres@", "postgres:hush-hush@"), timeout_seconds=0.2)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        await auth.token_manager.validate_token(success.token)
+        await proxy.cut()
+        with pytest.raises(StoreUnavailable) as caught:
+            await auth.token_manager.validate_token(success.token)
+        await proxy.heal()
+    told = caplog.text + repr(caught.value) + repr(caught.value.__cause__) + repr(pod)
+    for secret in ("hush-hush", str(success.token), PEPPER):
+        assert secret not in told
+
+
+async def test_a_broken_statement_in_the_callers_transaction_is_the_callers(postgres_dsn: str) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        with pytest.raises(DBAPIError):
+            async with pod.store.transaction() as tx:
+                await tx.execute(text("ALTER TABLE coatcheck_users RENAME COLUMN scopes TO gone"))
+                await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=tx)

@@ -1,0 +1,78 @@
+"""A test that cannot run says so, and fails the run where it is required."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.components import Component, Components
+
+NEEDS_A_SERVER = """
+    import pytest
+
+    @pytest.fixture
+    def server_address():
+        raise AssertionError("a fixture of a missing server was set up")
+
+    @pytest.mark.server
+    def test_marked(): ...
+
+    def test_by_fixture(server_address): ...
+
+    def test_other(): ...
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini("[pytest]\ntestpaths = .\nmarkers = server: needs it")
+    return pytester
+
+
+def run(project: pytest.Pytester, component: Component, *args: str) -> pytest.RunResult:
+    return project.runpytest_inprocess(*args, plugins=[Components([component])])
+
+
+def server(*, missing: str | None = None, is_required: bool = False) -> Component:
+    return Component("server", "Server", missing, frozenset({"server_address"}), is_required=is_required)
+
+
+def test_what_did_not_run_is_the_last_thing_said(project: pytest.Pytester) -> None:
+    project.makepyfile(NEEDS_A_SERVER)
+    result = run(project, server(missing="it is not installed"), "-ra")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1, skipped=2)
+    assert "!! 2 SERVER TESTS DID NOT RUN: it is not installed !!" in result.outlines[-2]
+
+
+def test_a_required_component_that_is_missing_fails_its_tests(project: pytest.Pytester) -> None:
+    project.makepyfile(NEEDS_A_SERVER)
+    result = run(project, server(missing="it is not installed", is_required=True))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, errors=2)
+
+
+def test_a_required_component_without_a_single_test_fails_the_run(project: pytest.Pytester) -> None:
+    project.makepyfile("def test_other(): ...")
+    result = run(project, server(is_required=True))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "NO SERVER TEST RAN" in result.outlines[-2]
+
+
+def test_a_test_that_skips_itself_did_not_run(project: pytest.Pytester) -> None:
+    project.makepyfile("import pytest\n\n@pytest.mark.server\ndef test_it():\n    pytest.skip('not today')")
+    assert run(project, server(is_required=True)).ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize("choice", [("-k", "other"), ("-m", "not server"), ("test_it.py::test_other",)])
+def test_a_run_of_some_tests_may_leave_out_what_is_required(project: pytest.Pytester, choice: tuple[str, ...]) -> None:
+    project.makepyfile(test_it=NEEDS_A_SERVER)
+    result = run(project, server(is_required=True), *choice)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["Server tests: 0 ran"])
+
+
+def test_tests_that_ran_are_counted(project: pytest.Pytester) -> None:
+    project.makepyfile("import pytest\n\n@pytest.mark.server\ndef test_it(): ...")
+    result = run(project, server(is_required=True))
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["Server tests: 1 ran"])

@@ -1,0 +1,65 @@
+"""The README does what it says: its code is run as it stands, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers.app import AppServer
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PEPPER = {"SERVERPOD_PASSWORD_serverSideSessionKeyHashPepper": "a pepper of thirty-two bytes ok!"}
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    commands = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("    make ")]
+    assert commands == ["make demo", "make test"]
+    assert README.index("make test") < 400
+
+
+def test_the_first_example_serves_signs_in_and_signs_out(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
+    with (
+        AppServer.uvicorn("app:app", cwd=tmp_path, env=PEPPER) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        token = client.post("/demo-sign-in").json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.get("/notes").status_code == 401
+        assert client.get("/notes", headers=headers).status_code == 200
+        assert client.get("/session/status", headers=headers).json()["signed_in"]
+        assert client.post("/session/sign-out", headers=headers).status_code == 200
+        assert client.get("/notes", headers=headers).status_code == 401
+
+
+def test_the_second_example_runs_to_its_end(tmp_path: Path) -> None:
+    environment = {**os.environ, **PEPPER}
+    subprocess.run([sys.executable, "-c", PYTHON_BLOCKS[1]], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "coatcheck.db").is_file()
+
+
+def _pages() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
+def test_every_python_block_can_be_parsed(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        compile(textwrap.dedent(block), str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -1,0 +1,44 @@
+"""The test vectors of the seed's system: `vectors.json`, made by the original."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from coatcheck.identifiers import SessionId
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One token with everything it is made of."""
+
+    session_id: SessionId
+    secret: bytes
+    salt: bytes
+    pepper: str
+    token: str
+    hash: bytes
+    legacy_hash: bytes
+
+    def __str__(self) -> str:
+        return self.session_id
+
+
+def _load() -> list[Vector]:
+    content = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
+    return [
+        Vector(
+            session_id=SessionId(vector["session_id"]),
+            secret=bytes.fromhex(vector["secret"]),
+            salt=bytes.fromhex(vector["salt"]),
+            pepper=vector["pepper"],
+            token=vector["token"],
+            hash=bytes.fromhex(vector["hash"]),
+            legacy_hash=bytes.fromhex(vector["legacy_hash"]),
+        )
+        for vector in content["vectors"]
+    ]
+
+
+VECTORS = _load()

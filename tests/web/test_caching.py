@@ -1,0 +1,126 @@
+"""One user's page is never another's: what responses say to caches (RFC 9111, RFC 9110 section 12.5.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.web import SessionMiddleware, authentication_of, request_state
+from coatcheck.web.exchanges import with_vary
+from tests.web.asgi_calls import Headers, bearer, request
+
+if TYPE_CHECKING:
+    from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from tests.web.fakes import FakeAuth, FakeTokenManager
+
+
+def page(*headers: tuple[bytes, bytes], asks: bool = True, status: int = 200) -> AsgiApp:
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        if asks:
+            authentication_of(scope)
+        await send({"type": "http.response.start", "status": status, "headers": [list(pair) for pair in headers]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    return app
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_response_to_a_signed_in_caller_is_not_stored(
+    auth: FakeAuth, manager: FakeTokenManager, asks: bool
+) -> None:
+    answer = await request(SessionMiddleware(page(asks=asks), auth=auth), headers=bearer(manager.sign_in()))
+    assert answer.header("cache-control") == "no-store"
+
+
+async def test_an_applications_own_cache_control_stands(auth: FakeAuth, manager: FakeTokenManager) -> None:
+    app = page((b"Cache-Control", b"private, max-age=60"))
+    answer = await request(SessionMiddleware(app, auth=auth), headers=bearer(manager.sign_in()))
+    assert answer.header("cache-control") == "private, max-age=60"
+
+
+async def test_a_response_to_a_stranger_may_be_stored(auth: FakeAuth) -> None:
+    assert (await request(SessionMiddleware(page(), auth=auth))).header("cache-control") is None
+
+
+@pytest.mark.parametrize(("cookie", "vary"), [(None, "Authorization"), ("sid", "Authorization, Cookie")])
+async def test_what_depends_on_the_caller_says_so(auth: FakeAuth, cookie: str | None, vary: str) -> None:
+    """Else a page stored for a stranger would be served to those who are signed in."""
+    answer = await request(SessionMiddleware(page(), auth=auth, cookie=cookie))
+    assert answer.header("vary") == vary
+
+
+async def test_what_does_not_depend_on_the_caller_stays_cacheable_for_all(
+    auth: FakeAuth, manager: FakeTokenManager
+) -> None:
+    app = SessionMiddleware(page((b"cache-control", b"public"), asks=False), auth=auth, cookie="sid")
+    for headers in ([], bearer(manager.sign_in())):
+        answer = await request(app, headers=headers)
+        assert answer.header("vary") is None
+        assert answer.header("cache-control") == "public"
+
+
+async def test_a_response_that_hands_out_the_cookie_is_not_stored(auth: FakeAuth) -> None:
+    app = page((b"set-cookie", b"sid=c2Fz; Path=/"), asks=False)
+    assert (await request(SessionMiddleware(app, auth=auth, cookie="sid"))).header("cache-control") == "no-store"
+    other = page((b"set-cookie", b"theme=dark"), asks=False)
+    assert (await request(SessionMiddleware(other, auth=auth, cookie="sid"))).header("cache-control") is None
+
+
+async def test_a_500_is_not_stored_either(auth: FakeAuth, manager: FakeTokenManager) -> None:
+    answer = await request(SessionMiddleware(page(status=500), auth=auth), headers=bearer(manager.sign_in()))
+    assert (answer.status, answer.header("cache-control")) == (500, "no-store")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], b"Authorization, Cookie"),
+        ([(b"vary", b"Accept-Encoding")], b"Accept-Encoding, Authorization, Cookie"),
+        ([(b"Vary", b"cookie")], b"cookie, Authorization"),
+        ([(b"vary", b"a"), (b"vary", b" b ,, Authorization")], b"a, b, Authorization, Cookie"),
+        ([(b"vary", b"*")], b"*"),
+    ],
+)
+def test_vary_is_added_to_and_stays_one_field(before: Headers, after: bytes) -> None:
+    headers = [(b"content-type", b"text/plain"), *before]
+    assert with_vary(headers, [b"Authorization", b"Cookie"]) == [(b"content-type", b"text/plain"), (b"vary", after)]
+
+
+def forgetting(error: Exception | None = None) -> AsgiApp:
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        request_state(scope).forget_cookie()
+        if error is not None:
+            raise error
+        await page()(scope, receive, send)
+
+    return app
+
+
+async def test_a_forgotten_cookie_is_removed_with_the_attributes_it_was_set_with(auth: FakeAuth) -> None:
+    cookie = [(b"cookie", b"sid=old")]
+    answer = await request(SessionMiddleware(forgetting(), auth=auth, cookie="sid"), headers=cookie)
+    assert answer.header("set-cookie") == "sid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+    answer = await request(SessionMiddleware(forgetting(), auth=auth, cookie="sid"), headers=cookie, scheme="https")
+    assert answer.header("set-cookie") == "sid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure"
+
+
+async def test_a_prefixed_cookie_is_removed_as_secure_even_behind_a_proxy(auth: FakeAuth) -> None:
+    """Browsers ignore a Set-Cookie for `__Host-` without Secure."""
+    headers = [(b"cookie", b"__Host-sid=old")]
+    answer = await request(SessionMiddleware(forgetting(), auth=auth, cookie="__Host-sid"), headers=headers)
+    assert (answer.header("set-cookie") or "").endswith("; Secure")
+
+
+async def test_a_cookie_is_removed_with_an_error_too(auth: FakeAuth) -> None:
+    app = SessionMiddleware(forgetting(StoreUnavailable("down")), auth=auth, cookie="sid")
+    answer = await request(app, headers=[(b"cookie", b"sid=old")])
+    assert answer.status == 503
+    assert (answer.header("set-cookie") or "").startswith("sid=; ")
+
+
+async def test_a_cookie_is_left_where_the_token_did_not_come_in_it(auth: FakeAuth, manager: FakeTokenManager) -> None:
+    app = SessionMiddleware(forgetting(), auth=auth, cookie="sid")
+    headers = [*bearer(manager.sign_in()), (b"cookie", b"sid=another")]
+    assert (await request(app, headers=headers)).header("set-cookie") is None
