@@ -26,7 +26,7 @@ async def test_an_error_is_handed_through() -> None:
         await Finisher().run(work())
 
 
-async def test_impatience_is_indeterminate_and_the_work_goes_on() -> None:
+async def test_impatience_is_indeterminate_and_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     may_finish, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -37,8 +37,11 @@ async def test_impatience_is_indeterminate_and_the_work_goes_on() -> None:
     with pytest.raises(RevocationIndeterminate, match="it goes on"):
         await finisher.run(work())
     assert done == []
+    with caplog.at_level(logging.ERROR, logger="coatcheck"):
+        await finisher.close()
+    assert caplog.messages == ["1 revocations were not confirmed before the end; repeat them"]
     may_finish.set()
-    await finisher.close()
+    await asyncio.gather(*finisher._running)  # noqa: SLF001 (the work itself)
     assert done == [True]
 
 

@@ -131,6 +131,27 @@ async def test_an_outage_is_unavailable_and_the_same_token_works_afterwards(
         assert await auth.token_manager.validate_token(success.token) is not None
 
 
+async def test_nothing_waits_for_ever_on_a_server_that_does_not_answer(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn, timeout_seconds=0.2)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        proxy.black_hole()
+        for call in (
+            auth.token_manager.create_token(auth_user_id=user.id, method="email"),
+            auth.token_manager.list_tokens(auth_user_id=user.id),
+            auth.token_manager.revoke_token(token_id=success.server_side_session_id),
+            auth.token_manager.revoke_all_tokens(auth_user_id=user.id),
+            auth.auth_users.update(user.id, blocked=True),
+            auth.auth_users.create(),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await call
+        await proxy.heal()
+        assert [one.token_id for one in await auth.token_manager.list_tokens()] == [success.server_side_session_id]
+        assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
+
+
 async def test_a_server_that_crashes_and_comes_back_keeps_every_session(postgres_server: PostgresServer) -> None:
     pod, auth = pod_on(postgres_server.dsn())
     async with pod:

@@ -15,6 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from coatcheck import Pod, ServerSideSessionsConfig, StoreUnavailable
+from coatcheck.identifiers import new_session_id
+from coatcheck.stores.records import SessionUse
 from coatcheck.stores.sql.sqlite import SqliteStore
 from tests.worlds import PEPPER
 
@@ -57,6 +59,21 @@ async def test_a_validation_does_not_wait_for_a_writer(pod: Pod, auth: AuthServi
         await connection.execute(text("DELETE FROM coatcheck_sessions"))
         assert await auth.token_manager.validate_token(success.token) is not None
     assert await auth.token_manager.validate_token(success.token) is None
+
+
+async def test_touches_follow_each_other_even_when_whoever_asked_was_cancelled(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # the touch has to wait for it, in its thread
+            first = asyncio.create_task(store.touch_sessions([SessionUse(new_session_id(), 0)]))
+            await asyncio.sleep(0)
+            first.cancel()
+            second = asyncio.create_task(store.touch_sessions([SessionUse(new_session_id(), 0)]))
+            await asyncio.sleep(0)
+            other.execute("COMMIT")
+        assert await second == frozenset()
+        with pytest.raises(asyncio.CancelledError):
+            await first
 
 
 async def test_a_revocation_in_another_process_is_seen_at_once(auth: AuthServices, path: Path) -> None:

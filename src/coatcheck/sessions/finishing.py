@@ -46,9 +46,11 @@ class Finisher:
         return task.result()
 
     async def close(self) -> None:
-        """Wait for the revocations that are still under way."""
+        """Wait for the revocations that are still under way, as long as for each of them."""
         if self._running:
-            await asyncio.wait(self._running)
+            _, unfinished = await asyncio.wait(self._running, timeout=self._patience_seconds)
+            if unfinished:
+                _log.error("%d revocations were not confirmed before the end; repeat them", len(unfinished))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

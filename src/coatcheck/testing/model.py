@@ -192,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
     # --- users ---
 
     @rule(user_id=_kept, scopes=_scopes, blocked=st.booleans())
-    def register(self, user_id: UserId, scopes: Scopes, blocked: bool) -> None:  # noqa: FBT001 (Hypothesis calls it)
+    def register(self, user_id: UserId, scopes: Scopes, blocked: bool) -> None:
         """Make a user in the store."""
         made = self.run(self.store.insert_user(user_id, scopes=scopes, blocked=blocked))
         user = self.model.user(user_id)
@@ -209,7 +209,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._is_change(change, user_id, removed=removed, ended=set())
 
     @rule(user_id=_users, scopes=st.none() | _scopes, blocked=st.none() | st.booleans())
-    def update_user(self, user_id: UserId, scopes: Scopes | None, blocked: bool | None) -> None:  # noqa: FBT001 (Hypothesis calls it)
+    def update_user(self, user_id: UserId, scopes: Scopes | None, blocked: bool | None) -> None:
         """Change scopes and block or unblock."""
         change = self.run(self.store.update_user(user_id, scopes=scopes, blocked=blocked))
         user = self.model.user(user_id)
@@ -416,7 +416,7 @@ class StoreMachine(RuleBasedStateMachine):
         method: str | None,
         expired: bool | None,
         after: SessionId | None,
-        limit: int,  # noqa: FBT001 (Hypothesis calls it)
+        limit: int,
     ) -> None:
         """A page of what matches."""
         which = SessionFilter(user_id=user_id, method=method)

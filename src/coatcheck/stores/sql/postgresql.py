@@ -76,17 +76,16 @@ class PostgresStore(SqlStore):
     ) -> None:
         """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
 
-        `timeout_seconds` bounds each attempt to connect and each read; then the store counts as unavailable.
+        After `timeout_seconds` without an answer the store counts as unavailable.
         """
         self._dsn = dsn
-        self._timeout_seconds = timeout_seconds
         self._reads = HeldConnections(
             self._connect_reader, (READ_ONE, READ_MANY), size=read_connections, timeout_seconds=timeout_seconds
         )
         self._touches = HeldConnections(
             self._connect_toucher, (_TOUCH_SESSIONS,), size=1, timeout_seconds=timeout_seconds
         )
-        super().__init__(_Postgres(), migrates=migrates)
+        super().__init__(_Postgres(), migrates=migrates, timeout_seconds=timeout_seconds)
 
     def __repr__(self) -> str:
         """Show host and database, and nothing else of the connection URI."""
@@ -142,11 +141,15 @@ class PostgresStore(SqlStore):
 
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
         connection = await self._connect()
-        # Raise what is too weak, and leave alone what is stronger (remote_apply).
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) "
-            "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-        )
+        try:
+            # Raise what is too weak, and leave alone what is stronger (remote_apply).
+            await connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) "
+                "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+            )
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
@@ -186,11 +189,15 @@ async def _with_integer_times(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> asyncpg.Connection[asyncpg.Record]:
     """Hand times over as whole microseconds: building a `datetime` for each costs more than the rest of the row."""
-    await connection.set_type_codec(
-        "timestamptz",
-        schema="pg_catalog",
-        format="tuple",
-        encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
-        decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
-    )
+    try:
+        await connection.set_type_codec(
+            "timestamptz",
+            schema="pg_catalog",
+            format="tuple",
+            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
+            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
+        )
+    except BaseException:
+        connection.terminate()
+        raise
     return connection

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Table, event, literal, type_coerce, update
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.types import BigInteger
 
 from coatcheck.clock import Clock, SystemClock
-from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, NotOpenError
 from coatcheck.stores.records import SessionReading
 from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, session_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.records import SessionUse, UserRecord
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
-_BUSY_TIMEOUT_MS = 5_000
+_BUSY_TIMEOUT_SECONDS = 5.0
 
 _READ_SESSION = f"SELECT {SESSION_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 
@@ -67,8 +68,9 @@ class SqliteStore(SqlStore):
         self._clock = clock or SystemClock()
         self._reader: sqlite3.Connection | None = None
         self._toucher: sqlite3.Connection | None = None
-        self._touching = asyncio.Lock()
-        super().__init__(_Sqlite(self._clock), migrates=migrates)
+        # One thread, so that touches follow each other even where whoever asked for one was cancelled.
+        self._touch_thread: ThreadPoolExecutor | None = None
+        super().__init__(_Sqlite(self._clock), migrates=migrates, timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -79,20 +81,19 @@ class SqliteStore(SqlStore):
         reader = self._reader
         if reader is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
-        # One statement is a read transaction of its own, which begins now: nothing older can be seen.
-        try:
+        # Each statement is a read transaction of its own, which begins now: nothing older can be seen.
+        with self._answering():
             rows = [reader.execute(_READ_SESSION, (session_id,)).fetchone() for session_id in ids]
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
         now_us = self._clock.now_us()
         return [None if row is None else SessionReading(session_of(row), now_us) for row in rows]
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
-        self._opened_engine()
-        async with self._touching:
-            with self._answering():
-                return await asyncio.to_thread(self._touch, uses)
+        thread = self._touch_thread
+        if thread is None:
+            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        with self._answering():
+            return await asyncio.get_running_loop().run_in_executor(thread, self._touch, uses)
 
     def _touch(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         if self._toucher is None:
@@ -119,28 +120,30 @@ class SqliteStore(SqlStore):
         # A file that cannot be opened fails here; in aiosqlite it would leave a thread behind.
         self._connect().close()
         engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}", connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}
+            f"sqlite+aiosqlite:///{self._path}", connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}
         )
         event.listen(engine.sync_engine, "connect", _set_up_connection)
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
 
     async def _open_reader(self) -> None:
-        self._reader = self._connect()
+        # In WAL mode a reader waits for nobody but a recovery after a crash, and the event loop not even for that.
+        self._reader = self._connect(busy_timeout_seconds=0.05)
         self._reader.execute("PRAGMA query_only = ON")
+        self._touch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coatcheck-touch")
 
     async def _close_reader(self) -> None:
-        async with self._touching:
-            for connection in (self._reader, self._toucher):
-                if connection is not None:
-                    connection.close()
-            self._reader = self._toucher = None
+        thread, self._touch_thread = self._touch_thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.shutdown)
+        for connection in (self._reader, self._toucher):
+            if connection is not None:
+                connection.close()
+        self._reader = self._toucher = None
 
-    def _connect(self) -> sqlite3.Connection:
-        # Used by one thread at a time, though not always the same one.
-        return sqlite3.connect(
-            self._path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
-        )
+    def _connect(self, *, busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS) -> sqlite3.Connection:
+        # Used by one thread at a time, though not always closed by the same one.
+        return sqlite3.connect(self._path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False)
 
 
 class _Sqlite:

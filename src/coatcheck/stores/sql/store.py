@@ -6,8 +6,9 @@ hot read among it, is in `sqlite` and `postgresql`.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -55,9 +56,10 @@ class SqlStore(ABC):
     driver_errors: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError)
     """What a database that cannot answer raises."""
 
-    def __init__(self, database: Database, *, migrates: bool) -> None:
-        """Set up without connecting."""
+    def __init__(self, database: Database, *, migrates: bool, timeout_seconds: float) -> None:
+        """Set up without connecting. After `timeout_seconds` without an answer the database counts as unavailable."""
         self._database = database
+        self._timeout_seconds = timeout_seconds
         self._migrates = migrates
         self._engine: AsyncEngine | None = None
 
@@ -319,7 +321,7 @@ class SqlStore(ABC):
             yield await _connection_of(transaction)
             return
         with self._answering():
-            async with self._opened_engine().connect() as connection:
+            async with asyncio.timeout(self._timeout_seconds), self._opened_engine().connect() as connection:
                 yield await connection.execution_options(coatcheck_reads_only=True)
 
     @asynccontextmanager
@@ -331,25 +333,25 @@ class SqlStore(ABC):
             return
         async with self._begin(ends_sessions=ends_sessions) as connection:
             with self._answering():
-                yield connection
+                async with asyncio.timeout(self._timeout_seconds):
+                    yield connection
 
     @asynccontextmanager
     async def _begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
         """A transaction. Failures to begin or commit are the store's; those inside the block are left as they are.
 
-        Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has.
+        Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
+        revocation is given all the time it takes and never cancelled: see `sessions.finishing`.
         """
-        connection = self._opened_engine().connect()
-        with self._answering():
-            await connection.start()
-        try:
+        async with AsyncExitStack() as stack:
             with self._answering():
-                await connection.begin()
+                async with asyncio.timeout(self._timeout_seconds):
+                    connection = await stack.enter_async_context(self._opened_engine().connect())
+                    await connection.begin()
             yield connection
             with self._answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
-                await connection.commit()
-        finally:
-            await connection.close()  # rolls back what was not committed
+                async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
+                    await connection.commit()
 
     @contextmanager
     def _answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:

@@ -430,7 +430,7 @@ class _SignIn:
         session: Any,
         *,
         user_scopes: frozenset[Scope] | None = None,
-        fails: bool = False,  # noqa: ANN401
+        fails: bool = False,
     ) -> None:
         self._inside, self._may_go_on = asyncio.Event(), asyncio.Event()
         self._fails = fails

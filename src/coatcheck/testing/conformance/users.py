@@ -40,7 +40,7 @@ class UserPromises(Promises):
         plain = await store.insert_user(ADA, scopes=frozenset(), blocked=False)
         special = await store.insert_user(BOB, scopes=scope_set({"a", "b"}), blocked=True)
         now_us = await harness.now_us()
-        assert plain == UserRecord(ADA, now_us, frozenset(), False, True, UserEpochs())  # noqa: FBT003 (the record's order)
+        assert plain == UserRecord(ADA, now_us, frozenset(), False, True, UserEpochs())
         assert special is not None
         assert (special.scopes, special.blocked) == ({"a", "b"}, True)
         assert await store.read_user(ADA) == plain
