@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
+_IS_WAITING = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+)
 _numbers = itertools.count()
 
 NEW_YEAR_US = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
@@ -96,7 +99,7 @@ class SqliteHarness(StoreHarness):
 
 
 class PostgresHarness(StoreHarness):
-    """A new database on a server. Its `clock_timestamp()` is ours, found before PostgreSQL's. Outage: the network is cut."""
+    """A new database on a server. Its `clock_timestamp()` is ours, found before PostgreSQL's. Outage: a cut line."""
 
     locks_single_rows = True
 
@@ -173,9 +176,7 @@ class PostgresHarness(StoreHarness):
 
     async def until_blocked(self, call: asyncio.Task[object]) -> None:
         """PostgreSQL says who waits for a lock, so that the call has really come as far as it can."""
-        while not call.done() and not await self.admin.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
-        ):
+        while not call.done() and not await self.admin.fetchval(_IS_WAITING):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(0.001)
 
     async def _on_server(self, statement: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores.records import SessionFilter
-from coatcheck.testing import StoreConformance, check_store_against_model
-from coatcheck.testing.samples import read_present, sign_in
+from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
+from coatcheck.testing.samples import read, read_present, sign_in
 from tests.stores.harnesses import PostgresHarness, SqliteHarness
 
 if TYPE_CHECKING:
@@ -75,6 +75,49 @@ class TestPostgres(StoreConformance):
                 async with harness.outage():
                     await store.end_user_sessions(session.user_id, transaction=transaction)
         assert await read_present(store, session.id) == session
+
+
+class TestPausing:
+    @pytest.fixture
+    async def harness(self, tmp_path: Path) -> AsyncIterator[SqliteHarness]:
+        async with SqliteHarness(tmp_path) as harness:
+            yield harness
+
+    async def test_a_call_stopped_on_its_way_in_has_not_happened(self, harness: SqliteHarness) -> None:
+        session = await sign_in(harness.store)
+        pausing = PausingStore(harness.store)
+        gate = pausing.pause_before("delete_sessions")
+        deleting = asyncio.create_task(pausing.delete_sessions(SessionFilter(session_id=session.id)))
+        await gate.reached()
+        assert await read(harness.store, session.id) == session
+        gate.open()
+        assert [one.session_id for one in await deleting] == [session.id]
+
+    async def test_a_call_stopped_on_its_way_out_has_happened(self, harness: SqliteHarness) -> None:
+        session = await sign_in(harness.store)
+        pausing = PausingStore(harness.store)
+        gate = pausing.pause_after("delete_sessions")
+        deleting = asyncio.create_task(pausing.delete_sessions(SessionFilter(session_id=session.id)))
+        await gate.reached()
+        assert await read(harness.store, session.id) is None
+        assert not deleting.done()
+        gate.open()
+        await deleting
+
+    async def test_other_calls_pass_and_all_are_counted(self, harness: SqliteHarness) -> None:
+        session = await sign_in(harness.store)
+        pausing = PausingStore(harness.store)
+        gate = pausing.pause_before("touch_sessions")
+        assert await read(pausing, session.id) == session
+        async with pausing.transaction() as transaction:
+            await pausing.read_user(session.user_id, transaction=transaction)
+        assert not gate.is_reached
+        assert pausing.calls == ["read_sessions", "read_user"]
+
+    @pytest.mark.parametrize("name", ["touch_sesions", "transaction", "_engine"])
+    async def test_what_is_not_a_call_cannot_be_stopped(self, harness: SqliteHarness, name: str) -> None:
+        with pytest.raises(ValueError, match=name):
+            PausingStore(harness.store).pause_before(name)
 
 
 def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:

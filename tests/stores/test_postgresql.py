@@ -176,7 +176,7 @@ async def test_a_revocation_whose_commit_goes_unanswered_is_indeterminate(proxie
         store = pod.store
         assert isinstance(store, PostgresStore)
         with pytest.raises(RevocationIndeterminate, match="treat it as not done"):
-            async with store._begin(ends_sessions=True) as connection:  # noqa: SLF001 (what every revocation runs in)
+            async with store._transactions.begin(ends_sessions=True) as connection:  # noqa: SLF001 (what every revocation runs in)
                 await connection.execute(text("DELETE FROM coatcheck_sessions"))
                 await proxy.cut()
         await proxy.heal()

@@ -26,12 +26,14 @@ Needs the extra `coatcheck[testing]`. Write a `StoreHarness` for your store, the
 
 import pytest
 
-pytest.register_assert_rewrite("coatcheck.testing.conformance", "coatcheck.testing.samples", "coatcheck.testing.model")
+pytest.register_assert_rewrite(
+    "coatcheck.testing.conformance", "coatcheck.testing.samples", "coatcheck.testing.machine"
+)
 
 from coatcheck.testing.conformance import StoreConformance  # noqa: E402 (assertions are rewritten on import)
 from coatcheck.testing.gates import Gate, PausingStore  # noqa: E402 (as above)
 from coatcheck.testing.harness import StoreHarness  # noqa: E402 (as above)
-from coatcheck.testing.model import StoreMachine, check_store_against_model  # noqa: E402 (as above)
+from coatcheck.testing.machine import StoreMachine, check_store_against_model  # noqa: E402 (as above)
 
 __all__ = [
     "Gate",

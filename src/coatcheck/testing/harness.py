@@ -42,16 +42,19 @@ class StoreHarness(ABC):
     async def __aenter__(self) -> Self:
         """Make the data ready and open a store."""
         await self.start()
-        await self.second_store()
-        self._began_us = await self.now_us()
+        try:
+            await self.second_store()
+            self._began_us = await self.now_us()
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every store that was opened, and clean up."""
-        await self._close_stores(keep=0)
-        await self.stop()
+        await self._end()
 
     # --- what has to be written ---
 
@@ -77,10 +80,10 @@ class StoreHarness(ABC):
 
     # --- what may be written ---
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027 (most have nothing to do here)
         """Called once, before the first store is opened."""
 
-    async def stop(self) -> None:
+    async def stop(self) -> None:  # noqa: B027 (as above)
         """Called once, after the last store was closed."""
 
     async def corrupt_scopes(self, session_id: SessionId) -> None:
@@ -123,6 +126,12 @@ class StoreHarness(ABC):
         now_us = await self.now_us() + duration_us(duration)
         await self.set_clock_us(now_us)
         return now_us
+
+    async def _end(self) -> None:
+        try:
+            await self._close_stores(keep=0)
+        finally:
+            await self.stop()
 
     async def _close_stores(self, *, keep: int) -> None:
         while len(self._opened) > keep:

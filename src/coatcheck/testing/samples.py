@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes
@@ -10,7 +11,9 @@ from coatcheck.scope import scope_set
 from coatcheck.stores.records import KeyHash, NewSession, SessionFilter, SessionRecord, UserEpochs, UserRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck.scope import Scope
     from coatcheck.stores.store import InsideTransaction, Store, Transaction
@@ -147,6 +150,22 @@ async def stored_ids(store: Store, user_id: UserId | None = None) -> set[Session
     return {reading.session.id for reading in page}
 
 
-def start(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+@asynccontextmanager
+async def a_transaction(store: Store, *, commits: bool) -> AsyncIterator[AsyncConnection]:
+    """A transaction of the store's that is committed at the end of the block, or else rolled back."""
+    try:
+        async with store.transaction() as transaction:
+            yield transaction
+            if not commits:
+                raise _ChangedMindError
+    except _ChangedMindError:
+        pass
+
+
+class _ChangedMindError(Exception):
+    """Rolls a transaction back."""
+
+
+def start(call: Awaitable[T]) -> asyncio.Task[T]:
     """Start a call beside the test. It is given up, and the test fails, if it waits for ever."""
     return asyncio.create_task(asyncio.wait_for(call, _PATIENCE_SECONDS))

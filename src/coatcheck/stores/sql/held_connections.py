@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises where the database does not answer."""
 
 
 class HeldConnections:
@@ -67,18 +68,18 @@ class HeldConnections:
                 try:
                     try:
                         return await (await self._prepare(held))[statement].fetch(*arguments)
-                    except _DRIVER_ERRORS:
+                    except DRIVER_ERRORS:
                         # A held connection may have been dead for hours without anybody noticing.
                         held.discard()
                         return await (await self._prepare(held))[statement].fetch(*arguments)
                 except BaseException as error:
                     # Cancelled or timed out, the connection may be in the middle of an answer: nobody else gets it.
-                    if not isinstance(error, Exception) or isinstance(error, _DRIVER_ERRORS):
+                    if not isinstance(error, Exception) or isinstance(error, DRIVER_ERRORS):
                         held.discard()
                     raise
                 finally:
                     self._idle.put_nowait(held)
-        except (*_DRIVER_ERRORS, TimeoutError) as error:
+        except (*DRIVER_ERRORS, TimeoutError) as error:
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
 
     async def _prepare(self, held: _Held) -> dict[str, PreparedStatement[asyncpg.Record]]:
@@ -105,5 +106,5 @@ class _Held:
         if connection is not None and not connection.is_closed():
             try:
                 await connection.close(timeout=timeout_seconds)
-            except (*_DRIVER_ERRORS, TimeoutError):
+            except (*DRIVER_ERRORS, TimeoutError):
                 connection.terminate()

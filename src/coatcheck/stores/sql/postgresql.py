@@ -15,12 +15,12 @@ from sqlalchemy import ColumnElement, Table, func, literal_column, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from coatcheck.errors import NotOpenError
 from coatcheck.identifiers import SessionId
-from coatcheck.stores.sql.held_connections import HeldConnections
+from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnections
 from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
+from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +64,6 @@ class PostgresStore(SqlStore):
     for `synchronous_commit`; touches are not.
     """
 
-    driver_errors = (
-        *SqlStore.driver_errors,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-    )
-
     def __init__(
         self, dsn: str, *, migrates: bool = True, read_connections: int = 2, timeout_seconds: float = 5.0
     ) -> None:
@@ -79,13 +72,15 @@ class PostgresStore(SqlStore):
         After `timeout_seconds` without an answer the store counts as unavailable.
         """
         self._dsn = dsn
+        self._timeout_seconds = timeout_seconds
         self._reads = HeldConnections(
             self._connect_reader, (READ_ONE, READ_MANY), size=read_connections, timeout_seconds=timeout_seconds
         )
         self._touches = HeldConnections(
             self._connect_toucher, (_TOUCH_SESSIONS,), size=1, timeout_seconds=timeout_seconds
         )
-        super().__init__(_Postgres(), migrates=migrates, timeout_seconds=timeout_seconds)
+        transactions = Transactions(driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds)
+        super().__init__(_Postgres(), transactions, migrates=migrates)
 
     def __repr__(self) -> str:
         """Show host and database, and nothing else of the connection URI."""
@@ -94,8 +89,7 @@ class PostgresStore(SqlStore):
 
     async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
         """See `Store.read_sessions`."""
-        if self._engine is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        self._transactions.opened_engine()
         if len(ids) == 1:
             rows = await self._reads.fetch(READ_ONE, ids[0])
         else:
@@ -106,8 +100,7 @@ class PostgresStore(SqlStore):
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
-        if self._engine is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        self._transactions.opened_engine()
         latest: dict[SessionId, int] = {}
         for use in uses:
             latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))

@@ -22,6 +22,7 @@ from coatcheck.stores.records import SessionReading
 from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, session_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.store import SqlStore
+from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,6 @@ class SqliteStore(SqlStore):
     Every commit of a sign-in, a revocation or a change of scopes is on the disk when it returns (`synchronous=FULL`).
     """
 
-    driver_errors = (*SqlStore.driver_errors, sqlite3.Error)
-
     def __init__(self, path: Path, *, clock: Clock | None = None, migrates: bool = True) -> None:
         """A store in the file `path`, made if it is missing. `clock` stands in for the machine's, for tests.
 
@@ -70,7 +69,8 @@ class SqliteStore(SqlStore):
         self._toucher: sqlite3.Connection | None = None
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
-        super().__init__(_Sqlite(self._clock), migrates=migrates, timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
+        transactions = Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
+        super().__init__(_Sqlite(self._clock), transactions, migrates=migrates)
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -82,7 +82,7 @@ class SqliteStore(SqlStore):
         if reader is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         # Each statement is a read transaction of its own, which begins now: nothing older can be seen.
-        with self._answering():
+        with self._transactions.answering():
             rows = [reader.execute(_READ_SESSION, (session_id,)).fetchone() for session_id in ids]
         now_us = self._clock.now_us()
         return [None if row is None else SessionReading(session_of(row), now_us) for row in rows]
@@ -92,7 +92,7 @@ class SqliteStore(SqlStore):
         thread = self._touch_thread
         if thread is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
-        with self._answering():
+        with self._transactions.answering():
             return await asyncio.get_running_loop().run_in_executor(thread, self._touch, uses)
 
     def _touch(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:

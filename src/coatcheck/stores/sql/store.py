@@ -1,4 +1,4 @@
-"""The store over a SQL database: connections, transactions and what their failures mean.
+"""The store over a SQL database: each call of the protocol as a transaction around its statements.
 
 The statements are in `session_statements`, `user_statements` and `pruning`; what differs between the databases, the
 hot read among it, is in `sqlite` and `postgresql`.
@@ -6,17 +6,11 @@ hot read among it, is in `sqlite` and `postgresql`.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-
 from coatcheck.clock import duration_us
-from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.errors import InvalidArgumentError
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -33,15 +27,16 @@ from coatcheck.stores.records import (
     UserRecord,
 )
 from coatcheck.stores.sql import after_commit, migrate, pruning, session_statements, user_statements
+from coatcheck.stores.sql.transactions import CallersOwnError, Transactions, connection_of, run_callers_own
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
@@ -53,15 +48,11 @@ if TYPE_CHECKING:
 class SqlStore(ABC):
     """What the SQL stores share. It implements the `Store` protocol save for the path of every request."""
 
-    driver_errors: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError)
-    """What a database that cannot answer raises."""
-
-    def __init__(self, database: Database, *, migrates: bool, timeout_seconds: float) -> None:
-        """Set up without connecting. After `timeout_seconds` without an answer the database counts as unavailable."""
+    def __init__(self, database: Database, transactions: Transactions, *, migrates: bool) -> None:
+        """Set up without connecting."""
         self._database = database
-        self._timeout_seconds = timeout_seconds
+        self._transactions = transactions
         self._migrates = migrates
-        self._engine: AsyncEngine | None = None
 
     # --- what a database has to add ---
 
@@ -89,13 +80,13 @@ class SqlStore(ABC):
 
     async def open(self) -> None:
         """See `Store.open`."""
-        if self._engine is not None:
+        if self._transactions.engine is not None:
             return
         try:
-            with self._answering():
-                self._engine = self._create_engine()
+            with self._transactions.answering():
+                self._transactions.engine = self._create_engine()
                 if self._migrates:
-                    await migrate.upgrade(self._engine)
+                    await migrate.upgrade(self._transactions.engine)
                 await self._open_reader()
         except BaseException:
             await self.close()
@@ -103,7 +94,7 @@ class SqlStore(ABC):
 
     async def close(self) -> None:
         """See `Store.close`."""
-        engine, self._engine = self._engine, None
+        engine, self._transactions.engine = self._transactions.engine, None
         await self._close_reader()
         if engine is not None:
             await engine.dispose()
@@ -121,15 +112,15 @@ class SqlStore(ABC):
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """See `Store.transaction`. The connection may also be used for statements of the application's own."""
-        return self._begin()
+        return self._transactions.begin()
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
         """See `Store.connection_of`."""
-        return await _connection_of(transaction)
+        return await connection_of(transaction)
 
     async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
         """See `Store.after_commit`."""
-        connection = (await _connection_of(transaction)).sync_connection
+        connection = (await connection_of(transaction)).sync_connection
         if connection is None:
             raise InvalidArgumentError("transaction is not open")
         after_commit.after_commit(connection, callback)
@@ -138,7 +129,7 @@ class SqlStore(ABC):
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         """See `Store.read_user`."""
-        async with self._read(transaction) as connection:
+        async with self._transactions.read(transaction) as connection:
             return await user_statements.read_user(connection, user_id)
 
     async def insert_session(
@@ -153,7 +144,7 @@ class SqlStore(ABC):
     ) -> SessionRecord | InsertRefusal:
         """See `Store.insert_session`."""
         try:
-            async with self._write(transaction) as connection:
+            async with self._transactions.write(transaction) as connection:
                 outcome = await session_statements.insert_session(
                     connection,
                     self._database,
@@ -163,9 +154,9 @@ class SqlStore(ABC):
                     user_scopes=user_scopes,
                 )
                 if inside_transaction is not None and isinstance(outcome, SessionRecord):
-                    await _run_callers_own(inside_transaction, connection)
+                    await run_callers_own(inside_transaction, connection)
                 return outcome
-        except _CallersOwnError as own:
+        except CallersOwnError as own:
             raise own.error from own.error.__cause__
 
     # --- ending and changing sessions ---
@@ -174,7 +165,7 @@ class SqlStore(ABC):
         self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
     ) -> Sequence[EndedSession]:
         """See `Store.delete_sessions`."""
-        async with self._write(transaction, ends_sessions=True) as connection:
+        async with self._transactions.write(transaction, ends_sessions=True) as connection:
             return await session_statements.delete_sessions(connection, which, limit=limit)
 
     async def end_user_sessions(
@@ -186,7 +177,7 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> Sequence[EndedSession]:
         """See `Store.end_user_sessions`."""
-        async with self._write(transaction, ends_sessions=True) as connection:
+        async with self._transactions.write(transaction, ends_sessions=True) as connection:
             return await session_statements.end_user_sessions(
                 connection, self._database, user_id, method=method, except_session_id=except_session_id
             )
@@ -195,14 +186,14 @@ class SqlStore(ABC):
         self, session_id: SessionId, scopes: frozenset[Scope] | None, *, transaction: Transaction | None = None
     ) -> ScopeChange | None:
         """See `Store.set_session_scopes`."""
-        async with self._write(transaction) as connection:
+        async with self._transactions.write(transaction) as connection:
             return await session_statements.set_session_scopes(connection, self._database, session_id, scopes)
 
     async def set_user_scopes(
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         """See `Store.set_user_scopes`."""
-        async with self._write(transaction) as connection:
+        async with self._transactions.write(transaction) as connection:
             return await self._set_user_scopes(connection, user_id, scopes)
 
     # --- reading lists ---
@@ -217,7 +208,7 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> Page[SessionReading]:
         """See `Store.list_sessions`."""
-        async with self._read(transaction) as connection:
+        async with self._transactions.read(transaction) as connection:
             return await session_statements.list_sessions(
                 connection, self._database, which, expired=expired, after=after, limit=limit
             )
@@ -226,29 +217,29 @@ class SqlStore(ABC):
 
     async def prune_expired(self, limit: int) -> int:
         """See `Store.prune_expired`."""
-        async with self._write(None) as connection:
+        async with self._transactions.write(None) as connection:
             return await pruning.prune_expired(connection, self._database, limit)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
         """See `Store.prune_idle`."""
-        async with self._write(None) as connection:
+        async with self._transactions.write(None) as connection:
             return await pruning.prune_idle(connection, self._database, after, window)
 
     async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
         """See `Store.try_lease`."""
-        async with self._write(None) as connection:
+        async with self._transactions.write(None) as connection:
             return await pruning.try_lease(
                 connection, self._database, name=name, holder=holder, duration_us=duration_us(duration)
             )
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:
         """See `Store.count_by_pepper`."""
-        async with self._read(None) as connection:
+        async with self._transactions.read(None) as connection:
             return await session_statements.count_by_pepper(connection)
 
     async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
         """See `Store.rehash_sessions`."""
-        async with self._write(None) as connection:
+        async with self._transactions.write(None) as connection:
             for rehash in sorted(rehashes, key=lambda one: one.session_id):
                 await session_statements.rehash_session(connection, rehash)
 
@@ -258,7 +249,7 @@ class SqlStore(ABC):
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
     ) -> UserRecord | None:
         """See `Store.insert_user`."""
-        async with self._write(transaction) as connection:
+        async with self._transactions.write(transaction) as connection:
             return await user_statements.register_user(
                 connection, self._database, user_id, scopes=scopes, blocked=blocked
             )
@@ -267,7 +258,7 @@ class SqlStore(ABC):
         self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
     ) -> Page[UserRecord]:
         """See `Store.list_users`."""
-        async with self._read(transaction) as connection:
+        async with self._transactions.read(transaction) as connection:
             return await user_statements.list_users(connection, after=after, limit=limit)
 
     async def update_user(
@@ -279,7 +270,7 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         """See `Store.update_user`."""
-        async with self._write(transaction, ends_sessions=bool(blocked)) as connection:
+        async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
             user = await self._database.lock_user(connection, user_id, shared=False)
             if user is None or not user.is_registered:
                 return None
@@ -296,15 +287,13 @@ class SqlStore(ABC):
         self, user_id: UserId, *, transaction: Transaction | None = None
     ) -> Sequence[EndedSession] | None:
         """See `Store.delete_user`."""
-        async with self._write(transaction, ends_sessions=True) as connection:
+        async with self._transactions.write(transaction, ends_sessions=True) as connection:
             user = await self._database.lock_user(connection, user_id, shared=False)
             if user is None or not user.is_registered:
                 return None
             ended = await session_statements.end_user_sessions(connection, self._database, user_id)
             await user_statements.delete_user(connection, user_id)
             return ended
-
-    # --- transactions ---
 
     async def _set_user_scopes(
         self, connection: AsyncConnection, user_id: UserId, scopes: frozenset[Scope]
@@ -314,83 +303,3 @@ class SqlStore(ABC):
         user = await user_statements.update_user(connection, user_id, scopes=scopes)
         await session_statements.apply_user_scopes(connection, user_id, scopes=scopes, removed=removed)
         return UserChange(user, removed_scopes=removed)
-
-    @asynccontextmanager
-    async def _read(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
-        if transaction is not None:
-            yield await _connection_of(transaction)
-            return
-        with self._answering():
-            async with asyncio.timeout(self._timeout_seconds), self._opened_engine().connect() as connection:
-                yield await connection.execution_options(coatcheck_reads_only=True)
-
-    @asynccontextmanager
-    async def _write(
-        self, transaction: Transaction | None, *, ends_sessions: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
-        if transaction is not None:
-            yield await _connection_of(transaction)
-            return
-        async with self._begin(ends_sessions=ends_sessions) as connection:
-            with self._answering():
-                async with asyncio.timeout(self._timeout_seconds):
-                    yield connection
-
-    @asynccontextmanager
-    async def _begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction. Failures to begin or commit are the store's; those inside the block are left as they are.
-
-        Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
-        revocation is given all the time it takes and never cancelled: see `sessions.finishing`.
-        """
-        async with AsyncExitStack() as stack:
-            with self._answering():
-                async with asyncio.timeout(self._timeout_seconds):
-                    connection = await stack.enter_async_context(self._opened_engine().connect())
-                    await connection.begin()
-            yield connection
-            with self._answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
-                async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
-                    await connection.commit()
-
-    @contextmanager
-    def _answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
-        try:
-            yield
-        except self.driver_errors as error:
-            message = (
-                "the outcome of a revocation is not known; treat it as not done and revoke again"
-                if failure is RevocationIndeterminate
-                else f"the store cannot answer ({type(error).__name__})"
-            )
-            raise failure(message) from error
-
-    def _opened_engine(self) -> AsyncEngine:
-        if self._engine is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
-        return self._engine
-
-
-class _CallersOwnError(Exception):
-    """Carries an error of the application's out of a transaction, so that it is not taken for one of the database's."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        super().__init__()
-
-
-async def _run_callers_own(inside_transaction: InsideTransaction, connection: AsyncConnection) -> None:
-    try:
-        await inside_transaction(connection)
-    except Exception as error:
-        raise _CallersOwnError(error) from error
-
-
-async def _connection_of(transaction: Transaction) -> AsyncConnection:
-    if isinstance(transaction, AsyncConnection):
-        return transaction
-    if isinstance(transaction, AsyncSession):
-        return await transaction.connection()
-    raise InvalidArgumentError(
-        f"transaction must be a SQLAlchemy AsyncConnection or AsyncSession, not {type(transaction).__name__}"
-    )

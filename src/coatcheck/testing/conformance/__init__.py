@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from coatcheck.testing.conformance.damage import DamagePromises
+from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
-from coatcheck.testing.conformance.expiring import DeadlinePromises, LeasePromises, PruningPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
-from coatcheck.testing.conformance.races import (
-    PruneRacePromises,
-    RevocationRacePromises,
-    SignInRacePromises,
-    UserRacePromises,
-)
+from coatcheck.testing.conformance.pruning import LeasePromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import ReadingPromises, SharedDataPromises
 from coatcheck.testing.conformance.rescoping import SessionScopePromises, UserScopePromises
+from coatcheck.testing.conformance.revocation_races import RevocationRacePromises, SignInRacePromises
 from coatcheck.testing.conformance.signing_in import ApplicationUserPromises, SignInPromises
 from coatcheck.testing.conformance.touching import RehashPromises, TouchPromises
 from coatcheck.testing.conformance.transactions import TransactionPromises
+from coatcheck.testing.conformance.user_races import UserRacePromises
 from coatcheck.testing.conformance.users import UserPromises
 
 __all__ = ["StoreConformance"]

@@ -33,7 +33,7 @@ class DamagePromises(Promises):
     async def test_scopes_that_cannot_be_read_are_none_and_the_rest_is_there(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        damaged = await self._damaged(harness, scopes={"a"})
+        damaged = await self._damaged(harness, scopes=("a",))
         assert await read(store, damaged.id) == damaged
 
     async def test_a_damaged_session_does_not_spoil_the_batch_or_the_list_it_is_in(
@@ -88,7 +88,7 @@ class DamagePromises(Promises):
         session = await sign_in(store, key=key)
         assert (await read_present(store, session.id)).key == key
 
-    async def _damaged(self, harness: StoreHarness, **fields: object) -> SessionRecord:
-        session = await sign_in(harness.store, **fields)
+    async def _damaged(self, harness: StoreHarness, scopes: tuple[str, ...] = ()) -> SessionRecord:
+        session = await sign_in(harness.store, scopes=scopes)
         await harness.corrupt_scopes(session.id)
         return replace(session, scopes=None)

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from coatcheck.testing.harness import StoreHarness
 
 
+OUTCOMES = pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
+"""How a transaction ends that a test holds."""
+
+
+# How far the clock is past the deadline, and whether the session has ended then.
+BOUNDARY = pytest.mark.parametrize(
+    ("past_us", "is_expired"),
+    [(-1, False), (0, True), (1, True)],
+    ids=["1 µs before the deadline", "at the deadline", "1 µs after the deadline"],
+)
+
+
 @pytest.mark.anyio
 class Promises:
     """Tests that take a `harness` fixture, which the class that inherits them provides."""

@@ -10,6 +10,7 @@ from coatcheck.identifiers import UserId
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import InsertRefusal, SessionFilter, SessionRecord, UserEpochs
 from coatcheck.testing.conformance.promises import Promises
+from coatcheck.testing.conformance.under_way import HookError
 from coatcheck.testing.samples import (
     ADA,
     BOB,
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
-
-
-class HookError(Exception):
-    """What an application's hook raises."""
 
 
 class SignInPromises(Promises):
@@ -64,7 +61,7 @@ class SignInPromises(Promises):
         session = await sign_in(store)
         for options in ({"method": "email"}, {"except_session_id": session.id}, {"method": "sms"}):
             begun = await epochs_of(store, ADA)
-            await store.end_user_sessions(ADA, **options)  # type: ignore[arg-type]  # the keys name their types
+            await store.end_user_sessions(ADA, **options)
             assert await insert(store, new_session(), epochs=begun) is InsertRefusal.USER_REVOKED
 
     async def test_ending_one_session_leaves_sign_ins_under_way_alone(self, store: Store) -> None:
@@ -138,52 +135,52 @@ class SignInPromises(Promises):
         await register(store, blocked=True)
         assert isinstance(await insert(store, new_session()), SessionRecord)
 
-    async def test_the_hook_runs_inside_the_inserting_transaction(self, store: Store, other: Store) -> None:
+    async def test_the_hook_runs_inside_the_inserting_transaction(self, held: Store, other: Store) -> None:
         """S10: the hook sees the session; nobody else does yet."""
-        await register(store)
+        await register(held)
         session = new_session()
         seen: list[object] = []
 
         async def hook(connection: AsyncConnection) -> None:
-            page = await store.list_sessions(SessionFilter(session_id=session.id), transaction=connection)
+            page = await held.list_sessions(SessionFilter(session_id=session.id), transaction=connection)
             seen.append([reading.session.id for reading in page])
             seen.append(await read(other, session.id))
 
-        await insert(store, session, inside_transaction=hook)
+        await insert(held, session, inside_transaction=hook)
         assert seen == [[session.id], None]
         assert await stored_ids(other) == {session.id}
 
-    async def test_a_hook_that_raises_leaves_no_session(self, store: Store) -> None:
+    async def test_a_hook_that_raises_leaves_no_session(self, held: Store) -> None:
         """S10: if the hook raises, there is no session, and its error reaches the caller as it is."""
-        await register(store)
+        await register(held)
 
         async def hook(_connection: AsyncConnection) -> None:
             raise HookError
 
         with pytest.raises(HookError):
-            await insert(store, new_session(), inside_transaction=hook)
-        assert await stored_ids(store) == set()
+            await insert(held, new_session(), inside_transaction=hook)
+        assert await stored_ids(held) == set()
 
-    async def test_a_hook_that_raises_an_operating_system_error_is_not_taken_for_an_outage(self, store: Store) -> None:
+    async def test_a_hook_that_raises_an_operating_system_error_is_not_taken_for_an_outage(self, held: Store) -> None:
         """S10: what the hook raises is the application's."""
-        await register(store)
+        await register(held)
 
         async def hook(_connection: AsyncConnection) -> None:
             raise ConnectionRefusedError("the application's mail server")
 
         with pytest.raises(ConnectionRefusedError):
-            await insert(store, new_session(), inside_transaction=hook)
-        assert await stored_ids(store) == set()
+            await insert(held, new_session(), inside_transaction=hook)
+        assert await stored_ids(held) == set()
 
-    async def test_the_hook_does_not_run_for_a_refused_sign_in(self, store: Store) -> None:
+    async def test_the_hook_does_not_run_for_a_refused_sign_in(self, held: Store) -> None:
         """S10: no session was created."""
-        begun = (await register(store)).epochs
-        await store.end_user_sessions(ADA)
+        begun = (await register(held)).epochs
+        await held.end_user_sessions(ADA)
 
         async def hook(_connection: AsyncConnection) -> None:
             raise HookError
 
-        assert await insert(store, new_session(), epochs=begun, inside_transaction=hook) is InsertRefusal.USER_REVOKED
+        assert await insert(held, new_session(), epochs=begun, inside_transaction=hook) is InsertRefusal.USER_REVOKED
 
 
 class ApplicationUserPromises(Promises):

@@ -1,4 +1,4 @@
-"""Two deadlines, both at `now >= deadline` on the store's clock; pruning in chunks; the lease."""
+"""Pruning in chunks that take nothing which lives, and the lease that lets one process do it."""
 
 from __future__ import annotations
 
@@ -9,120 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.stores.records import IdleSweep, SessionFilter, SessionUse
-from coatcheck.testing.conformance.promises import Promises
-from coatcheck.testing.samples import ADA, BOB, SECOND_US, numbered_id, sign_in, stored_ids
+from coatcheck.testing.conformance.promises import BOUNDARY, Promises
+from coatcheck.testing.conformance.under_way import at_once, under_way
+from coatcheck.testing.samples import ADA, BOB, SECOND_US, numbered_id, read, sign_in, start, stored_ids
 
 if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId
-    from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
 
 _HOUR_US = 3600 * SECOND_US
 _HOUR = timedelta(hours=1)
-
-# How far the clock is past the deadline, and whether the session has ended then.
-BOUNDARY = pytest.mark.parametrize(
-    ("past_us", "is_expired"),
-    [(-1, False), (0, True), (1, True)],
-    ids=["1 µs before the deadline", "at the deadline", "1 µs after the deadline"],
-)
-
-
-class DeadlinePromises(Promises):
-    """Promise 4: the absolute and the idle deadline, to the microsecond."""
-
-    @BOUNDARY
-    async def test_the_absolute_deadline_is_judged_to_the_microsecond_in_lists(
-        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
-    ) -> None:
-        """S6: at or after the deadline a session has ended."""
-        session = await sign_in(store, lifetime_us=_HOUR_US)
-        await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
-        await self._listed_as(store, session, is_expired=is_expired)
-
-    @BOUNDARY
-    async def test_the_idle_deadline_is_judged_to_the_microsecond_in_lists(
-        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
-    ) -> None:
-        """S7: not used for the limit, a session has ended."""
-        session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
-        await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
-        await self._listed_as(store, session, is_expired=is_expired)
-
-    @BOUNDARY
-    async def test_the_absolute_deadline_is_judged_to_the_microsecond_by_pruning(
-        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
-    ) -> None:
-        """S16: expired sessions are deleted, live ones kept."""
-        session = await sign_in(store, lifetime_us=_HOUR_US)
-        await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
-        assert await store.prune_expired(100) == int(is_expired)
-        assert await stored_ids(store) == (set() if is_expired else {session.id})
-
-    @BOUNDARY
-    async def test_the_idle_deadline_is_judged_to_the_microsecond_by_pruning(
-        self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
-    ) -> None:
-        """S16: idle sessions are deleted, others kept."""
-        session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
-        await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
-        assert await store.prune_idle(None, 100) == IdleSweep(int(is_expired), None)
-        assert await stored_ids(store) == (set() if is_expired else {session.id})
-
-    async def test_an_idle_limit_of_one_second_works(self, harness: StoreHarness, store: Store) -> None:
-        """S7: short limits count as they are."""
-        session = await sign_in(store, expire_after_unused_for_us=SECOND_US)
-        for _ in range(3):
-            now_us = await harness.advance(timedelta(microseconds=SECOND_US - 1))
-            await self._listed_as(store, session, is_expired=False)
-            await store.touch_sessions([SessionUse(session.id, now_us)])
-        await harness.advance(timedelta(seconds=1))
-        await self._listed_as(store, session, is_expired=True)
-
-    async def test_a_use_does_not_move_the_absolute_deadline(self, harness: StoreHarness, store: Store) -> None:
-        session = await sign_in(store, lifetime_us=_HOUR_US, expire_after_unused_for_us=_HOUR_US)
-        now_us = await harness.advance(timedelta(minutes=59))
-        await store.touch_sessions([SessionUse(session.id, now_us)])
-        await harness.advance(timedelta(minutes=1))
-        await self._listed_as(store, session, is_expired=True)
-        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
-        assert await store.prune_expired(100) == 1
-
-    async def test_a_session_without_deadlines_never_expires(self, harness: StoreHarness, store: Store) -> None:
-        session = await sign_in(store)
-        await harness.advance(timedelta(days=36_500))
-        await self._listed_as(store, session, is_expired=False)
-        assert await store.prune_expired(100) == 0
-        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
-        assert await stored_ids(store) == {session.id}
-
-    async def test_every_mixture_of_deadlines_is_listed_and_pruned_by_those_it_has(
-        self, harness: StoreHarness, store: Store
-    ) -> None:
-        """S12: the filter `expired` takes both deadlines, and a missing one is none."""
-        near, far = SECOND_US, 10 * _HOUR_US
-        sessions = {
-            (lifetime_us, unused_for_us): (
-                await sign_in(store, lifetime_us=lifetime_us, expire_after_unused_for_us=unused_for_us)
-            ).id
-            for lifetime_us in (None, near, far)
-            for unused_for_us in (None, near, far)
-        }
-        await harness.advance(timedelta(seconds=1))
-        past = {id_ for deadlines, id_ in sessions.items() if near in deadlines}
-        assert await _listed(store, expired=True) == past
-        assert await _listed(store, expired=False) == set(sessions.values()) - past
-        assert await _listed(store, expired=None) == set(sessions.values())
-
-        assert await store.prune_expired(100) == 3
-        assert await store.prune_idle(None, 100) == IdleSweep(2, None)
-        assert await stored_ids(store) == set(sessions.values()) - past
-
-    async def _listed_as(self, store: Store, session: SessionRecord, *, is_expired: bool) -> None:
-        assert await _listed(store, expired=is_expired) == {session.id}
-        assert await _listed(store, expired=not is_expired) == set()
-        assert await _listed(store, expired=None) == {session.id}
 
 
 class PruningPromises(Promises):
@@ -239,13 +136,61 @@ class PruningPromises(Promises):
         assert await other.prune_expired(10) == 1
 
     async def _idle_and_live(self, store: Store) -> tuple[set[SessionId], set[SessionId]]:
-        idle, live = set(), set()
+        idle: set[SessionId] = set()
+        live: set[SessionId] = set()
         for number in range(10):
             is_idle = number in {0, 1, 2, 5, 7, 9}
             unused_for_us = SECOND_US if is_idle else (None, 10 * _HOUR_US)[number % 2]
             session = await sign_in(store, id=numbered_id(number), expire_after_unused_for_us=unused_for_us)
             (idle if is_idle else live).add(session.id)
         return idle, live
+
+
+class PruneRacePromises(Promises):
+    """S16, promise 2: pruning ends what has expired, and a touch that came first keeps a session."""
+
+    async def test_a_session_that_is_used_and_pruned_at_once_is_either_kept_or_reported_gone(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        for number in range(20):
+            session = await sign_in(store, id=numbered_id(number), expire_after_unused_for_us=SECOND_US)
+            now_us = session.last_used_at_us + SECOND_US
+            await harness.set_clock_us(now_us)
+            touched, sweep = await at_once(
+                other.touch_sessions([SessionUse(session.id, now_us)]),
+                store.prune_idle(None, 100),
+                last_first=bool(number % 2),
+            )
+            is_there = await read(store, session.id) is not None
+            assert touched == ({session.id} if is_there else set())
+            assert sweep == IdleSweep(int(not is_there), None)
+            await store.delete_sessions(SessionFilter())
+
+    async def test_a_touch_that_meets_pruning_does_not_bring_a_session_back(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        session = await sign_in(store, lifetime_us=SECOND_US, expire_after_unused_for_us=SECOND_US)
+        now_us = session.last_used_at_us + SECOND_US
+        await harness.set_clock_us(now_us)
+        touching = start(other.touch_sessions([SessionUse(session.id, now_us)]))
+        assert await store.prune_expired(10) == 1
+        await touching
+        assert await read(other, session.id) is None
+
+    async def test_a_session_whose_touch_is_committed_while_pruning_waits_is_kept(
+        self, harness: StoreHarness, held: Store, other: Store
+    ) -> None:
+        """S7: rows are judged as they are when they go."""
+        session = await sign_in(held, scopes={"a"}, expire_after_unused_for_us=SECOND_US)
+        now_us = session.last_used_at_us + SECOND_US
+        await harness.set_clock_us(now_us)
+        async with held.transaction() as transaction:
+            await held.set_session_scopes(session.id, frozenset(), transaction=transaction)
+            touching = await under_way(harness, other.touch_sessions([SessionUse(session.id, now_us)]))
+            pruning = await under_way(harness, other.prune_idle(None, 10))
+        is_kept = await touching == {session.id}
+        await pruning
+        assert (await read(held, session.id) is not None) is is_kept
 
 
 class LeasePromises(Promises):
@@ -282,8 +227,3 @@ class LeasePromises(Promises):
         # The same holder's name is asked for from both stores, and the second asking renews.
         assert sum(answers) == 2
         assert answers.index(True) // 2 == (len(answers) - 1 - answers[::-1].index(True)) // 2
-
-
-async def _listed(store: Store, *, expired: bool | None) -> set[SessionId]:
-    page = await store.list_sessions(SessionFilter(), expired=expired)
-    return {reading.session.id for reading in page}

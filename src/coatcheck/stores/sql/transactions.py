@@ -1,0 +1,132 @@
+"""Connections and transactions, and what their failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from coatcheck.stores.store import InsideTransaction, Transaction
+
+
+class Transactions:
+    """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
+
+    def __init__(self, *, driver_errors: tuple[type[Exception], ...], timeout_seconds: float) -> None:
+        """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
+
+        After `timeout_seconds` without an answer the database counts as unavailable.
+        """
+        self.engine: AsyncEngine | None = None
+        self._no_answer: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *driver_errors)
+        self._timeout_seconds = timeout_seconds
+
+    @asynccontextmanager
+    async def read(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
+        """For statements that only read."""
+        if transaction is not None:
+            yield await connection_of(transaction)
+            return
+        with self.answering():
+            async with asyncio.timeout(self._timeout_seconds), self.opened_engine().connect() as connection:
+                yield await connection.execution_options(coatcheck_reads_only=True)
+
+    @asynccontextmanager
+    async def write(
+        self, transaction: Transaction | None, *, ends_sessions: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        """For statements of ours that write: committed and durable at the end of the block."""
+        if transaction is not None:
+            yield await connection_of(transaction)
+            return
+        async with self.begin(ends_sessions=ends_sessions) as connection:
+            with self.answering():
+                async with asyncio.timeout(self._timeout_seconds):
+                    yield connection
+
+    @asynccontextmanager
+    async def begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction. Failures to begin or commit are the store's; those inside the block are left as they are.
+
+        Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
+        revocation is given all the time it takes and never cancelled: see `sessions.finishing`.
+        """
+        async with AsyncExitStack() as stack:
+            with self.answering():
+                async with asyncio.timeout(self._timeout_seconds):
+                    connection = await stack.enter_async_context(self.opened_engine().connect())
+                    await connection.begin()
+            yield connection
+            with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
+                async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
+                    await connection.commit()
+
+    @contextmanager
+    def answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
+        """Turns a database that does not answer into `failure`. The driver's text stays in the cause."""
+        try:
+            yield
+        except self._no_answer as error:
+            message = (
+                "the outcome of a revocation is not known; treat it as not done and revoke again"
+                if failure is RevocationIndeterminate
+                else f"the store cannot answer ({type(error).__name__})"
+            )
+            raise failure(message) from error
+
+    def opened_engine(self) -> AsyncEngine:
+        """The engine.
+
+        Raises:
+            NotOpenError: the store is closed.
+        """
+        if self.engine is None:
+            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        return self.engine
+
+
+async def connection_of(transaction: Transaction) -> AsyncConnection:
+    """The connection a transaction of the caller's runs on.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if isinstance(transaction, AsyncConnection):
+        return transaction
+    if isinstance(transaction, AsyncSession):
+        return await transaction.connection()
+    raise InvalidArgumentError(
+        f"transaction must be a SQLAlchemy AsyncConnection or AsyncSession, not {type(transaction).__name__}"
+    )
+
+
+class CallersOwnError(Exception):
+    """Carries an error of the application's out of a transaction, so that it is not taken for one of the database's."""
+
+    def __init__(self, error: Exception) -> None:
+        """Carry `error`."""
+        self.error = error
+        super().__init__()
+
+
+async def run_callers_own(inside_transaction: InsideTransaction, connection: AsyncConnection) -> None:
+    """Run code of the application's inside a transaction of ours.
+
+    Raises:
+        CallersOwnError: it raised; the error is inside.
+    """
+    try:
+        await inside_transaction(connection)
+    except Exception as error:
+        raise CallersOwnError(error) from error

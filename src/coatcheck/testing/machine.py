@@ -1,0 +1,368 @@
+"""Random histories of sessions and users, on a store and on the model of one.
+
+After every step the store must hold what the model holds. Whatever was ended stays ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from coatcheck.identifiers import SessionId, UserId
+from coatcheck.scope import Scope
+from coatcheck.stores.records import (
+    EndedSession,
+    InsertRefusal,
+    Rehash,
+    SessionFilter,
+    SessionRecord,
+    SessionUse,
+    UserEpochs,
+    UserRecord,
+)
+from coatcheck.testing.model import Attempt, Model, Scopes, Wish
+from coatcheck.testing.samples import SECOND_US, key_of, new_session, numbered_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from coatcheck.stores.records import NewSession, UserChange
+    from coatcheck.stores.store import Store
+    from coatcheck.testing.harness import StoreHarness
+
+T = TypeVar("T")
+
+# One user is kept in the store, the other lives in the application. Few names: histories are to cross.
+KEPT = UserId("kept")
+APPLICATIONS = UserId("application's")
+METHODS = ("email", "sms")
+
+_users = st.sampled_from([KEPT, APPLICATIONS])
+_methods = st.sampled_from(METHODS)
+_scopes = st.frozensets(st.sampled_from([Scope("a"), Scope("b"), Scope("c")]))
+_durations_us = st.sampled_from([None, SECOND_US, 3 * SECOND_US, 10 * SECOND_US])
+_steps_us = st.sampled_from([1, SECOND_US - 1, SECOND_US, 2 * SECOND_US, 5 * SECOND_US, -SECOND_US])
+_limits = st.integers(1, 4)
+_wishes = st.builds(
+    Wish,
+    number=st.integers(0, 2**40),
+    method=_methods,
+    scopes=st.none() | _scopes,
+    lifetime_us=_durations_us,
+    unused_for_us=_durations_us,
+)
+
+
+def check_store_against_model(
+    harness_factory: Callable[[], StoreHarness], *, max_examples: int = 40, step_count: int = 40
+) -> None:
+    """Run `max_examples` random histories of up to `step_count` steps, on one harness that is reset before each.
+
+    A plain function, to be called outside any event loop.
+
+    Raises:
+        AssertionError: store and model differ; Hypothesis prints the shortest history it found that shows it.
+    """
+    with asyncio.Runner() as runner:
+        harness = harness_factory()
+        runner.run(_enter(harness))
+        try:
+            machine = type("Machine", (StoreMachine,), {"runner": runner, "harness": harness})
+            run_machine(
+                machine,
+                settings=settings(
+                    max_examples=max_examples,
+                    stateful_step_count=step_count,
+                    deadline=None,
+                    report_multiple_bugs=False,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            runner.run(harness.__aexit__(None, None, None))
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One history. `check_store_against_model` makes the subclass that has a store."""
+
+    runner: ClassVar[asyncio.Runner]
+    harness: ClassVar[StoreHarness]
+
+    attempts: Bundle[Attempt] = Bundle("attempts")
+    session_ids: Bundle[SessionId] = Bundle("session_ids")
+
+    def __init__(self) -> None:
+        """Start from nothing."""
+        super().__init__()
+        self.run(self.harness.reset())
+        self.model = Model(self.run(self.harness.now_us()))
+        self.ever: list[SessionId] = []
+
+    @property
+    def store(self) -> Store:
+        """The store under test."""
+        return self.harness.store
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """The answer of a call."""
+        return self.runner.run(call)
+
+    # --- users ---
+
+    @rule(scopes=_scopes, blocked=st.booleans())
+    def register(self, scopes: Scopes, blocked: bool) -> None:
+        """Make a user in the store."""
+        made = self.run(self.store.insert_user(KEPT, scopes=scopes, blocked=blocked))
+        user = self.model.user(KEPT)
+        assert (made is None) is user.is_registered
+        if made is not None:
+            user.scopes, user.blocked, user.is_registered = scopes, blocked, True
+            self._is_as_modelled(KEPT, made)
+
+    @rule(user_id=_users, scopes=_scopes)
+    def rescope_user(self, user_id: UserId, scopes: Scopes) -> None:
+        """Change a user's scopes, registered or not."""
+        change = self.run(self.store.set_user_scopes(user_id, scopes))
+        removed = self.model.rescope_user(user_id, scopes)
+        self._is_change(change, user_id, removed=removed, ended=set())
+
+    @rule(user_id=_users, scopes=st.none() | _scopes, blocked=st.none() | st.booleans())
+    def update_user(self, user_id: UserId, scopes: Scopes | None, blocked: bool | None) -> None:
+        """Change scopes and block or unblock."""
+        change = self.run(self.store.update_user(user_id, scopes=scopes, blocked=blocked))
+        user = self.model.user(user_id)
+        assert (change is not None) is user.is_registered
+        if change is None:
+            return
+        removed: Scopes = frozenset() if scopes is None else self.model.rescope_user(user_id, scopes)
+        ended = self._end_all(user_id) if blocked else set()
+        user.blocked = user.blocked if blocked is None else blocked
+        self._is_change(change, user_id, removed=removed, ended=ended)
+
+    @rule(user_id=_users)
+    def delete_user(self, user_id: UserId) -> None:
+        """Remove a user with all sessions."""
+        reported = self.run(self.store.delete_user(user_id))
+        user = self.model.user(user_id)
+        assert (reported is not None) is user.is_registered
+        if reported is not None:
+            assert set(reported) == self._end_all(user_id)
+            user.scopes, user.blocked, user.is_registered = frozenset(), False, False
+
+    # --- sign-in ---
+
+    @rule(target=attempts, user_id=_users)
+    def begin_sign_in(self, user_id: UserId) -> Attempt:
+        """Read what a sign-in reads first."""
+        record, user = self.run(self.store.read_user(user_id)), self.model.user(user_id)
+        epochs = UserEpochs() if record is None else record.epochs
+        return Attempt(user_id, epochs, user.scopes, user.revocations, user.rescopes)
+
+    @rule(target=session_ids, attempt=attempts, wish=_wishes)
+    def complete_sign_in(self, attempt: Attempt, wish: Wish) -> SessionId | MultipleResults[SessionId]:
+        """Insert a session, perhaps long after the sign-in began."""
+        new = self._new_session(attempt, wish)
+        if new.id in self.ever:
+            return multiple()
+        outcome = self.run(
+            self.store.insert_session(
+                new,
+                expected_revocations=attempt.epochs.revocations,
+                expected_rescopes=attempt.epochs.rescopes if new.follows_user else None,
+                user_scopes=attempt.scopes if attempt.user_id == APPLICATIONS else None,
+            )
+        )
+        user = self.model.user(attempt.user_id)
+        if (attempt.user_id == KEPT and not user.is_registered) or user.revocations != attempt.revocations:
+            assert outcome is InsertRefusal.USER_REVOKED
+            return multiple()
+        if new.follows_user and user.rescopes != attempt.rescopes:
+            assert outcome is InsertRefusal.USER_RESCOPED
+            return multiple()
+        session = self.model.insert(new)
+        assert outcome == session
+        self.ever.append(new.id)
+        return new.id
+
+    @rule(target=session_ids, user_id=_users, wish=_wishes)
+    def sign_in(self, user_id: UserId, wish: Wish) -> SessionId | MultipleResults[SessionId]:
+        """Sign in without losing time."""
+        return self.complete_sign_in(self.begin_sign_in(user_id), wish)
+
+    # --- use ---
+
+    @rule(uses=st.lists(st.tuples(session_ids, st.integers(-SECOND_US, SECOND_US)), max_size=4))
+    def touch(self, uses: list[tuple[SessionId, int]]) -> None:
+        """Touch a batch, dead sessions among it."""
+        now_us = self.model.now_us
+        latest: dict[SessionId, int] = {}
+        for session_id, offset_us in uses:
+            latest[session_id] = max(now_us + offset_us, latest.get(session_id, now_us + offset_us))
+        batch = [SessionUse(session_id, now_us + offset_us) for session_id, offset_us in uses]
+        alive = self.run(self.store.touch_sessions(batch))
+        assert alive == latest.keys() & self.model.sessions.keys()
+        for session_id in alive:
+            self.model.touch(session_id, latest[session_id])
+
+    @rule(
+        session_id=session_ids, old=st.sampled_from(["secret", "new", "newer"]), new=st.sampled_from(["new", "newer"])
+    )
+    def rehash(self, session_id: SessionId, old: str, new: str) -> None:
+        """Replace a hash, or another one that is no longer there."""
+        self.run(self.store.rehash_sessions([Rehash(session_id, key_of(old), key_of(new))]))
+        session = self.model.sessions.get(session_id)
+        if session is not None and session.key == key_of(old):
+            self.model.sessions[session_id] = replace(session, key=key_of(new))
+
+    @rule(session_id=session_ids, scopes=st.none() | _scopes)
+    def rescope_session(self, session_id: SessionId, scopes: Scopes | None) -> None:
+        """Give a session scopes of its own, or its user's."""
+        change = self.run(self.store.set_session_scopes(session_id, scopes))
+        session = self.model.sessions.get(session_id)
+        assert (change is None) is (session is None)
+        if change is None or session is None:
+            return
+        now = self.model.user(session.user_id).scopes if scopes is None else scopes
+        after = replace(session, scopes=now, follows_user=scopes is None)
+        assert change.session == after
+        assert change.removed_scopes == (session.scopes or frozenset()) - now
+        self.model.sessions[session_id] = after
+
+    # --- ending ---
+
+    @rule(session_id=session_ids)
+    def revoke(self, session_id: SessionId) -> None:
+        """End one session."""
+        which = SessionFilter(session_id=session_id)
+        reported = self.run(self.store.delete_sessions(which))
+        assert set(reported) == self.model.end(self.model.matching(which))
+
+    @rule(user_id=st.none() | _users, method=st.none() | _methods, limit=_limits)
+    def delete(self, user_id: UserId | None, method: str | None, limit: int) -> None:
+        """End at most so many of those that match."""
+        which = SessionFilter(user_id=user_id, method=method)
+        meant = self.model.matching(which)
+        reported = self.run(self.store.delete_sessions(which, limit=limit))
+        assert len(reported) == min(limit, len(meant))
+        ids = {one.session_id for one in reported}
+        assert set(reported) == self.model.end(session for session in meant if session.id in ids)
+
+    @rule(user_id=_users, method=st.none() | _methods, spared=st.none() | session_ids)
+    def end_user_sessions(self, user_id: UserId, method: str | None, spared: SessionId | None) -> None:
+        """End all of a user's sessions, or all of one method, or all but one."""
+        reported = self.run(self.store.end_user_sessions(user_id, method=method, except_session_id=spared))
+        assert set(reported) == self._end_all(user_id, method=method, spared=spared)
+
+    # --- time ---
+
+    @rule(step_us=_steps_us)
+    def advance(self, step_us: int) -> None:
+        """Move the clock."""
+        self.model.now_us += step_us
+        self.run(self.harness.set_clock_us(self.model.now_us))
+
+    @rule(limit=_limits)
+    def prune_expired(self, limit: int) -> None:
+        """Delete a chunk of the expired."""
+        past = [one for one in self.model.matching(SessionFilter()) if self.model.is_past_absolute_deadline(one)]
+        assert self.run(self.store.prune_expired(limit)) == min(limit, len(past))
+        left = self._stored()
+        gone = [session for session in past if session.id not in left]
+        assert len(gone) == min(limit, len(past))
+        self.model.end(gone)
+
+    @rule(window=_limits)
+    def prune_idle(self, window: int) -> None:
+        """Sweep over everything, window by window."""
+        idle = [session for session in self.model.matching(SessionFilter()) if self.model.is_idle(session)]
+        deleted, after = 0, None
+        for _ in range(len(self.model.sessions) + 2):
+            sweep = self.run(self.store.prune_idle(after, window))
+            assert sweep.deleted <= window
+            deleted, after = deleted + sweep.deleted, sweep.next_after
+            if after is None:
+                break
+        assert after is None
+        assert deleted == len(idle)
+        self.model.end(idle)
+
+    # --- reading ---
+
+    @rule(
+        user_id=st.none() | _users,
+        method=st.none() | _methods,
+        expired=st.none() | st.booleans(),
+        after=st.none() | session_ids,
+        limit=_limits,
+    )
+    def list_sessions(
+        self,
+        user_id: UserId | None,
+        method: str | None,
+        expired: bool | None,
+        after: SessionId | None,
+        limit: int,
+    ) -> None:
+        """A page of what matches."""
+        which = SessionFilter(user_id=user_id, method=method)
+        page = self.run(self.store.list_sessions(which, expired=expired, after=after, limit=limit))
+        behind = [one for one in self.model.matching(which, expired=expired) if after is None or one.id > after]
+        assert [reading.session for reading in page] == behind[:limit]
+        assert page.next_after == (behind[limit - 1].id if len(behind) > limit else None)
+
+    @invariant()
+    def the_store_holds_what_the_model_holds(self) -> None:
+        """Every session that ever was, and every user."""
+        assert self._stored() == self.model.sessions
+        for user_id in (KEPT, APPLICATIONS):
+            self._is_as_modelled(user_id, self.run(self.store.read_user(user_id)))
+        registered = sorted(user_id for user_id, user in self.model.users.items() if user.is_registered)
+        assert [user.id for user in self.run(self.store.list_users())] == registered
+
+    # --- comparing ---
+
+    def _new_session(self, attempt: Attempt, wish: Wish) -> NewSession:
+        return new_session(
+            attempt.user_id,
+            id=numbered_id(wish.number),
+            method=wish.method,
+            scopes=attempt.scopes if wish.scopes is None else wish.scopes,
+            follows_user=wish.scopes is None,
+            lifetime_us=wish.lifetime_us,
+            expire_after_unused_for_us=wish.unused_for_us,
+        )
+
+    def _stored(self) -> dict[SessionId, SessionRecord]:
+        readings = self.run(self.store.read_sessions(self.ever))
+        assert all(reading is None or reading.now_us == self.model.now_us for reading in readings)
+        return {reading.session.id: reading.session for reading in readings if reading is not None}
+
+    def _end_all(
+        self, user_id: UserId, *, method: str | None = None, spared: SessionId | None = None
+    ) -> set[EndedSession]:
+        self.model.user(user_id).revocations += 1
+        which = SessionFilter(user_id=user_id, method=method)
+        return self.model.end(one for one in self.model.matching(which) if one.id != spared)
+
+    def _is_change(self, change: UserChange, user_id: UserId, *, removed: Scopes, ended: set[EndedSession]) -> None:
+        self._is_as_modelled(user_id, change.user)
+        assert change.removed_scopes == removed
+        assert set(change.ended) == ended
+
+    def _is_as_modelled(self, user_id: UserId, record: UserRecord | None) -> None:
+        user = self.model.user(user_id)
+        if record is None:
+            assert not user.is_registered
+            return
+        assert (record.id, record.is_registered, record.blocked) == (user_id, user.is_registered, user.blocked)
+        assert record.scopes == user.scopes
+
+
+async def _enter(harness: StoreHarness) -> None:
+    await harness.__aenter__()

@@ -1,0 +1,366 @@
+"""The notes example in a real browser: what a person sees who ends a session on one device from another."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from coatcheck import ServerSideSessionsTokenManager
+from tests.browser.devices import LAPTOP, PHONE, devices
+from tests.examples.notes_server import PASSWORD, no_errors_in, notes_server, pod_beside
+from tests.servers.proxy import Proxy
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from coatcheck import AuthServices
+    from tests.browser.devices import Device, NewDevice
+
+pytestmark = pytest.mark.chromium
+
+SIGNED_OUT_HERE = "This device was signed out"
+
+
+async def two_devices(new_device: NewDevice, ada: str) -> tuple[Device, Device]:
+    """The same person on a laptop and on a phone."""
+    laptop, phone = await new_device(LAPTOP), await new_device(PHONE)
+    await laptop.sign_up(ada)
+    await laptop.is_on("/notes", "Notes")
+    await phone.sign_in(ada)
+    await phone.is_on("/notes", "Notes")
+    return laptop, phone
+
+
+class TestEndingADevice:
+    async def test_a_device_ended_from_another_is_out_on_its_next_click_learns_why_and_comes_back_to_where_it_was(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        await phone.follow("My devices")
+        await expect(phone.ticket(PHONE)).to_contain_text("this device")
+        await expect(phone.ticket(LAPTOP)).not_to_contain_text("this device")
+
+        await laptop.follow("My devices")
+        await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+        await laptop.shows("That device is signed out.")
+        await expect(laptop.ticket(PHONE)).to_have_count(0)
+        await expect(laptop.ticket(LAPTOP)).to_be_visible()
+
+        await phone.follow("My devices")
+        await phone.is_on("/sign-in?next=/devices", "Sign in")
+        await phone.shows(SIGNED_OUT_HERE)
+        await phone.fill_in(ada, PASSWORD, "Sign in")
+        await phone.is_on("/devices", "My devices")
+        await expect(phone.ticket(PHONE)).to_contain_text("this device")
+
+    async def test_signing_out_everywhere_else_leaves_this_device_in(self, new_device: NewDevice, ada: str) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        await laptop.follow("My devices")
+        await laptop.page.get_by_role("button", name="Sign out everywhere else").click()
+        await laptop.shows("All your other devices are signed out.")
+        await phone.is_signed_out()
+        await laptop.is_signed_in()
+
+    async def test_signing_out_everywhere_ends_this_device_too(self, new_device: NewDevice, ada: str) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        await laptop.follow("My devices")
+        await laptop.page.get_by_text("Sign out everywhere", exact=True).click()
+        await laptop.page.get_by_role("button", name="Yes, on this device too").click()
+        await laptop.shows("You are signed out on all your devices.")
+        assert await laptop.cookie() is None
+        await laptop.is_signed_out()
+        await phone.is_signed_out()
+        await phone.shows(SIGNED_OUT_HERE)
+
+    async def test_signing_out_makes_the_ticket_worthless_even_for_who_copied_it(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, thief = await new_device(LAPTOP), await new_device(PHONE)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        token = await laptop.cookie()
+        assert token is not None
+        await thief.show_cookie(token)
+        await thief.is_signed_in()
+        await laptop.page.get_by_role("button", name="Sign out").click()
+        await laptop.shows("You are signed out on this device.")
+        assert await laptop.cookie() is None
+        await thief.is_signed_out()
+
+    async def test_a_note_that_was_being_written_is_saved_after_signing_in_again(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        await laptop.follow("My devices")
+        await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+        await laptop.shows("That device is signed out.")
+
+        await phone.add_note("the umbrella is at the bar")
+        await phone.shows_heading("Sign in")
+        await phone.shows(SIGNED_OUT_HERE)
+        await phone.shows("the umbrella is at the bar")
+        await phone.fill_in(ada, "not my password", "Sign in")
+        await phone.shows("the umbrella is at the bar")
+        await phone.fill_in(ada, PASSWORD, "Sign in")
+        await phone.is_on("/notes", "Notes")
+        await expect(phone.note("the umbrella is at the bar")).to_have_count(1)
+
+    async def test_the_sign_in_page_says_that_the_session_has_run_out(
+        self, new_device: NewDevice, operator: AuthServices
+    ) -> None:
+        user = await operator.auth_users.create()
+        sessions = operator.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
+        over = await sessions.create_session(
+            user.id, method="email", expires_at=datetime.now(UTC) - timedelta(seconds=1)
+        )
+        laptop = await new_device(LAPTOP)
+        await laptop.show_cookie(over.token)
+        await laptop.open("/devices")
+        await laptop.is_on("/sign-in?next=/devices", "Sign in")
+        await laptop.shows("Your session has run out.")
+
+    async def test_who_never_had_a_session_is_not_told_that_one_ended(self, new_device: NewDevice) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.is_signed_out()
+        await expect(laptop.page.get_by_role("alert")).to_have_count(0)
+
+
+class TestRestrictingADevice:
+    async def test_the_other_device_can_no_longer_write_from_its_next_click_on_and_again_when_it_is_let(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        await phone.add_note("written in time")
+        await expect(phone.note("written in time")).to_be_visible()
+        token = await phone.cookie()
+
+        await laptop.follow("My devices")
+        await laptop.ticket(PHONE).get_by_role("switch", name="May write").click()
+        await laptop.shows("That device may only read from now on.")
+        await expect(laptop.ticket(PHONE).get_by_role("switch")).not_to_be_checked()
+        await expect(laptop.ticket(LAPTOP).get_by_role("switch")).to_be_checked()
+
+        await phone.add_note("written too late")
+        await phone.shows_heading("This device may not do that")
+        await phone.shows("written too late")  # to copy it: nothing that was typed is lost
+        await phone.follow("Notes")
+        await phone.shows("This device may only read.")
+        await expect(phone.note("written in time")).to_be_visible()
+        await expect(phone.note("written too late")).to_have_count(0)
+        await expect(phone.page.get_by_label("New note")).to_have_count(0)
+
+        await laptop.ticket(PHONE).get_by_role("switch", name="May write").click()
+        await laptop.shows("That device may write again.")
+        await phone.follow("Notes")
+        await phone.add_note("written again")
+        await expect(phone.note("written again")).to_be_visible()
+        assert await phone.cookie() == token, "nobody had to sign in again"
+
+    async def test_a_device_that_may_only_read_cannot_let_itself_write(self, new_device: NewDevice, ada: str) -> None:
+        laptop, _ = await two_devices(new_device, ada)
+        await laptop.follow("My devices")
+        await laptop.ticket(LAPTOP).get_by_role("switch", name="May write").click()
+        await expect(laptop.ticket(LAPTOP).get_by_role("switch")).not_to_be_checked()
+        await expect(laptop.ticket(LAPTOP).get_by_role("switch")).to_be_disabled()
+        # Whoever enables the button by hand gets no further.
+        await laptop.ticket(LAPTOP).get_by_role("switch").evaluate("button => button.disabled = false")
+        await laptop.ticket(LAPTOP).get_by_role("switch").click()
+        await laptop.shows_heading("This device may not do that")
+
+
+class TestSigningIn:
+    async def test_a_wrong_password_and_an_unknown_e_mail_get_one_and_the_same_answer(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, stranger = await new_device(LAPTOP), await new_device(PHONE)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        for email in (ada, "nobody@example.org"):
+            await stranger.sign_in(email, "not the password", path="/sign-in?next=/devices")
+            await expect(stranger.page.get_by_role("alert")).to_have_text(
+                "E-mail and password do not match an account."
+            )
+            await expect(stranger.page.get_by_label("E-mail")).to_have_value(email)
+            await expect(stranger.page.get_by_label("Password")).to_have_value("")
+            assert await stranger.cookie() is None
+        await stranger.fill_in(ada.upper(), PASSWORD, "Sign in")
+        await stranger.is_on("/devices", "My devices")
+
+    async def test_a_sign_up_that_needs_changes_keeps_what_was_typed(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.open("/sign-up?next=/devices")
+        # A browser that checks nothing itself.
+        await laptop.main.locator("form").evaluate("form => form.noValidate = true")
+        await laptop.fill_in("ada@nowhere", "short", "Sign up")
+        await laptop.shows("This does not look like an e-mail address.")
+        await laptop.shows("Please take at least 10 characters.")
+        await expect(laptop.page.get_by_label("E-mail")).to_have_value("ada@nowhere")
+        await expect(laptop.page.get_by_label("E-mail")).to_be_focused()
+        await laptop.fill_in(ada, PASSWORD, "Sign up")
+        await laptop.is_on("/devices", "My devices")
+
+    async def test_signing_in_again_ends_the_session_that_is_replaced(
+        self, new_device: NewDevice, ada: str, operator: AuthServices
+    ) -> None:
+        laptop, thief = await new_device(LAPTOP), await new_device(PHONE)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        old = await laptop.cookie()
+        assert old is not None
+        await laptop.sign_in(ada)
+        await laptop.is_on("/notes", "Notes")
+        assert await laptop.cookie() != old
+        await thief.show_cookie(old)
+        await thief.is_signed_out()
+        caller = await operator.token_manager.validate_token(await laptop.cookie() or "")
+        assert caller is not None
+        assert len(await operator.token_manager.list_tokens(auth_user_id=caller.user_identifier)) == 1
+
+    async def test_signing_up_as_somebody_else_ends_the_session_that_is_replaced(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, thief = await new_device(LAPTOP), await new_device(PHONE)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        await laptop.add_note("Ada's")
+        await expect(laptop.note("Ada's")).to_be_visible()
+        old = await laptop.cookie()
+        assert old is not None
+        await laptop.sign_up(f"grace.{ada}")
+        await laptop.is_on("/notes", "Notes")
+        await expect(laptop.note("Ada's")).to_have_count(0)
+        await thief.show_cookie(old)
+        await thief.is_signed_out()
+
+    async def test_a_cookie_somebody_planted_is_not_the_one_that_is_signed_in(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.show_cookie("planted")
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        assert await laptop.cookie() not in {None, "planted"}
+
+    async def test_scripts_cannot_see_the_cookie(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        (cookie,) = await laptop.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Lax", "/")
+        assert await laptop.page.evaluate("document.cookie") == ""
+
+    async def test_nobody_is_led_to_another_site_after_signing_in(self, new_device: NewDevice, ada: str) -> None:
+        """More of them are in tests/examples/test_same_origin.py; here a browser follows."""
+        laptop = await new_device(LAPTOP)
+        seen: list[str] = []
+        laptop.page.on("request", lambda request: seen.append(request.url))
+        await laptop.open("/sign-up?next=//evil.example/")
+        await laptop.fill_in(ada, PASSWORD, "Sign up")
+        await laptop.is_on("/notes", "Notes")
+        for wanted in ("https://evil.example/", r"/\evil.example/", "/\t/evil.example/"):
+            await laptop.open(f"/sign-in?next={quote(wanted)}")
+            # By a form that somebody tampered with as well.
+            await laptop.main.locator("[name=next]").evaluate("(field, wanted) => field.value = wanted", wanted)
+            await laptop.fill_in(ada, PASSWORD, "Sign in")
+            await laptop.is_on("/notes", "Notes")
+        assert {urlsplit(url).netloc for url in seen} == {urlsplit(laptop.url).netloc}
+
+
+class TestNotes:
+    async def test_a_note_is_added_and_deleted(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.shows("Nothing hangs here yet.")
+        await laptop.add_note("first line\n<b>second line</b>")
+        await expect(laptop.note("first line")).to_contain_text("<b>second line</b>")
+        await laptop.note("first line").get_by_text("Delete", exact=True).click()
+        await laptop.page.get_by_role("button", name="Delete for good").click()
+        await laptop.shows("Nothing hangs here yet.")
+
+    async def test_older_notes_are_on_the_next_page(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        for number in range(21):
+            await laptop.context.request.post(laptop.url + "/api/notes", data={"text": f"note number {number}."})
+        await laptop.open("/notes")
+        await expect(laptop.note("note number 20.")).to_be_visible()
+        await expect(laptop.note("note number 0.")).to_have_count(0)
+        await laptop.page.get_by_role("link", name="Older notes").click()
+        await expect(laptop.note("note number 0.")).to_be_visible()
+
+    async def test_a_page_that_does_not_exist_leads_back(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        await laptop.open("/notes?before=no-number")
+        await laptop.shows_heading("There is nothing on this hook")
+        await laptop.page.get_by_role("link", name="Back to my notes").click()
+        await laptop.is_on("/notes", "Notes")
+
+
+@pytest.mark.postgres
+async def test_an_outage_signs_nobody_out(browser: Browser, postgres_dsn: str, ada: str) -> None:
+    port = urlsplit(postgres_dsn).port
+    assert port is not None
+    async with Proxy(port) as proxy:
+        server = notes_server(postgres_dsn.replace(f":{port}/", f":{proxy.port}/"))
+        # Not in this thread, which the proxy needs.
+        running = no_errors_in(server)
+        await asyncio.to_thread(running.__enter__)
+        try:
+            async with devices(browser, server.url) as new_device:
+                laptop = await new_device(LAPTOP)
+                await laptop.sign_up(ada)
+                await laptop.is_on("/notes", "Notes")
+                cookie = await laptop.cookie()
+
+                await proxy.cut()
+                await laptop.add_note("written during the outage")
+                await laptop.shows_heading("The cloakroom is closed for a moment")
+                await laptop.shows("You have not been signed out")
+                answer = await laptop.page.goto(laptop.url + "/devices")
+                assert answer is not None
+                assert answer.status == 503
+                assert int(answer.headers["retry-after"]) > 0
+                await expect(laptop.page.get_by_role("navigation")).to_have_count(0)  # it cannot say who is signed in
+                assert await laptop.cookie() == cookie
+
+                await proxy.heal()
+                await laptop.page.get_by_role("link", name="Try again").click()
+                await laptop.is_on("/devices", "My devices")
+                assert await laptop.cookie() == cookie
+        finally:
+            await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+@pytest.mark.postgres
+async def test_the_outage_does_not_hide_that_the_session_was_ended_meanwhile(
+    browser: Browser, postgres_dsn: str, ada: str
+) -> None:
+    port = urlsplit(postgres_dsn).port
+    assert port is not None
+    pod, auth = pod_beside(postgres_dsn)
+    async with Proxy(port) as proxy, pod:
+        server = notes_server(postgres_dsn.replace(f":{port}/", f":{proxy.port}/"))
+        await asyncio.to_thread(server.__enter__)
+        try:
+            async with devices(browser, server.url) as new_device:
+                laptop = await new_device(LAPTOP)
+                await laptop.sign_up(ada)
+                await laptop.is_on("/notes", "Notes")
+                await proxy.cut()
+                await laptop.open("/notes")
+                await laptop.shows_heading("The cloakroom is closed for a moment")
+                (user,) = await auth.auth_users.list()
+                await auth.token_manager.revoke_all_tokens(auth_user_id=user.id)
+                await proxy.heal()
+                await laptop.is_signed_out()
+                await laptop.shows(SIGNED_OUT_HERE)
+        finally:
+            await asyncio.to_thread(server.__exit__, None, None, None)
