@@ -15,7 +15,6 @@ Where to find what:
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from coatcheck import Pod, ServerSideSessionsConfigFromPasswords, ServerSideSess
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.fastapi import session_router
 from database import create_tables
-from devices import Devices, remember_device
+from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME, Devices, remember_device
 from notes import Notes
 from same_origin import refuse_other_sites
 from services import Services
@@ -51,8 +50,8 @@ def create_app() -> FastAPI:
     auth = pod.initialize_auth_services(
         token_manager_builders=[
             ServerSideSessionsConfigFromPasswords(
-                default_session_lifetime=timedelta(days=90),
-                default_session_inactivity_timeout=timedelta(days=14),
+                default_session_lifetime=SESSION_LIFETIME,
+                default_session_inactivity_timeout=INACTIVITY_TIMEOUT,
                 on_session_created=remember_device,
             ),
         ],

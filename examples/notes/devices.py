@@ -6,6 +6,7 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Index, Table, Text, delete, insert, select
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from coatcheck import AuthenticationInfo, ServerSideSessions, SessionId, SessionInfo, UserId
     from coatcheck.stores.store import Store
 
+SESSION_LIFETIME, INACTIVITY_TIMEOUT = timedelta(days=90), timedelta(days=14)
 READ_ONLY = frozenset({Scope("notes:read")})
 
 _MAX_USER_AGENT_LENGTH = 512  # a header may be of any length, and parsing it costs by its length

@@ -21,6 +21,7 @@ from coatcheck import (
 )
 from coatcheck.web import request_state
 from coatcheck.web.fastapi import exception_handlers as problem_handlers
+from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME
 from rendering import page
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _WHY_IT_ENDED = {
-    TokenRefusal.EXPIRED: "Your session has run out. Sessions here last 90 days; signing in starts a new one.",
-    TokenRefusal.INACTIVE: "Your session has ended because this device was not used for 14 days.",
+    TokenRefusal.EXPIRED: f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
+    TokenRefusal.INACTIVE: f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
     # The row is gone. Who took it away it does not say any more.
-    TokenRefusal.UNKNOWN: "This device was signed out: its session was ended from another of your devices, "
-    "or ran out long ago.",
+    TokenRefusal.UNKNOWN: "This device was signed out: its session was ended from another of your devices, or "
+    "ran out long ago.",
 }
 
 

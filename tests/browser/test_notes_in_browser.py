@@ -122,7 +122,7 @@ class TestEndingADevice:
         await laptop.show_cookie(over.token)
         await laptop.open("/devices")
         await laptop.is_on("/sign-in?next=/devices", "Sign in")
-        await laptop.shows("Your session has run out.")
+        await laptop.shows("Your session has run out")
 
     async def test_who_never_had_a_session_is_not_told_that_one_ended(self, new_device: NewDevice) -> None:
         laptop = await new_device(LAPTOP)

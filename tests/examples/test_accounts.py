@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from argon2 import PasswordHasher
@@ -17,13 +18,15 @@ from coatcheck import (
     ServerSideSessionsConfigFromPasswords,
     ServerSideSessionsTokenManager,
     SignInSupersededError,
+    StoreUnavailable,
     UserBlockedError,
     UserNotFoundError,
 )
-from database import create_tables, metadata
+from database import create_tables, metadata, transaction
 from devices import Devices, devices, label_of, remember_device, signing_in_on
 from rendering import ago
 from tests.examples.notes_server import PASSWORD, PEPPER
+from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -206,6 +209,23 @@ async def test_processes_that_start_at_once_agree_about_the_tables(empty_store_u
         await asyncio.gather(*(create_tables(office.pod.store) for office in offices))
         success = await offices[0].accounts.sign_up(ada, PASSWORD)
         assert await offices[-1].is_live(success)
+
+
+@pytest.mark.postgres
+async def test_a_database_that_goes_away_in_the_middle_is_an_outage_like_any_other(postgres_dsn: str) -> None:
+    port = urlsplit(postgres_dsn).port
+    assert port is not None
+    async with Proxy(port) as proxy:
+        office = Office(postgres_dsn.replace(f":{port}/", f":{proxy.port}/"))
+        async with office.pod:
+            with pytest.raises(StoreUnavailable):
+                async with transaction(office.pod.store) as tx:
+                    await tx.execute(select(1))
+                    await proxy.cut()
+                    await tx.execute(select(1))
+            await proxy.heal()
+            async with transaction(office.pod.store) as tx:
+                assert await tx.scalar(select(1)) == 1
 
 
 class TestDevices:
