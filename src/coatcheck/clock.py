@@ -9,6 +9,8 @@ from typing import Protocol
 from coatcheck.errors import InvalidArgumentError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9998, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+"""The last moment that is stored: drivers take the very last ones that `datetime` has for "never"."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -37,6 +39,9 @@ def to_us(moment: datetime, *, name: str = "the time") -> int:
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidArgumentError(f"{name} must be a datetime with a time zone, for example datetime.now(UTC)")
     return (moment - EPOCH) // _MICROSECOND
+
+
+MAX_TIME_US = to_us(LATEST)
 
 
 def from_us(moment_us: int) -> datetime:

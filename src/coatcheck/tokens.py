@@ -122,7 +122,7 @@ class TokenManager(Protocol):
         ...
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """Begin a sign-in, before the credentials are checked; hand the attempt in when the token is issued."""
+        """Begin a sign-in, before the credentials are so much as read; hand the attempt in when the token is issued."""
         ...
 
     async def issue_token(

@@ -158,11 +158,19 @@ class TestScopes:
         assert not await world.sessions.update_scopes(session_id="no id", scopes={"a"})
         assert not await world.is_valid(success)
 
-    async def test_exactly_one_of_session_and_user_must_be_named(self, world: World) -> None:
-        with pytest.raises(InvalidArgumentError, match="either"):
+    async def test_nobody_changes_the_scopes_of_a_session_of_somebody_else(self, world: World) -> None:
+        ann, bob = await world.user("a"), await world.user()
+        success = await world.sign_in(ann)
+        change = world.sessions.update_scopes
+        session_id = success.server_side_session_id
+        assert not await change(session_id=session_id, auth_user_id=bob.id, scopes={"x"})
+        assert (await world.tokens.explain_token(success.token)).scopes == {"a"}  # type: ignore[union-attr]  # valid
+        assert await change(session_id=session_id, auth_user_id=ann.id, scopes={"x"})
+        assert (await world.tokens.explain_token(success.token)).scopes == {"x"}  # type: ignore[union-attr]  # valid
+
+    async def test_a_session_or_a_user_must_be_named(self, world: World) -> None:
+        with pytest.raises(InvalidArgumentError, match="session_id, auth_user_id or both"):
             await world.sessions.update_scopes(scopes={"a"})
-        with pytest.raises(InvalidArgumentError, match="either"):
-            await world.sessions.update_scopes(scopes={"a"}, session_id="x", auth_user_id="y")
         with pytest.raises(InvalidArgumentError, match="scopes must be given"):
             await world.sessions.update_scopes(scopes=None, auth_user_id="y")
 
@@ -257,6 +265,14 @@ class TestDeadlines:
     async def test_a_deadline_without_time_zone_is_a_clear_error(self, world: World, wrong: object) -> None:
         user = await world.user()
         with pytest.raises(InvalidArgumentError, match="expires_at must be a datetime with a time zone"):
+            await world.sign_in(user, expires_at=wrong)
+
+    @pytest.mark.parametrize(
+        "wrong", [datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)], ids=["the last", "the first"]
+    )
+    async def test_a_deadline_at_the_ends_of_time_is_a_clear_error(self, world: World, wrong: datetime) -> None:
+        user = await world.user()
+        with pytest.raises(InvalidArgumentError, match="expires_at must lie between the years 1970 and 9998"):
             await world.sign_in(user, expires_at=wrong)
 
     @pytest.mark.parametrize("wrong", [timedelta(0), timedelta(days=4000), 60])
@@ -423,6 +439,17 @@ class TestListing:
     async def test_a_foreign_continuation_is_a_clear_error(self, world: World) -> None:
         with pytest.raises(InvalidArgumentError, match="next_after"):
             await world.sessions.list_sessions(after="page 2")
+
+    async def test_one_session_can_be_looked_up_by_whom_it_belongs_to(self, world: World) -> None:
+        ann, bob = await world.user(), await world.user()
+        session_id = (await world.sign_in(ann)).server_side_session_id
+        found = await world.sessions.get_session(session_id, auth_user_id=ann.id)
+        assert found is not None
+        assert (found.id, found.user_id) == (session_id, ann.id)
+        assert await world.sessions.get_session(session_id) == found
+        assert await world.sessions.get_session(session_id, auth_user_id=bob.id) is None
+        assert await world.sessions.get_session(new_session_id()) is None
+        assert await world.sessions.get_session("no id") is None
 
     async def test_a_listing_tells_times_in_utc(self, world: World) -> None:
         now = await world.now()

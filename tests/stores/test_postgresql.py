@@ -255,6 +255,45 @@ async def test_neither_password_nor_token_reaches_a_log_or_an_error(
         assert secret not in told
 
 
+async def test_replacing_a_session_in_ones_own_transaction_waits_for_sign_out_everywhere_and_does_not_deadlock(
+    postgres_dsn: str,
+) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    watcher = await asyncpg.connect(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        old = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        async with pod.store.transaction() as tx:
+            assert await auth.token_manager.revoke_token(token_id=old.server_side_session_id, transaction=tx)
+            everywhere = asyncio.create_task(auth.token_manager.revoke_all_tokens(auth_user_id=user.id))
+            while not await watcher.fetchval(  # noqa: ASYNC110 (PostgreSQL has to be asked who waits for a lock)
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock')"
+            ):
+                await asyncio.sleep(0)
+            new = await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=tx)
+        assert await everywhere == (new.server_side_session_id,)
+        assert await auth.token_manager.validate_token(new.token) is None
+    await watcher.close()
+
+
+async def test_an_outage_inside_ones_own_transaction_is_unavailable(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        with pytest.raises(StoreUnavailable):
+            async with pod.store.transaction() as tx:
+                await tx.execute(text("SELECT 1"))
+                await proxy.cut()
+                await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=tx)
+        await proxy.heal()
+        with pytest.raises(StoreUnavailable):
+            async with pod.store.transaction() as tx:
+                await tx.execute(text("SELECT 1"))
+                await proxy.cut()
+                await tx.execute(text("SELECT 'the application speaking'"))
+
+
 async def test_a_broken_statement_in_the_callers_transaction_is_the_callers(postgres_dsn: str) -> None:
     pod, auth = pod_on(postgres_dsn)
     async with pod:

@@ -80,9 +80,10 @@ class ServerSideSessions:
         return await self._validator.validate(token)
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """Begin a sign-in, before the credentials are checked; hand the attempt in with `create_session`.
+        """Begin a sign-in, before the credentials are so much as read; hand the attempt in with `create_session`.
 
-        Ending all sessions of the user in between then stops this sign-in too.
+        Ending all sessions of the user in between then stops this sign-in too. Were the password's hash read first,
+        a change of the password with all that follows could slip in between.
         """
         return await self._sign_ins.begin(user_id_of(auth_user_id), transaction)
 
@@ -162,6 +163,23 @@ class ServerSideSessions:
         )
         return Page([_info(reading.session) for reading in page], page.next_after)
 
+    async def get_session(
+        self,
+        session_id: str | UUID,
+        *,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> SessionInfo | None:
+        """One session, live or past a deadline; None if there is none, or with `auth_user_id` none of that user's."""
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return None
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        page = await self._store.list_sessions(
+            SessionFilter(user_id=user_id, session_id=wanted), limit=1, transaction=transaction
+        )
+        return _info(page[0].session) if page else None
+
     async def revoke_session(
         self,
         session_id: str | UUID,
@@ -238,21 +256,22 @@ class ServerSideSessions:
         """Change the scopes of one session, or of a user and all their sessions. The next validation sees it.
 
         With `session_id`: the session gets exactly these scopes; None makes it follow its user again. False if there
-        is no such session. With `auth_user_id`: sessions that follow the user get these scopes, the others lose
-        those that the user lost. For applications with users of their own; `AuthUsers.update` does it by itself.
+        is no such session, or with `auth_user_id` as well none of that user's. With `auth_user_id` alone: sessions
+        that follow the user get these scopes, the others lose those that the user lost. For applications with users
+        of their own; `AuthUsers.update` does it by itself.
 
         Raises:
-            InvalidArgumentError: not exactly one of the two ids is given, or `scopes` is not allowed.
+            InvalidArgumentError: neither id is given, or `scopes` is not allowed.
             StoreUnavailable: the store cannot answer.
         """
         wanted = None if scopes is None else scope_set(scopes)
-        if session_id is not None and auth_user_id is None:
-            return await self._update_session_scopes(session_id, wanted, transaction)
-        if auth_user_id is None or session_id is not None:
-            raise InvalidArgumentError("give either session_id or auth_user_id")
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        if session_id is not None:
+            return await self._update_session_scopes(session_id, wanted, user_id, transaction)
+        if user_id is None:
+            raise InvalidArgumentError("give session_id, auth_user_id or both")
         if wanted is None:
             raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
-        user_id = user_id_of(auth_user_id)
         change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
         if change.removed_scopes:
             message = RevokedAuthenticationScope(user_id, change.removed_scopes)
@@ -269,12 +288,16 @@ class ServerSideSessions:
         await self._upkeep.close()
 
     async def _update_session_scopes(
-        self, session_id: str | UUID, scopes: frozenset[Scope] | None, transaction: Transaction | None
+        self,
+        session_id: str | UUID,
+        scopes: frozenset[Scope] | None,
+        user_id: UserId | None,
+        transaction: Transaction | None,
     ) -> bool:
         wanted = session_id_of(session_id)
         if wanted is None:
             return False
-        change = await self._store.set_session_scopes(wanted, scopes, transaction=transaction)
+        change = await self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
         if change is None:
             return False
         if change.removed_scopes:

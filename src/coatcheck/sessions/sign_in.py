@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coatcheck.clock import duration_us, from_us, to_us
+from coatcheck.clock import EPOCH, LATEST, MAX_TIME_US, duration_us, from_us, to_us
 from coatcheck.errors import (
     InvalidArgumentError,
     SignInError,
@@ -83,7 +83,7 @@ class SignIns:
         if attempt is not None and attempt.user_id != user_id:
             raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
         own_scopes = None if scopes is None else scope_set(scopes)
-        expires_at_us = None if expires_at is None else to_us(expires_at, name="expires_at")
+        expires_at_us = None if expires_at is None else _deadline_us(expires_at)
         lifetime = self._config.default_session_lifetime
         unused_for = expire_after_unused_for or self._config.default_session_inactivity_timeout
 
@@ -151,6 +151,13 @@ class SignIns:
             await hook(session.user_id, session.id, connection)
 
         return call
+
+
+def _deadline_us(expires_at: datetime) -> int:
+    deadline_us = to_us(expires_at, name="expires_at")
+    if not 0 <= deadline_us <= MAX_TIME_US:
+        raise InvalidArgumentError(f"expires_at must lie between the years {EPOCH.year} and {LATEST.year}")
+    return deadline_us
 
 
 def _success(session: SessionRecord, secret: bytes) -> AuthSuccess:

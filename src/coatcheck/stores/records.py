@@ -102,10 +102,11 @@ class EndedSession:
 
 @dataclass(frozen=True, slots=True)
 class UserEpochs:
-    """How often all sessions of a user were ended (`revocations`) and their scopes changed (`rescopes`).
+    """Two counters: one moves when all sessions of a user are ended, the other when their scopes are changed.
 
     A sign-in reads both before it checks anything, and hands them in with the insertion: if one has moved, the
-    sign-in was overtaken. A user without a row is at (0, 0).
+    sign-in was overtaken. A user without a row is at (0, 0); the revocations of one who is registered begin at a
+    random number, so that nobody is taken for an earlier user of the same id.
     """
 
     revocations: int = 0

@@ -3,7 +3,8 @@
 For all calls:
 
 * A store that cannot answer raises `StoreUnavailable`; never an empty result.
-* Deadlines are judged by the store's own clock, at `now >= deadline`.
+* Deadlines are judged by the store's own clock, at `now >= deadline`. Times are microseconds since the Unix epoch,
+  from 0 to `clock.MAX_TIME_US`.
 * A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
   effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
   `AsyncConnection` or `AsyncSession`.
@@ -115,8 +116,9 @@ class Store(Protocol):
 
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
         `user_scopes` is given where users live in the application: the user's row is made if there is none, and
-        holds these scopes as the last ones known. Without it there must be a registered row, and one that is
-        missing counts as revoked.
+        notes these scopes. They are added to those it knows, if the session follows the user, and never replace
+        them: what the user has lost is for `set_user_scopes` to find. Without it there must be a registered row,
+        and one that is missing counts as revoked.
         """
         ...
 
@@ -154,11 +156,12 @@ class Store(Protocol):
         session_id: SessionId,
         scopes: frozenset[Scope] | None,
         *,
+        user_id: UserId | None = None,
         transaction: Transaction | None = None,
     ) -> ScopeChange | None:
         """Give a session scopes of its own, or with None its user's, which it follows from then on.
 
-        Returns None where there is no such session.
+        Returns None where there is no such session, or with `user_id` none of this user's.
         """
         ...
 

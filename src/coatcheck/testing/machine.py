@@ -49,6 +49,7 @@ _scopes = st.frozensets(st.sampled_from([Scope("a"), Scope("b"), Scope("c")]))
 _durations_us = st.sampled_from([None, SECOND_US, 3 * SECOND_US, 10 * SECOND_US])
 _steps_us = st.sampled_from([1, SECOND_US - 1, SECOND_US, 2 * SECOND_US, 5 * SECOND_US, -SECOND_US])
 _limits = st.integers(1, 4)
+_ages = st.sampled_from([0, 0, 0, 1, 2, 3, 5])
 _wishes = st.builds(
     Wish,
     number=st.integers(0, 2**40),
@@ -60,7 +61,7 @@ _wishes = st.builds(
 
 
 def check_store_against_model(
-    harness_factory: Callable[[], StoreHarness], *, max_examples: int = 40, step_count: int = 40
+    harness_factory: Callable[[], StoreHarness], *, max_examples: int = 60, step_count: int = 40
 ) -> None:
     """Run `max_examples` random histories of up to `step_count` steps, on one harness that is reset before each.
 
@@ -94,7 +95,6 @@ class StoreMachine(RuleBasedStateMachine):
     runner: ClassVar[asyncio.Runner]
     harness: ClassVar[StoreHarness]
 
-    attempts: Bundle[Attempt] = Bundle("attempts")
     session_ids: Bundle[SessionId] = Bundle("session_ids")
 
     def __init__(self) -> None:
@@ -103,6 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.harness.reset())
         self.model = Model(self.run(self.harness.now_us()))
         self.ever: list[SessionId] = []
+        self.attempts: dict[UserId, list[Attempt]] = {KEPT: [], APPLICATIONS: []}
 
     @property
     def store(self) -> Store:
@@ -132,41 +133,35 @@ class StoreMachine(RuleBasedStateMachine):
         removed = self.model.rescope_user(user_id, scopes)
         self._is_change(change, user_id, removed=removed, ended=set())
 
-    @rule(user_id=_users, scopes=st.none() | _scopes, blocked=st.none() | st.booleans())
-    def update_user(self, user_id: UserId, scopes: Scopes | None, blocked: bool | None) -> None:
+    @rule(scopes=st.none() | _scopes, blocked=st.none() | st.booleans())
+    def update_user(self, scopes: Scopes | None, blocked: bool | None) -> None:
         """Change scopes and block or unblock."""
-        change = self.run(self.store.update_user(user_id, scopes=scopes, blocked=blocked))
-        user = self.model.user(user_id)
+        change = self.run(self.store.update_user(KEPT, scopes=scopes, blocked=blocked))
+        user = self.model.user(KEPT)
         assert (change is not None) is user.is_registered
         if change is None:
             return
-        removed: Scopes = frozenset() if scopes is None else self.model.rescope_user(user_id, scopes)
-        ended = self._end_all(user_id) if blocked else set()
+        removed: Scopes = frozenset() if scopes is None else self.model.rescope_user(KEPT, scopes)
+        ended = self._end_all(KEPT) if blocked else set()
         user.blocked = user.blocked if blocked is None else blocked
-        self._is_change(change, user_id, removed=removed, ended=ended)
+        self._is_change(change, KEPT, removed=removed, ended=ended)
 
-    @rule(user_id=_users)
-    def delete_user(self, user_id: UserId) -> None:
+    @rule()
+    def delete_user(self) -> None:
         """Remove a user with all sessions."""
-        reported = self.run(self.store.delete_user(user_id))
-        user = self.model.user(user_id)
+        reported = self.run(self.store.delete_user(KEPT))
+        user = self.model.user(KEPT)
         assert (reported is not None) is user.is_registered
         if reported is not None:
-            assert set(reported) == self._end_all(user_id)
+            assert set(reported) == self._end_all(KEPT)
             user.scopes, user.blocked, user.is_registered = frozenset(), False, False
 
     # --- sign-in ---
 
-    @rule(target=attempts, user_id=_users)
-    def begin_sign_in(self, user_id: UserId) -> Attempt:
-        """Read what a sign-in reads first."""
-        record, user = self.run(self.store.read_user(user_id)), self.model.user(user_id)
-        epochs = UserEpochs() if record is None else record.epochs
-        return Attempt(user_id, epochs, user.scopes, user.revocations, user.rescopes)
-
-    @rule(target=session_ids, attempt=attempts, wish=_wishes)
-    def complete_sign_in(self, attempt: Attempt, wish: Wish) -> SessionId | MultipleResults[SessionId]:
-        """Insert a session, perhaps long after the sign-in began."""
+    @rule(target=session_ids, user_id=_users, wish=_wishes, age=_ages)
+    def sign_in(self, user_id: UserId, wish: Wish, age: int) -> SessionId | MultipleResults[SessionId]:
+        """Complete a sign-in that began `age` steps ago."""
+        attempt = self.attempts[user_id][-1 - age :][0]
         new = self._new_session(attempt, wish)
         if new.id in self.ever:
             return multiple()
@@ -189,11 +184,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert outcome == session
         self.ever.append(new.id)
         return new.id
-
-    @rule(target=session_ids, user_id=_users, wish=_wishes)
-    def sign_in(self, user_id: UserId, wish: Wish) -> SessionId | MultipleResults[SessionId]:
-        """Sign in without losing time."""
-        return self.complete_sign_in(self.begin_sign_in(user_id), wish)
 
     # --- use ---
 
@@ -316,14 +306,21 @@ class StoreMachine(RuleBasedStateMachine):
         assert [reading.session for reading in page] == behind[:limit]
         assert page.next_after == (behind[limit - 1].id if len(behind) > limit else None)
 
-    @invariant()
-    def the_store_holds_what_the_model_holds(self) -> None:
-        """Every session that ever was, and every user."""
-        assert self._stored() == self.model.sessions
-        for user_id in (KEPT, APPLICATIONS):
-            self._is_as_modelled(user_id, self.run(self.store.read_user(user_id)))
+    @rule()
+    def list_users(self) -> None:
+        """Those who are registered."""
         registered = sorted(user_id for user_id, user in self.model.users.items() if user.is_registered)
         assert [user.id for user in self.run(self.store.list_users())] == registered
+
+    @invariant()
+    def the_store_holds_what_the_model_holds(self) -> None:
+        """Every session that ever was, and every user, for whom a sign-in begins after each step."""
+        assert self._stored() == self.model.sessions
+        for user_id, attempts in self.attempts.items():
+            record, user = self.run(self.store.read_user(user_id)), self.model.user(user_id)
+            self._is_as_modelled(user_id, record)
+            epochs = UserEpochs() if record is None else record.epochs
+            attempts.append(Attempt(user_id, epochs, user.scopes, user.revocations, user.rescopes))
 
     # --- comparing ---
 

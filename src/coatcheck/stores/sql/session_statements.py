@@ -2,6 +2,9 @@
 
 Locks are taken in one order everywhere: the user's row, then sessions in order of id. Two bulk writes, or a bulk
 write and a batch of touches, therefore wait for each other and never deadlock.
+
+A transaction of the application's may do several of these things. The user's row is then locked by whatever comes
+first, and not shared: of two that hold it together, neither could go on to change it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from coatcheck.stores.records import (
 )
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
 from coatcheck.stores.sql.rows import SESSION_COLUMNS, reading_of, session_of
-from coatcheck.stores.sql.schema import sessions
-from coatcheck.stores.sql.user_statements import bump_epochs, ensure_user
+from coatcheck.stores.sql.schema import sessions, users
+from coatcheck.stores.sql.user_statements import bump_epochs, ensure_user, update_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,18 +47,26 @@ async def insert_session(
     expected_revocations: int,
     expected_rescopes: int | None,
     user_scopes: frozenset[Scope] | None,
+    more_may_follow: bool,
 ) -> SessionRecord | InsertRefusal:
-    """Insert a session under a lock on its user's row, so that no user-wide step can slip in between."""
+    """Insert a session under a lock on its user's row, so that no user-wide step can slip in between.
+
+    `more_may_follow`: in a transaction of the application's, the lock is not shared, see the top of this module.
+    """
     if user_scopes is None:
-        user = await database.lock_user(connection, new.user_id, shared=True)
+        user = await database.lock_user(connection, new.user_id, shared=not more_may_follow)
         if user is None or not user.is_registered:
             return InsertRefusal.USER_REVOKED
     else:
         user = await ensure_user(connection, database, new.user_id, scopes=user_scopes)
     if user.epochs.revocations != expected_revocations:
         return InsertRefusal.USER_REVOKED
-    if expected_rescopes is not None and user.epochs.rescopes != expected_rescopes:
-        return InsertRefusal.USER_RESCOPED
+    if expected_rescopes is not None:
+        if user.epochs.rescopes != expected_rescopes:
+            return InsertRefusal.USER_RESCOPED
+        if user_scopes is not None and not user_scopes <= user.scopes:
+            # Added to, never taken from: what the user has lost is for `set_user_scopes` to find out and act upon.
+            await update_user(connection, new.user_id, scopes=user.scopes | user_scopes)
 
     now_us: int = (await connection.execute(select(database.now()))).scalar_one()
     expires_at_us = new.expires_at_us
@@ -92,10 +103,14 @@ async def insert_session(
 
 
 async def delete_sessions(
-    connection: AsyncConnection, which: SessionFilter, *, limit: int | None
+    connection: AsyncConnection, which: SessionFilter, *, limit: int | None, more_may_follow: bool
 ) -> tuple[EndedSession, ...]:
     """Delete the sessions that match, at most `limit`."""
-    return await _delete(connection, _matching(which), limit=limit)
+    conditions = _matching(which)
+    if more_may_follow:
+        theirs = users.c.id.in_(select(sessions.c.user_id).where(*conditions))
+        await connection.execute(select(users.c.id).where(theirs).order_by(users.c.id).with_for_update(key_share=True))
+    return await _delete(connection, conditions, limit=limit)
 
 
 async def end_user_sessions(
@@ -117,13 +132,19 @@ async def end_user_sessions(
 
 
 async def set_session_scopes(
-    connection: AsyncConnection, database: Database, session_id: SessionId, scopes: frozenset[Scope] | None
+    connection: AsyncConnection,
+    database: Database,
+    which: SessionFilter,
+    scopes: frozenset[Scope] | None,
+    *,
+    more_may_follow: bool,
 ) -> ScopeChange | None:
     """Change the scopes of one session; None makes it follow its user."""
-    user_id = (await connection.execute(select(sessions.c.user_id).where(sessions.c.id == session_id))).scalar()
+    session_id = which.session_id
+    user_id = (await connection.execute(select(sessions.c.user_id).where(*_matching(which)))).scalar()
     if user_id is None:
         return None
-    user = await database.lock_user(connection, user_id, shared=True)
+    user = await database.lock_user(connection, user_id, shared=not more_may_follow)
     found = await connection.execute(select(*SESSION_COLUMNS).where(sessions.c.id == session_id).with_for_update())
     row = found.one_or_none()
     if row is None:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
-from coatcheck.errors import InvalidArgumentError
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -26,7 +25,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.sql import after_commit, migrate, pruning, session_statements, user_statements
+from coatcheck.stores.sql import migrate, pruning, session_statements, user_statements
 from coatcheck.stores.sql.transactions import CallersOwnError, Transactions, connection_of, run_callers_own
 
 if TYPE_CHECKING:
@@ -120,10 +119,7 @@ class SqlStore(ABC):
 
     async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
         """See `Store.after_commit`."""
-        connection = (await connection_of(transaction)).sync_connection
-        if connection is None:
-            raise InvalidArgumentError("transaction is not open")
-        after_commit.after_commit(connection, callback)
+        await self._transactions.after_commit(transaction, callback)
 
     # --- sign-in ---
 
@@ -152,6 +148,7 @@ class SqlStore(ABC):
                     expected_revocations=expected_revocations,
                     expected_rescopes=expected_rescopes,
                     user_scopes=user_scopes,
+                    more_may_follow=transaction is not None,
                 )
                 if inside_transaction is not None and isinstance(outcome, SessionRecord):
                     await run_callers_own(inside_transaction, connection)
@@ -166,7 +163,9 @@ class SqlStore(ABC):
     ) -> Sequence[EndedSession]:
         """See `Store.delete_sessions`."""
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            return await session_statements.delete_sessions(connection, which, limit=limit)
+            return await session_statements.delete_sessions(
+                connection, which, limit=limit, more_may_follow=transaction is not None
+            )
 
     async def end_user_sessions(
         self,
@@ -183,11 +182,22 @@ class SqlStore(ABC):
             )
 
     async def set_session_scopes(
-        self, session_id: SessionId, scopes: frozenset[Scope] | None, *, transaction: Transaction | None = None
+        self,
+        session_id: SessionId,
+        scopes: frozenset[Scope] | None,
+        *,
+        user_id: UserId | None = None,
+        transaction: Transaction | None = None,
     ) -> ScopeChange | None:
         """See `Store.set_session_scopes`."""
         async with self._transactions.write(transaction) as connection:
-            return await session_statements.set_session_scopes(connection, self._database, session_id, scopes)
+            return await session_statements.set_session_scopes(
+                connection,
+                self._database,
+                SessionFilter(user_id=user_id, session_id=session_id),
+                scopes,
+                more_may_follow=transaction is not None,
+            )
 
     async def set_user_scopes(
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.sql.after_commit import after_commit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from coatcheck.stores.store import InsideTransaction, Transaction
@@ -31,12 +34,15 @@ class Transactions:
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *driver_errors)
         self._timeout_seconds = timeout_seconds
+        # Of the transactions that were begun here.
+        self._callbacks: WeakKeyDictionary[Connection | None, list[Callable[[], None]]] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def read(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
         """For statements that only read."""
         if transaction is not None:
-            yield await connection_of(transaction)
+            async with self._callers(transaction) as connection:
+                yield connection
             return
         with self.answering():
             async with asyncio.timeout(self._timeout_seconds), self.opened_engine().connect() as connection:
@@ -48,7 +54,8 @@ class Transactions:
     ) -> AsyncIterator[AsyncConnection]:
         """For statements of ours that write: committed and durable at the end of the block."""
         if transaction is not None:
-            yield await connection_of(transaction)
+            async with self._callers(transaction) as connection:
+                yield connection
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:
             with self.answering():
@@ -57,7 +64,7 @@ class Transactions:
 
     @asynccontextmanager
     async def begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction. Failures to begin or commit are the store's; those inside the block are left as they are.
+        """A transaction that the application may have a hand in: its own errors inside the block are left as they are.
 
         Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
         revocation is given all the time it takes and never cancelled: see `sessions.finishing`.
@@ -67,10 +74,22 @@ class Transactions:
                 async with asyncio.timeout(self._timeout_seconds):
                     connection = await stack.enter_async_context(self.opened_engine().connect())
                     await connection.begin()
-            yield connection
+            callbacks = self._callbacks.setdefault(connection.sync_connection, [])
+            with self._losing_the_connection():
+                yield connection
             with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
                 async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
                     await connection.commit()
+            for callback in callbacks:
+                callback()
+
+    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
+        """Call `callback` once `transaction` has committed."""
+        connection = (await connection_of(transaction)).sync_connection
+        if connection in self._callbacks:
+            self._callbacks[connection].append(callback)
+        elif connection is not None:
+            after_commit(connection, callback)
 
     @contextmanager
     def answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
@@ -84,6 +103,22 @@ class Transactions:
                 else f"the store cannot answer ({type(error).__name__})"
             )
             raise failure(message) from error
+
+    @asynccontextmanager
+    async def _callers(self, transaction: Transaction) -> AsyncIterator[AsyncConnection]:
+        with self._losing_the_connection():
+            yield await connection_of(transaction)
+
+    @contextmanager
+    def _losing_the_connection(self) -> Iterator[None]:
+        """Like `answering`, for a transaction in other hands: a conflict in it, or a wrong statement, is no outage."""
+        try:
+            yield
+        except DBAPIError as error:
+            if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+                with self.answering():
+                    raise
+            raise
 
     def opened_engine(self) -> AsyncEngine:
         """The engine.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.clock import to_us
+from coatcheck.clock import MAX_TIME_US
 from coatcheck.errors import CoatcheckError, NotOpenError
 from coatcheck.identifiers import UserId, new_session_id
 from coatcheck.stores.records import KeyHash, SessionFilter, SessionRecord
@@ -45,9 +44,8 @@ SESSIONS = {
     "the longest times": new_session(
         expires_at_us=4_000_000_000 * SECOND_US + 999_999, expire_after_unused_for_us=_TEN_YEARS_US - 1
     ),
-    "a deadline at the end of time": new_session(expires_at_us=to_us(datetime.max.replace(tzinfo=UTC))),
-    "a deadline at the beginning of time": new_session(expires_at_us=to_us(datetime.min.replace(tzinfo=UTC))),
-    "a deadline in the past": new_session(expires_at_us=1),
+    "the latest deadline there is": new_session(expires_at_us=MAX_TIME_US),
+    "the earliest deadline there is": new_session(expires_at_us=0),
     "the shortest user id": new_session(UserId("0")),
     "a user id of 255 characters beyond the basic plane": new_session(UserId("\U0001f9e5" * 255)),
     "a user id with quotes, percent signs and spaces": new_session(UserId(' o\'neil "%s" %(x)s :y ? $1 \\ ')),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.identifiers import UserId
 from coatcheck.scope import scope_set
-from coatcheck.stores.records import UserChange, UserEpochs, UserRecord
+from coatcheck.stores.records import UserChange, UserRecord
 from coatcheck.testing.conformance.ending import ended
 from coatcheck.testing.conformance.promises import Promises
 from coatcheck.testing.samples import (
@@ -40,7 +40,8 @@ class UserPromises(Promises):
         plain = await store.insert_user(ADA, scopes=frozenset(), blocked=False)
         special = await store.insert_user(BOB, scopes=scope_set({"a", "b"}), blocked=True)
         now_us = await harness.now_us()
-        assert plain == UserRecord(ADA, now_us, frozenset(), False, True, UserEpochs())
+        assert plain is not None
+        assert plain == UserRecord(ADA, now_us, frozenset(), False, True, plain.epochs)
         assert special is not None
         assert (special.scopes, special.blocked) == ({"a", "b"}, True)
         assert await store.read_user(ADA) == plain
