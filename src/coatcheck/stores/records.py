@@ -105,8 +105,8 @@ class UserEpochs:
     """Two counters: one moves when all sessions of a user are ended, the other when their scopes are changed.
 
     A sign-in reads both before it checks anything, and hands them in with the insertion: if one has moved, the
-    sign-in was overtaken. A user without a row is at (0, 0); the revocations of one who is registered begin at a
-    random number, so that nobody is taken for an earlier user of the same id.
+    sign-in was overtaken. A user without a row is at (0, 0). They outlive the user: whoever gets the id next is not
+    taken for the one before.
     """
 
     revocations: int = 0

@@ -246,5 +246,8 @@ class Store(Protocol):
     async def delete_user(
         self, user_id: UserId, *, transaction: Transaction | None = None
     ) -> Sequence[EndedSession] | None:
-        """Delete a registered user and all their sessions in one atomic step. None where there is no such user."""
+        """Delete a registered user and all their sessions in one atomic step. None where there is no such user.
+
+        Of the row only the id and the epochs stay, for sign-ins that are under way.
+        """
         ...

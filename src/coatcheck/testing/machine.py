@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, invariant, multiple, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from coatcheck.identifiers import SessionId, UserId
@@ -49,7 +49,7 @@ _scopes = st.frozensets(st.sampled_from([Scope("a"), Scope("b"), Scope("c")]))
 _durations_us = st.sampled_from([None, SECOND_US, 3 * SECOND_US, 10 * SECOND_US])
 _steps_us = st.sampled_from([1, SECOND_US - 1, SECOND_US, 2 * SECOND_US, 5 * SECOND_US, -SECOND_US])
 _limits = st.integers(1, 4)
-_ages = st.sampled_from([0, 0, 0, 1, 2, 3, 5])
+_ages = st.integers(1, 6)
 _wishes = st.builds(
     Wish,
     number=st.integers(0, 2**40),
@@ -116,6 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- users ---
 
+    @precondition(lambda self: not self.model.user(KEPT).is_registered)
     @rule(scopes=_scopes, blocked=st.booleans())
     def register(self, scopes: Scopes, blocked: bool) -> None:
         """Make a user in the store."""
@@ -133,6 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
         removed = self.model.rescope_user(user_id, scopes)
         self._is_change(change, user_id, removed=removed, ended=set())
 
+    @precondition(lambda self: self.model.user(KEPT).is_registered)
     @rule(scopes=st.none() | _scopes, blocked=st.none() | st.booleans())
     def update_user(self, scopes: Scopes | None, blocked: bool | None) -> None:
         """Change scopes and block or unblock."""
@@ -146,6 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
         user.blocked = user.blocked if blocked is None else blocked
         self._is_change(change, KEPT, removed=removed, ended=ended)
 
+    @precondition(lambda self: self.model.user(KEPT).is_registered)
     @rule()
     def delete_user(self) -> None:
         """Remove a user with all sessions."""
@@ -158,10 +161,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- sign-in ---
 
+    @rule(target=session_ids, user_id=_users, wish=_wishes)
+    def sign_in(self, user_id: UserId, wish: Wish) -> SessionId | MultipleResults[SessionId]:
+        """Sign in without losing time."""
+        return self._complete(self.attempts[user_id][-1], wish)
+
     @rule(target=session_ids, user_id=_users, wish=_wishes, age=_ages)
-    def sign_in(self, user_id: UserId, wish: Wish, age: int) -> SessionId | MultipleResults[SessionId]:
+    def sign_in_late(self, user_id: UserId, wish: Wish, age: int) -> SessionId | MultipleResults[SessionId]:
         """Complete a sign-in that began `age` steps ago."""
-        attempt = self.attempts[user_id][-1 - age :][0]
+        return self._complete(self.attempts[user_id][-1 - age :][0], wish)
+
+    def _complete(self, attempt: Attempt, wish: Wish) -> SessionId | MultipleResults[SessionId]:
         new = self._new_session(attempt, wish)
         if new.id in self.ever:
             return multiple()
@@ -233,6 +243,7 @@ class StoreMachine(RuleBasedStateMachine):
         reported = self.run(self.store.delete_sessions(which))
         assert set(reported) == self.model.end(self.model.matching(which))
 
+    @precondition(lambda self: bool(self.model.sessions))
     @rule(user_id=st.none() | _users, method=st.none() | _methods, limit=_limits)
     def delete(self, user_id: UserId | None, method: str | None, limit: int) -> None:
         """End at most so many of those that match."""
@@ -257,6 +268,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.now_us += step_us
         self.run(self.harness.set_clock_us(self.model.now_us))
 
+    @precondition(lambda self: bool(self.model.sessions))
     @rule(limit=_limits)
     def prune_expired(self, limit: int) -> None:
         """Delete a chunk of the expired."""
@@ -267,6 +279,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(gone) == min(limit, len(past))
         self.model.end(gone)
 
+    @precondition(lambda self: bool(self.model.sessions))
     @rule(window=_limits)
     def prune_idle(self, window: int) -> None:
         """Sweep over everything, window by window."""
@@ -284,6 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- reading ---
 
+    @precondition(lambda self: bool(self.model.sessions))
     @rule(
         user_id=st.none() | _users,
         method=st.none() | _methods,
