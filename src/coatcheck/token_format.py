@@ -31,11 +31,21 @@ _MAX_TEXT_LENGTH = _text_length(MAX_SECRET_LENGTH)
 _TO_STANDARD = str.maketrans("-_+/", "+/!!")  # the standard alphabet's own two signs are not base64url's
 
 
+class Secret(bytes):
+    """The secret half of a token: bytes in every way, except that a traceback which prints local variables hides it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say that this is a secret, not which."""
+        return "Secret(...)"
+
+
 class ParsedToken(NamedTuple):
     """A token taken apart. Holds the secret: never log one, never keep one."""
 
     session_id: SessionId
-    secret: bytes
+    secret: Secret
 
     def __repr__(self) -> str:
         """Show the id only."""
@@ -64,7 +74,7 @@ def parse_token(text: str) -> ParsedToken | None:
     secret_length = len(raw) - _ID_END
     if not MIN_SECRET_LENGTH <= secret_length <= MAX_SECRET_LENGTH or urlsafe_b64encode(raw).decode() != text:
         return None
-    return ParsedToken(session_id_from_bytes(raw[len(PREFIX) : _ID_END]), raw[_ID_END:])
+    return ParsedToken(session_id_from_bytes(raw[len(PREFIX) : _ID_END]), Secret(raw[_ID_END:]))
 
 
 def session_id_in(text: str) -> SessionId:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,13 +15,14 @@ from coatcheck import (
     ConfigurationError,
     InvalidArgumentError,
     Scope,
+    StoreUnavailable,
     TokenRefusal,
     UserBlockedError,
     UserNotFoundError,
 )
 from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope, RevokedAuthenticationUser
 from coatcheck.identifiers import new_session_id
-from coatcheck.stores.records import KeyHash, Rehash
+from coatcheck.stores.records import KeyHash, NewSession, Rehash
 from coatcheck.token_format import format_token, parse_token
 from tests.vectors import VECTORS
 from tests.worlds import OTHER_PEPPER, PEPPER, NewWorld, World
@@ -380,6 +384,48 @@ class TestSigningIn:
         assert row is not None
         assert parsed.secret not in row.key.hash + row.key.salt
         assert success.token not in repr(row)
+
+    async def test_a_traceback_with_local_variables_shows_no_secret(
+        self, world: World, new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[bytes] = []
+
+        def remember(length: int) -> bytes:
+            made.append(os.urandom(length))
+            return made[-1]
+
+        async def fail(_user: UserId, _session: SessionId, _connection: AsyncConnection) -> None:
+            raise ZeroDivisionError
+
+        failing = await new_world(on_session_created=fail)
+        user = await world.user()
+        monkeypatch.setattr("coatcheck.sessions.sign_in.secrets.token_bytes", remember)
+        with pytest.raises(ZeroDivisionError) as caught:
+            await failing.sign_in(user)
+        below_this_test = caught.value.with_traceback(caught.tb.tb_next)
+        shown = "".join(traceback.TracebackException.from_exception(below_this_test, capture_locals=True).format())
+        assert "secret = Secret(...)" in shown
+        for secret in made:
+            assert repr(bytes(secret)) not in shown
+        assert PEPPER not in shown
+
+    async def test_neither_logs_nor_errors_show_a_token_or_a_hash(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        user = await world.user()
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="sqlalchemy.engine"):
+            success = await world.sign_in(user)
+            assert await world.is_valid(success)
+            row = await world.row(success)
+            assert row is not None
+            again = NewSession(row.id, row.user_id, "email", frozenset(), False, None, None, None, row.key)
+            with pytest.raises(StoreUnavailable) as caught:  # the id is taken, which never happens to us
+                await world.store.insert_session(again, expected_revocations=0, expected_rescopes=None)
+            assert await world.sessions.revoke_session(row.id)
+        told = caplog.text + repr(caught.value) + str(caught.value.__cause__)
+        assert "INSERT INTO coatcheck_sessions" in told
+        for secret in (str(success.token), repr(row.key.hash)[2:20], row.key.hash.hex(), repr(row.key.salt)[2:-1]):
+            assert secret not in told
 
     async def test_a_token_has_no_repr(self, world: World) -> None:
         success = await world.sign_in(await world.user())

@@ -18,7 +18,7 @@ from coatcheck.errors import (
 from coatcheck.identifiers import new_session_id
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
-from coatcheck.token_format import format_token
+from coatcheck.token_format import Secret, format_token
 from coatcheck.tokens import AuthSuccess, SignInAttempt, Token
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class SignIns:
                 raise UserBlockedError(user_id)
             if revocations is None:  # as of the first look: a second one must not pass over what came in between
                 revocations = user.epochs.revocations
-            secret = secrets.token_bytes(self._config.session_key_secret_length)
+            secret = Secret(secrets.token_bytes(self._config.session_key_secret_length))
             session = NewSession(
                 id=new_session_id(),
                 user_id=user_id,

@@ -114,6 +114,7 @@ class PostgresStore(SqlStore):
             isolation_level="READ COMMITTED",  # each statement sees what is committed when it starts
             pool_pre_ping=True,  # a restarted server costs the next sign-in a reconnect, not an error
             pool_timeout=self._timeout_seconds,
+            hide_parameters=True,  # errors and logs would show stored hashes
         )
 
     async def _open_reader(self) -> None:

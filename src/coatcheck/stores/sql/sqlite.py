@@ -7,6 +7,7 @@ a trip to a worker thread and back takes 40 to 70, and in WAL mode it never wait
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -119,8 +120,14 @@ class SqliteStore(SqlStore):
     def _create_engine(self) -> AsyncEngine:
         # A file that cannot be opened fails here; in aiosqlite it would leave a thread behind.
         self._connect().close()
+        # At DEBUG aiosqlite logs each statement with its parameters, and with them stored hashes.
+        driver_log = logging.getLogger("aiosqlite")
+        if driver_log.level == logging.NOTSET:
+            driver_log.setLevel(logging.INFO)
         engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}", connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}
+            f"sqlite+aiosqlite:///{self._path}",
+            connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
+            hide_parameters=True,  # errors and logs would show stored hashes
         )
         event.listen(engine.sync_engine, "connect", _set_up_connection)
         event.listen(engine.sync_engine, "begin", _begin)
