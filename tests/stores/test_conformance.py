@@ -120,10 +120,12 @@ class TestPausing:
             PausingStore(harness.store).pause_before(name)
 
 
+@pytest.mark.timeout(600)  # a history that fails takes minutes to be made short
 def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
     check_store_against_model(lambda: SqliteHarness(tmp_path))
 
 
 @pytest.mark.postgres
+@pytest.mark.timeout(600)  # as above
 def test_postgres_does_as_the_model_does(postgres_admin_dsn: str) -> None:
     check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn))

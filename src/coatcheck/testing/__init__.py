@@ -12,7 +12,7 @@ Needs the extra `coatcheck[testing]`. Write a `StoreHarness` for your store, the
         async def reset(self): ...            # remove everything
         def outage(self): ...                 # async with: the store cannot answer
 
-    class TestMyStore(StoreConformance):      # some 300 tests, each named for the promise it holds
+    class TestMyStore(StoreConformance):      # some 400 tests, each named for the promise it holds
         @pytest.fixture
         async def harness(self, tmp_path):
             async with MyHarness(tmp_path) as harness:

@@ -11,9 +11,8 @@ from coatcheck.stores.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    _AnyStore: Any = object
-else:
-    _AnyStore = object
+# Whatever is derived from it passes for a `Store`.
+_AnyStore: Any = object
 
 _PATIENCE_SECONDS = 30.0
 
@@ -52,7 +51,7 @@ class Gate:
         await self._opened.wait()
 
 
-class PausingStore(_AnyStore):  # type: ignore[misc]  # it is a Store by forwarding every call, which no checker can see
+class PausingStore(_AnyStore):  # type: ignore[misc]  # calls are forwarded by name, which no checker can see
     """A store that hands every call to another one, and can stop calls by name before or after they reach it.
 
         pausing = PausingStore(store)

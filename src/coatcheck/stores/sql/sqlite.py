@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Table, event, literal, type_coerce, update
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
+_BUSY_PAUSE_SECONDS = 0.01
 
 _READ_SESSION = f"SELECT {SESSION_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 
@@ -76,6 +79,13 @@ class SqliteStore(SqlStore):
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        if self._transactions.engine is None:
+            with self._transactions.answering():
+                await asyncio.to_thread(self._switch_to_wal)
+        await super().open()
 
     async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
         """See `Store.read_sessions`."""
@@ -118,8 +128,6 @@ class SqliteStore(SqlStore):
         return touched
 
     def _create_engine(self) -> AsyncEngine:
-        # A file that cannot be opened fails here; in aiosqlite it would leave a thread behind.
-        self._connect().close()
         # At DEBUG aiosqlite logs each statement with its parameters, and with them stored hashes.
         driver_log = logging.getLogger("aiosqlite")
         if driver_log.level == logging.NOTSET:
@@ -132,6 +140,20 @@ class SqliteStore(SqlStore):
         event.listen(engine.sync_engine, "connect", _set_up_connection)
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
+
+    def _switch_to_wal(self) -> None:
+        """Make the file if it is missing. Other processes may be doing the same, and SQLite does not wait for them."""
+        give_up = time.monotonic() + _BUSY_TIMEOUT_SECONDS
+        with closing(self._connect()) as connection:
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                        raise
+                    time.sleep(_BUSY_PAUSE_SECONDS)
+                else:
+                    return
 
     async def _open_reader(self) -> None:
         # In WAL mode a reader waits for nobody but a recovery after a crash, and the event loop not even for that.
@@ -183,7 +205,6 @@ def _set_up_connection(connection: DBAPIConnection, _record: ConnectionPoolEntry
     # The driver's own BEGIN comes too late (before the first write, after the reads it depends on); see `_begin`.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 

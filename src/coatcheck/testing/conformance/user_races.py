@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
 from coatcheck.testing.conformance.promises import OUTCOMES, Promises
@@ -23,10 +25,27 @@ from coatcheck.testing.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
+
+# What writes several sessions that the caller names, and what writes all of a user's.
+BATCHES: dict[str, Callable[[Store, Sequence[SessionRecord]], Awaitable[object]]] = {
+    "touch": lambda store, sessions: store.touch_sessions(
+        [SessionUse(one.id, one.last_used_at_us) for one in sessions]
+    ),
+    "rehash": lambda store, sessions: store.rehash_sessions(
+        [Rehash(one.id, one.key, key_of("new")) for one in sessions]
+    ),
+}
+USER_WIDE: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "rescope": lambda store: store.set_user_scopes(ADA, scope_set({"a"})),
+    "end all": lambda store: store.end_user_sessions(ADA),
+    "block": lambda store: store.update_user(ADA, blocked=True),
+    "delete by user": lambda store: store.delete_sessions(SessionFilter(user_id=ADA)),
+}
 
 
 class UserRacePromises(Promises):
@@ -70,6 +89,29 @@ class UserRacePromises(Promises):
         assert (await read_user_present(held)).scopes == {"b", "c"}
         assert (await read_present(held, following.id)).scopes == {"b", "c"}
         assert (await read_present(held, explicit.id)).scopes == {"b", "x"}, "a went second, c went first"
+
+    @pytest.mark.parametrize("is_batch_first", [True, False], ids=["batch first", "batch second"])
+    @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
+    @pytest.mark.parametrize("user_wide", USER_WIDE.values(), ids=USER_WIDE.keys())
+    async def test_a_batch_and_a_user_wide_write_on_the_same_sessions_wait_for_each_other_in_turn(
+        self,
+        harness: StoreHarness,
+        held: Store,
+        other: Store,
+        user_wide: Callable[[Store], Awaitable[object]],
+        batch: Callable[[Store, Sequence[SessionRecord]], Awaitable[object]],
+        *,
+        is_batch_first: bool,
+    ) -> None:
+        """S14, U5: neither is given up for the other, as happens where rows are locked in the order they are met."""
+        sessions = [await sign_in(held, id=numbered_id(number), scopes={"a", "b"}) for number in (3, 2, 1)]
+        async with a_transaction(held, commits=False) as transaction:
+            await held.delete_sessions(SessionFilter(session_id=numbered_id(1)), transaction=transaction)
+            calls = [batch(other, sessions), user_wide(held)]
+            under_ways = [await under_way(harness, call) for call in (calls if is_batch_first else calls[::-1])]
+        await asyncio.gather(*under_ways)
+        is_left = user_wide is USER_WIDE["rescope"]
+        assert await stored_ids(other) == ({session.id for session in sessions} if is_left else set())
 
     async def test_many_user_wide_writes_and_touches_at_once_all_come_to_an_end(
         self, harness: StoreHarness, store: Store, other: Store
