@@ -15,8 +15,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from coatcheck import Pod, RevocationIndeterminate, ServerSideSessionsConfig, StoreUnavailable
+from coatcheck import (
+    Pod,
+    RevocationIndeterminate,
+    ServerSideSessionsConfig,
+    ServerSideSessionsTokenManager,
+    StoreUnavailable,
+)
 from coatcheck.identifiers import new_session_id
+from coatcheck.stores.records import SessionUse
 from coatcheck.stores.sql.postgresql import READ_MANY, READ_ONE, PostgresStore
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER
@@ -24,7 +31,7 @@ from tests.worlds import PEPPER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from coatcheck import AuthServices
+    from coatcheck import AuthServices, ServerSideSessions
     from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -34,6 +41,10 @@ def pod_on(dsn: str, *, timeout_seconds: float = 5.0) -> tuple[Pod, AuthServices
     pod = Pod(PostgresStore(dsn, timeout_seconds=timeout_seconds), environ={}, config_dir="none", prune_interval=None)
     config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER, default_session_lifetime=timedelta(hours=1))
     return pod, pod.initialize_auth_services(token_manager_builders=[config])
+
+
+def _sessions(auth: AuthServices) -> ServerSideSessions:
+    return auth.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
 
 
 @pytest.fixture
@@ -203,6 +214,22 @@ async def test_a_cancelled_validation_harms_no_other(postgres_dsn: str) -> None:
             answers = await asyncio.gather(*calls, return_exceptions=True)
             for user, answer in zip(users, answers, strict=True):
                 assert isinstance(answer, asyncio.CancelledError) or answer.user_identifier == user.id  # type: ignore[union-attr]  # never None
+
+
+async def test_a_batch_of_touches_does_not_wait_for_a_row_that_somebody_holds(postgres_dsn: str) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        held, free = [await auth.token_manager.create_token(auth_user_id=user.id, method="email") for _ in range(2)]
+        before = {one.id: one.last_used_at for one in await _sessions(auth).list_sessions()}
+        async with pod.store.transaction() as tx:
+            await _sessions(auth).update_scopes(session_id=held.server_side_session_id, scopes={"a"}, transaction=tx)
+            uses = [SessionUse(one.server_side_session_id, 4_000_000_000_000_000) for one in (held, free)]
+            gone = SessionUse(new_session_id(), 0)
+            assert await pod.store.touch_sessions([*uses, gone]) == {use.session_id for use in uses}
+        after = {one.id: one.last_used_at for one in await _sessions(auth).list_sessions()}
+        assert after[held.server_side_session_id] == before[held.server_side_session_id]
+        assert after[free.server_side_session_id] > before[free.server_side_session_id]
 
 
 async def test_what_must_be_durable_is_whatever_the_server_says(postgres_dsn: str) -> None:

@@ -88,7 +88,8 @@ class Store(Protocol):
         """Write that sessions were used, and say which of them still exist.
 
         Moves `last_used_at` forward to the given time, or back to it where the stored one lies in the future of
-        the store's clock; never past the clock. Writes no other column. Need not be durable.
+        the store's clock; never past the clock. Writes no other column. Need not be durable. Of several, those whose
+        rows are locked may be left out; one alone is written before the call returns.
         """
         ...
 

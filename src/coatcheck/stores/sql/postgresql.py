@@ -33,7 +33,7 @@ READ_MANY = f"SELECT {SESSION_COLUMN_LIST}, clock_timestamp() FROM coatcheck_ses
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
-_TOUCH_SESSIONS = """
+_TOUCH_ONE = """
 WITH used AS (
     SELECT id, used_at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, used_at)
 ), locked AS (
@@ -52,6 +52,10 @@ FROM locked
 WHERE session.id = locked.id
 RETURNING session.id
 """
+
+# A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
+_TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
+_WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
 
 # PostgreSQL counts from 2000-01-01.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -77,7 +81,10 @@ class PostgresStore(SqlStore):
             self._connect_reader, (READ_ONE, READ_MANY), size=read_connections, timeout_seconds=timeout_seconds
         )
         self._touches = HeldConnections(
-            self._connect_toucher, (_TOUCH_SESSIONS,), size=1, timeout_seconds=timeout_seconds
+            self._connect_toucher,
+            (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST),
+            size=2,  # one for batches, one for a touch that somebody waits for
+            timeout_seconds=timeout_seconds,
         )
         transactions = Transactions(driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds)
         super().__init__(_Postgres(), transactions, migrates=migrates)
@@ -104,8 +111,13 @@ class PostgresStore(SqlStore):
         latest: dict[SessionId, int] = {}
         for use in uses:
             latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))
-        rows = await self._touches.fetch(_TOUCH_SESSIONS, list(latest), list(latest.values()))
-        return frozenset(SessionId(str(row[0])) for row in rows)
+        statement = _TOUCH_ONE if len(latest) == 1 else _TOUCH_MANY
+        touched = _ids(await self._touches.fetch(statement, list(latest), list(latest.values())))
+        missing = latest.keys() - touched
+        if statement is _TOUCH_ONE or not missing:
+            return touched
+        # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
+        return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
     def _create_engine(self) -> AsyncEngine:
         return create_async_engine(
@@ -177,6 +189,10 @@ class _Postgres:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
         row = (await connection.execute(statement.with_for_update(read=shared, key_share=not shared))).one_or_none()
         return None if row is None else user_of(row)
+
+
+def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
+    return frozenset(SessionId(str(row[0])) for row in rows)
 
 
 async def _with_integer_times(
