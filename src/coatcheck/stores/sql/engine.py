@@ -33,6 +33,10 @@ class Database(Protocol):
         """An INSERT that knows ON CONFLICT."""
         ...
 
-    async def lock_user(self, connection: AsyncConnection, user_id: UserId, *, shared: bool) -> UserRecord | None:
-        """Read the user's row and hold it until the end of the transaction; `shared` with others who only read it."""
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
+        """Read the user's row and hold it alone until the end of the transaction.
+
+        Not shared, not even among sign-ins: PostgreSQL lets sharers in before one who waits to have it alone, and
+        a stream of sign-ins could keep "sign out everywhere" waiting for ever.
+        """
         ...

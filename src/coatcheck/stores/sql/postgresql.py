@@ -185,9 +185,9 @@ class _Postgres:
     def insert(self, table: Table) -> Insert:
         return insert(table)
 
-    async def lock_user(self, connection: AsyncConnection, user_id: UserId, *, shared: bool) -> UserRecord | None:
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
-        row = (await connection.execute(statement.with_for_update(read=shared, key_share=not shared))).one_or_none()
+        row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
         return None if row is None else user_of(row)
 
 

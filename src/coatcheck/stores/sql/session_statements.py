@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: the user's row, then sessions in order 
 write and a batch of touches, therefore wait for each other and never deadlock.
 
 A transaction of the application's may do several of these things. The user's row is then locked by whatever comes
-first, and not shared: of two that hold it together, neither could go on to change it.
+first, a plain deletion too (`more_may_follow`).
 """
 
 from __future__ import annotations
@@ -47,14 +47,10 @@ async def insert_session(
     expected_revocations: int,
     expected_rescopes: int | None,
     user_scopes: frozenset[Scope] | None,
-    more_may_follow: bool,
 ) -> SessionRecord | InsertRefusal:
-    """Insert a session under a lock on its user's row, so that no user-wide step can slip in between.
-
-    `more_may_follow`: in a transaction of the application's, the lock is not shared, see the top of this module.
-    """
+    """Insert a session under a lock on its user's row, so that no user-wide step can slip in between."""
     if user_scopes is None:
-        user = await database.lock_user(connection, new.user_id, shared=not more_may_follow)
+        user = await database.lock_user(connection, new.user_id)
         if user is None or not user.is_registered:
             return InsertRefusal.USER_REVOKED
     else:
@@ -136,15 +132,13 @@ async def set_session_scopes(
     database: Database,
     which: SessionFilter,
     scopes: frozenset[Scope] | None,
-    *,
-    more_may_follow: bool,
 ) -> ScopeChange | None:
     """Change the scopes of one session; None makes it follow its user."""
     session_id = which.session_id
     user_id = (await connection.execute(select(sessions.c.user_id).where(*_matching(which)))).scalar()
     if user_id is None:
         return None
-    user = await database.lock_user(connection, user_id, shared=not more_may_follow)
+    user = await database.lock_user(connection, user_id)
     found = await connection.execute(select(*SESSION_COLUMNS).where(sessions.c.id == session_id).with_for_update())
     row = found.one_or_none()
     if row is None:

@@ -193,7 +193,7 @@ class _Sqlite:
     def insert(self, table: Table) -> Insert:
         return insert(table)
 
-    async def lock_user(self, connection: AsyncConnection, user_id: UserId, *, shared: bool) -> UserRecord | None:  # noqa: ARG002 (SQLite has one kind of lock)
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this
         # takes the file's write lock before the row is read.
         statement = update(users).where(users.c.id == user_id).values(revocations=users.c.revocations)

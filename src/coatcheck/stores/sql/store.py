@@ -148,7 +148,6 @@ class SqlStore(ABC):
                     expected_revocations=expected_revocations,
                     expected_rescopes=expected_rescopes,
                     user_scopes=user_scopes,
-                    more_may_follow=transaction is not None,
                 )
                 if inside_transaction is not None and isinstance(outcome, SessionRecord):
                     await run_callers_own(inside_transaction, connection)
@@ -196,7 +195,6 @@ class SqlStore(ABC):
                 self._database,
                 SessionFilter(user_id=user_id, session_id=session_id),
                 scopes,
-                more_may_follow=transaction is not None,
             )
 
     async def set_user_scopes(
@@ -281,7 +279,7 @@ class SqlStore(ABC):
     ) -> UserChange | None:
         """See `Store.update_user`."""
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            user = await self._database.lock_user(connection, user_id, shared=False)
+            user = await self._database.lock_user(connection, user_id)
             if user is None or not user.is_registered:
                 return None
             change = UserChange(user)
@@ -298,7 +296,7 @@ class SqlStore(ABC):
     ) -> Sequence[EndedSession] | None:
         """See `Store.delete_user`."""
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            user = await self._database.lock_user(connection, user_id, shared=False)
+            user = await self._database.lock_user(connection, user_id)
             if user is None or not user.is_registered:
                 return None
             ended = await session_statements.end_user_sessions(connection, self._database, user_id)

@@ -71,7 +71,7 @@ async def ensure_user(
         )
         .on_conflict_do_nothing(index_elements=[users.c.id])
     )
-    user = await database.lock_user(connection, user_id, shared=False)
+    user = await database.lock_user(connection, user_id)
     if user is None:  # deleted between the two statements: a row that is made now is ours until the end
         return await ensure_user(connection, database, user_id, scopes=scopes)
     return user
