@@ -53,12 +53,12 @@ class Page(Sequence[T], Generic[T]):
         return f"Page({list(self._items)!r}, next_after={self.next_after!r})"
 
 
-def page_size(limit: int) -> int:
+def page_size(limit: int, *, name: str = "limit") -> int:
     """Check the `limit` of a listing.
 
     Raises:
         InvalidArgumentError: it is not a whole number from 1 to 1000.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE_SIZE:
-        raise InvalidArgumentError(f"limit must be a whole number from 1 to {MAX_PAGE_SIZE}")
+        raise InvalidArgumentError(f"{name} must be a whole number from 1 to {MAX_PAGE_SIZE}")
     return limit

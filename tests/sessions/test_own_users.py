@@ -90,6 +90,18 @@ async def test_a_change_of_scopes_reaches_live_sessions(own: World, accounts: Ac
     assert own.heard == [RevokedAuthenticationScope(UserId("ann"), frozenset({Scope("a")}))]
 
 
+async def test_a_scope_the_user_lost_leaves_a_session_of_its_own_that_was_the_users_first(
+    own: World, accounts: Accounts
+) -> None:
+    await own.sessions.revoke_all_sessions("ann")  # makes the row, which knows of no scopes yet
+    success = await own.sessions.create_session("ann", method="email", scopes={"a"})
+    accounts.rows["ann"].scopes = {"b"}
+    await own.sessions.update_scopes(auth_user_id="ann", scopes={"b"})
+    info = await own.tokens.validate_token(success.token)
+    assert info is not None
+    assert info.scopes == set()
+
+
 async def test_a_sign_in_that_read_the_old_scopes_gets_the_new_ones(own: World, accounts: Accounts) -> None:
     accounts.gate = asyncio.Event()
     sign_in = asyncio.create_task(own.sessions.create_session("ann", method="email"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from coatcheck import (
+    InvalidArgumentError,
+    NotOpenError,
     Pod,
     RevocationIndeterminate,
     ServerSideSessionsConfig,
@@ -302,6 +305,45 @@ async def test_replacing_a_session_in_ones_own_transaction_waits_for_sign_out_ev
         assert await everywhere == (new.server_side_session_id,)
         assert await auth.token_manager.validate_token(new.token) is None
     await watcher.close()
+
+
+async def test_an_error_that_was_swallowed_in_a_transaction_does_not_pass_for_a_commit(postgres_dsn: str) -> None:
+    """PostgreSQL answers the COMMIT of an aborted transaction with a silent ROLLBACK."""
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        with pytest.raises(DBAPIError, match="aborted"):
+            async with pod.store.transaction() as tx:
+                assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id, transaction=tx)
+                with suppress(ProgrammingError):
+                    await tx.execute(text("SELECT no_such_column"))
+        assert await auth.token_manager.validate_token(success.token) is not None
+
+
+@pytest.mark.parametrize("of_the_engine", [True, False])
+async def test_a_connection_in_autocommit_is_no_transaction(postgres_dsn: str, *, of_the_engine: bool) -> None:
+    """Its lock on the user's row would end with the statement, and a sign-in could outlive signing out everywhere."""
+    pod, auth = pod_on(postgres_dsn)
+    url = postgres_dsn.replace("://", "+asyncpg://")
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT") if of_the_engine else create_async_engine(url)
+    async with pod, engine.connect() as mine:
+        if not of_the_engine:
+            await mine.execution_options(isolation_level="AUTOCOMMIT")
+        user = await auth.auth_users.create()
+        with pytest.raises(InvalidArgumentError, match="AUTOCOMMIT"):
+            await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=mine)
+        assert len(await auth.token_manager.list_tokens()) == 0
+    await engine.dispose()
+
+
+async def test_a_pod_closes_in_time_when_the_network_is_gone(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn, timeout_seconds=0.2)
+    async with pod:
+        await auth.auth_users.create()
+        proxy.black_hole()
+    with pytest.raises(NotOpenError):
+        await auth.token_manager.list_tokens()
 
 
 async def test_an_outage_inside_ones_own_transaction_is_unavailable(proxied_dsn: str, proxy: Proxy) -> None:

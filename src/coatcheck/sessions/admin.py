@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store, Transaction
 
 from coatcheck.identifiers import SessionId, session_id_of, user_id_of
+from coatcheck.pages import page_size
 
 _DELETE_CHUNK = 500
 
@@ -76,8 +77,10 @@ class ServerSideSessionsAdmin:
     ) -> int:
         """Delete sessions past their absolute (`expired`) and their idle (`inactive`) deadline; returns how many.
 
-        Works in chunks of `chunk_size` rows, each a transaction of its own, and passes over rows that others hold.
+        Works in chunks of `chunk_size` rows (1 to 1000), each a transaction of its own, and passes over rows that
+        others hold.
         """
+        page_size(chunk_size, name="chunk_size")
         deleted = 0
         while expired:
             gone = await self._store.prune_expired(chunk_size)

@@ -106,6 +106,8 @@ class ServerSideSessionsConfig:
 
     def __repr__(self) -> str:
         """Show everything but the peppers."""
+        if not hasattr(self, "on_session_created"):  # seen half-built, by a traceback with local variables
+            return "ServerSideSessionsConfig(...)"
         return (
             f"ServerSideSessionsConfig(fallbacks={len(self._peppers) - 1}, "
             f"lifetime={self.default_session_lifetime}, inactivity_timeout={self.default_session_inactivity_timeout}, "

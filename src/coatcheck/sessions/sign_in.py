@@ -87,6 +87,7 @@ class SignIns:
         lifetime = self._config.default_session_lifetime
         unused_for = expire_after_unused_for or self._config.default_session_inactivity_timeout
 
+        scopes_are_its_own = own_scopes is not None
         revocations = None if attempt is None else attempt.epochs.revocations
         for _ in range(_MAX_TRIES):
             user = await self._look_up(user_id, transaction)
@@ -109,7 +110,7 @@ class SignIns:
             outcome = await self._store.insert_session(
                 session,
                 expected_revocations=revocations,
-                expected_rescopes=user.epochs.rescopes if own_scopes is None else None,
+                expected_rescopes=None if scopes_are_its_own and self._user_source is None else user.epochs.rescopes,
                 user_scopes=None if self._user_source is None else user.scopes,
                 inside_transaction=self._hook_for(session),
                 transaction=transaction,

@@ -38,19 +38,26 @@ class HeldConnections:
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.LifoQueue[_Held] = asyncio.LifoQueue()
         self._all = [_Held() for _ in range(size)]
+        self._is_closed = False
         for held in self._all:
             self._idle.put_nowait(held)
 
     async def open(self) -> None:
         """Connect once, so that a database that cannot be reached is found at the start."""
+        self.reopen()
         held = await self._idle.get()
         try:
             await self._prepare(held)
         finally:
             self._idle.put_nowait(held)
 
+    def reopen(self) -> None:
+        """Allow connecting again; the first use does."""
+        self._is_closed = False
+
     async def close(self) -> None:
-        """Close every connection; a later use would make new ones."""
+        """Close every connection. What is still under way makes no new ones."""
+        self._is_closed = True
         for held in self._all:
             await held.close(timeout_seconds=self._timeout_seconds)
 
@@ -83,6 +90,8 @@ class HeldConnections:
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
 
     async def _prepare(self, held: _Held) -> dict[str, PreparedStatement[asyncpg.Record]]:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
         if held.connection is None or held.connection.is_closed():
             held.connection = await self._connect()
             held.prepared = {text: await held.connection.prepare(text) for text in self._statements}

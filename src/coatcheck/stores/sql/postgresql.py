@@ -130,6 +130,7 @@ class PostgresStore(SqlStore):
         )
 
     async def _open_reader(self) -> None:
+        self._touches.reopen()
         await self._reads.open()
 
     async def _close_reader(self) -> None:

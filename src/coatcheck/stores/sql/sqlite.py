@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Table, event, literal, type_coerce, update
+from sqlalchemy import URL, ColumnElement, Table, event, literal, type_coerce, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import BigInteger
@@ -67,7 +67,7 @@ class SqliteStore(SqlStore):
         if sqlite3.sqlite_version_info < _MIN_VERSION:
             needed = ".".join(map(str, _MIN_VERSION))
             raise ConfigurationError(f"SQLite {needed} or newer is needed; this Python has {sqlite3.sqlite_version}")
-        self._path = path
+        self._path = path.absolute()  # connections are made later too, when the folder may have changed
         self._clock = clock or SystemClock()
         self._reader: sqlite3.Connection | None = None
         self._toucher: sqlite3.Connection | None = None
@@ -133,7 +133,7 @@ class SqliteStore(SqlStore):
         if driver_log.level == logging.NOTSET:
             driver_log.setLevel(logging.INFO)
         engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}",
+            URL.create("sqlite+aiosqlite", database=str(self._path)),
             connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
             hide_parameters=True,  # errors and logs would show stored hashes
         )

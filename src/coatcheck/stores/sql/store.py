@@ -96,7 +96,7 @@ class SqlStore(ABC):
         engine, self._transactions.engine = self._transactions.engine, None
         await self._close_reader()
         if engine is not None:
-            await engine.dispose()
+            await self._transactions.dispose(engine)
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -111,7 +111,7 @@ class SqlStore(ABC):
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """See `Store.transaction`. The connection may also be used for statements of the application's own."""
-        return self._transactions.begin()
+        return self._transactions.begin(is_in_other_hands=True)
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
         """See `Store.connection_of`."""

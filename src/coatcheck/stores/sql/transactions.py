@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from coatcheck.stores.store import InsideTransaction, Transaction
+
+
+_log = logging.getLogger(__name__)
 
 
 class Transactions:
@@ -63,7 +67,9 @@ class Transactions:
                     yield connection
 
     @asynccontextmanager
-    async def begin(self, *, ends_sessions: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def begin(
+        self, *, ends_sessions: bool = False, is_in_other_hands: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         """A transaction that the application may have a hand in: its own errors inside the block are left as they are.
 
         Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
@@ -77,6 +83,8 @@ class Transactions:
             callbacks = self._callbacks.setdefault(connection.sync_connection, [])
             with self._losing_the_connection():
                 yield connection
+                if is_in_other_hands:
+                    await raise_if_aborted(connection)
             with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
                 async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
                     await connection.commit()
@@ -90,6 +98,14 @@ class Transactions:
             self._callbacks[connection].append(callback)
         elif connection is not None:
             after_commit(connection, callback)
+
+    async def dispose(self, engine: AsyncEngine) -> None:
+        """Close the engine's connections; those that do not answer are left behind rather than waited for."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await engine.dispose()
+        except TimeoutError:
+            _log.warning("connections to the store did not close in time")
 
     @contextmanager
     def answering(self, failure: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
@@ -131,6 +147,11 @@ class Transactions:
         return self.engine
 
 
+async def raise_if_aborted(connection: AsyncConnection) -> None:
+    """Find out whether an error was swallowed: PostgreSQL answers COMMIT with a silent ROLLBACK then."""
+    await connection.exec_driver_sql("SELECT 1")
+
+
 async def connection_of(transaction: Transaction) -> AsyncConnection:
     """The connection a transaction of the caller's runs on.
 
@@ -138,12 +159,24 @@ async def connection_of(transaction: Transaction) -> AsyncConnection:
         InvalidArgumentError: it is none.
     """
     if isinstance(transaction, AsyncConnection):
-        return transaction
-    if isinstance(transaction, AsyncSession):
-        return await transaction.connection()
-    raise InvalidArgumentError(
-        f"transaction must be a SQLAlchemy AsyncConnection or AsyncSession, not {type(transaction).__name__}"
-    )
+        connection = transaction
+    elif isinstance(transaction, AsyncSession):
+        connection = await transaction.connection()
+    else:
+        raise InvalidArgumentError(
+            f"transaction must be a SQLAlchemy AsyncConnection or AsyncSession, not {type(transaction).__name__}"
+        )
+    if _is_autocommit(connection):
+        raise InvalidArgumentError("transaction must not be in AUTOCOMMIT: its locks would end with each statement")
+    return connection
+
+
+def _is_autocommit(connection: AsyncConnection) -> bool:
+    inner = connection.sync_connection
+    if inner is None:
+        return False
+    of_the_engine = getattr(inner.engine.dialect, "_on_connect_isolation_level", None)
+    return bool(inner.get_execution_options().get("isolation_level", of_the_engine) == "AUTOCOMMIT")
 
 
 class CallersOwnError(Exception):
@@ -163,5 +196,6 @@ async def run_callers_own(inside_transaction: InsideTransaction, connection: Asy
     """
     try:
         await inside_transaction(connection)
+        await raise_if_aborted(connection)
     except Exception as error:
         raise CallersOwnError(error) from error
