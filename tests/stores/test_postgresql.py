@@ -34,7 +34,9 @@ from tests.worlds import PEPPER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from coatcheck import AuthServices, ServerSideSessions
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck import AuthServices, ServerSideSessions, SessionId, UserId
     from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -319,6 +321,23 @@ async def test_an_error_that_was_swallowed_in_a_transaction_does_not_pass_for_a_
                 with suppress(ProgrammingError):
                     await tx.execute(text("SELECT no_such_column"))
         assert await auth.token_manager.validate_token(success.token) is not None
+
+
+async def test_an_error_that_was_swallowed_in_the_hook_does_not_pass_for_a_session(postgres_dsn: str) -> None:
+    """S10."""
+
+    async def swallow(_user: UserId, _session: SessionId, connection: AsyncConnection) -> None:
+        with suppress(ProgrammingError):
+            await connection.execute(text("SELECT no_such_column"))
+
+    pod = Pod(PostgresStore(postgres_dsn), environ={}, config_dir="none", prune_interval=None)
+    config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER, on_session_created=swallow)
+    auth = pod.initialize_auth_services(token_manager_builders=[config])
+    async with pod:
+        user = await auth.auth_users.create()
+        with pytest.raises(DBAPIError, match="aborted"):
+            await auth.token_manager.create_token(auth_user_id=user.id, method="email")
+        assert len(await auth.token_manager.list_tokens()) == 0
 
 
 @pytest.mark.parametrize("of_the_engine", [True, False])

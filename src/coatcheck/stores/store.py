@@ -117,7 +117,7 @@ class Store(Protocol):
 
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
         `user_scopes` is given where users live in the application: the user's row is made if there is none, and
-        notes these scopes. They are added to those it knows, if the session follows the user, and never replace
+        notes these scopes. They are added to those it knows, where `expected_rescopes` is given, and never replace
         them: what the user has lost is for `set_user_scopes` to find. Without it there must be a registered row,
         and one that is missing counts as revoked.
         """
