@@ -4,46 +4,53 @@ A person signs in, the server keeps a row, the client carries an opaque token, a
 that row. Take the row away and the token is worthless at once.
 """
 
-from coatcheck.auth import AuthServices, AuthUser, AuthUsers, MultiTokenManager, NewAuthUser
-from coatcheck.builders import BuildContext, TokenManagerBuilder
-from coatcheck.errors import (
-    AuthenticationRequiredError,
-    AuthorizationError,
-    CoatcheckError,
-    ConfigurationError,
-    InsufficientScopeError,
-    InvalidArgumentError,
-    NotOpenError,
-    RevocationIndeterminate,
-    SignInError,
-    SignInSupersededError,
-    SignInWhileAuthenticatedError,
-    StoreUnavailable,
-    UserBlockedError,
-    UserNotFoundError,
-)
-from coatcheck.identifiers import SessionId, UserId
-from coatcheck.pages import Page
-from coatcheck.pod import Pod
-from coatcheck.scope import Scope
-from coatcheck.sessions import (
-    ServerSideSessions,
-    ServerSideSessionsConfig,
-    ServerSideSessionsConfigFromPasswords,
-    ServerSideSessionsTokenManager,
-    SessionInfo,
-    WeakPepperWarning,
-)
-from coatcheck.tokens import (
-    AuthenticationInfo,
-    AuthSuccess,
-    SignInAttempt,
-    Token,
-    TokenInfo,
-    TokenManager,
-    TokenRefusal,
-)
-from coatcheck.user_source import UserAccess, UserSource
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coatcheck.auth import AuthServices, AuthUser, AuthUsers, MultiTokenManager, NewAuthUser
+    from coatcheck.builders import BuildContext, TokenManagerBuilder
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.errors import (
+        AuthenticationRequiredError,
+        AuthorizationError,
+        CoatcheckError,
+        ConfigurationError,
+        InsufficientScopeError,
+        InvalidArgumentError,
+        NotOpenError,
+        RevocationIndeterminate,
+        SignInError,
+        SignInSupersededError,
+        SignInWhileAuthenticatedError,
+        StoreUnavailable,
+        UserBlockedError,
+        UserNotFoundError,
+    )
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.pages import Page
+    from coatcheck.pod import Pod
+    from coatcheck.scope import Scope
+    from coatcheck.sessions import (
+        ServerSideSessions,
+        ServerSideSessionsConfig,
+        ServerSideSessionsConfigFromPasswords,
+        ServerSideSessionsTokenManager,
+        SessionInfo,
+        WeakPepperWarning,
+    )
+    from coatcheck.tokens import (
+        AuthenticationInfo,
+        AuthSuccess,
+        SignInAttempt,
+        Token,
+        TokenInfo,
+        TokenManager,
+        TokenRefusal,
+    )
+    from coatcheck.user_source import UserAccess, UserSource
 
 __all__ = [
     "AuthServices",
@@ -54,6 +61,7 @@ __all__ = [
     "AuthenticationRequiredError",
     "AuthorizationError",
     "BuildContext",
+    "ClientInfo",
     "CoatcheckError",
     "ConfigurationError",
     "InsufficientScopeError",
@@ -88,3 +96,64 @@ __all__ = [
     "UserSource",
     "WeakPepperWarning",
 ]
+
+# Each name is imported when it is first asked for: `coatcheck.client` runs where there is no database driver.
+_HOMES = {
+    "AuthServices": "coatcheck.auth",
+    "AuthUser": "coatcheck.auth",
+    "AuthUsers": "coatcheck.auth",
+    "MultiTokenManager": "coatcheck.auth",
+    "NewAuthUser": "coatcheck.auth",
+    "BuildContext": "coatcheck.builders",
+    "TokenManagerBuilder": "coatcheck.builders",
+    "ClientInfo": "coatcheck.client_info",
+    "AuthenticationRequiredError": "coatcheck.errors",
+    "AuthorizationError": "coatcheck.errors",
+    "CoatcheckError": "coatcheck.errors",
+    "ConfigurationError": "coatcheck.errors",
+    "InsufficientScopeError": "coatcheck.errors",
+    "InvalidArgumentError": "coatcheck.errors",
+    "NotOpenError": "coatcheck.errors",
+    "RevocationIndeterminate": "coatcheck.errors",
+    "SignInError": "coatcheck.errors",
+    "SignInSupersededError": "coatcheck.errors",
+    "SignInWhileAuthenticatedError": "coatcheck.errors",
+    "StoreUnavailable": "coatcheck.errors",
+    "UserBlockedError": "coatcheck.errors",
+    "UserNotFoundError": "coatcheck.errors",
+    "SessionId": "coatcheck.identifiers",
+    "UserId": "coatcheck.identifiers",
+    "Page": "coatcheck.pages",
+    "Pod": "coatcheck.pod",
+    "Scope": "coatcheck.scope",
+    "ServerSideSessions": "coatcheck.sessions",
+    "ServerSideSessionsConfig": "coatcheck.sessions",
+    "ServerSideSessionsConfigFromPasswords": "coatcheck.sessions",
+    "ServerSideSessionsTokenManager": "coatcheck.sessions",
+    "SessionInfo": "coatcheck.sessions",
+    "WeakPepperWarning": "coatcheck.sessions",
+    "AuthenticationInfo": "coatcheck.tokens",
+    "AuthSuccess": "coatcheck.tokens",
+    "SignInAttempt": "coatcheck.tokens",
+    "Token": "coatcheck.tokens",
+    "TokenInfo": "coatcheck.tokens",
+    "TokenManager": "coatcheck.tokens",
+    "TokenRefusal": "coatcheck.tokens",
+    "UserAccess": "coatcheck.user_source",
+    "UserSource": "coatcheck.user_source",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module it lives in (PEP 562)."""
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

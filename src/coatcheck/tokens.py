@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 from coatcheck.token_format import session_id_in
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ class TokenRefusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """One issued token as lists show it; never the token itself. Times are aware UTC datetimes."""
+    """One issued token as lists show it; never the token itself. Times are aware UTC datetimes.
+
+    `client` is what is known of the client that signed in.
+    """
 
     user_id: UserId
     token_id: str
@@ -99,6 +103,7 @@ class TokenInfo:
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime | None
+    client: ClientInfo = UNKNOWN_CLIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,8 @@ class TokenManager(Protocol):
         caller: AuthenticationInfo | None,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """Issue a token under the sign-in policy: `caller`, if signed in, may only sign in as themself.
@@ -150,9 +157,14 @@ class TokenManager(Protocol):
         method: str,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """Issue a token without any policy. `scopes` None gives the user's, which the token then follows.
+
+        `client` is kept for lists of devices. `replacing` is what the client was signed in as until now: that token
+        ends in the step that issues the new one.
 
         Raises:
             UserNotFoundError: there is no such user.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from uuid import UUID
 
+    from coatcheck.client_info import ClientInfo
     from coatcheck.stores.store import Transaction
 
 
@@ -51,6 +52,8 @@ class OtherTokenManager:
         caller: AuthenticationInfo | None,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         return await self.create_token(auth_user_id=auth_user_id, method=method, scopes=scopes)
@@ -62,6 +65,8 @@ class OtherTokenManager:
         method: str,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         token, now = secrets.token_hex(8), datetime.now(UTC)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from uuid import UUID
 
+    from coatcheck.client_info import ClientInfo
     from coatcheck.stores.store import Transaction
     from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenInfo, TokenManager
 
@@ -62,17 +63,23 @@ class MultiTokenManager:
         caller: AuthenticationInfo | None,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """See `TokenManager.issue_token`; the primary issues."""
-        return await self.primary.issue_token(
+        success = await self.primary.issue_token(
             auth_user_id=auth_user_id,
             method=method,
             caller=caller,
             scopes=scopes,
             attempt=attempt,
+            client=client,
+            replacing=replacing,
             transaction=transaction,
         )
+        await self._end_elsewhere(replacing, transaction)
+        return success
 
     async def create_token(
         self,
@@ -81,12 +88,22 @@ class MultiTokenManager:
         method: str,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """See `TokenManager.create_token`; the primary issues."""
-        return await self.primary.create_token(
-            auth_user_id=auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+        success = await self.primary.create_token(
+            auth_user_id=auth_user_id,
+            method=method,
+            scopes=scopes,
+            attempt=attempt,
+            client=client,
+            replacing=replacing,
+            transaction=transaction,
         )
+        await self._end_elsewhere(replacing, transaction)
+        return success
 
     async def validate_token(self, token: str) -> AuthenticationInfo | None:
         """See `TokenManager.validate_token`; the first manager that knows the token answers."""
@@ -172,6 +189,15 @@ class MultiTokenManager:
                 transaction=transaction,
             )
         return tuple(ended)
+
+    async def _end_elsewhere(self, replaced: AuthenticationInfo | None, transaction: Transaction | None) -> None:
+        """End a replaced token that another manager than the primary had issued. The primary has ended its own."""
+        if replaced is None:
+            return
+        for manager in self.managers[1:]:
+            await manager.revoke_token(
+                token_id=replaced.auth_id, auth_user_id=replaced.user_identifier, transaction=transaction
+            )
 
     def _issuing_as(self, token_issuer: str | None) -> Iterator[TokenManager]:
         return (manager for manager in self.managers if token_issuer in {None, manager.issuer})

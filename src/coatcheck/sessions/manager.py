@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from coatcheck.builders import BuildContext
+    from coatcheck.client_info import ClientInfo
     from coatcheck.sessions.config import ServerSideSessionsConfig
     from coatcheck.stores.store import Transaction
     from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal
@@ -55,13 +56,21 @@ class ServerSideSessionsTokenManager:
         caller: AuthenticationInfo | None,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """See `TokenManager.issue_token`."""
         if caller is not None and caller.user_identifier != user_id_of(auth_user_id):
             raise SignInWhileAuthenticatedError
         return await self.create_token(
-            auth_user_id=auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+            auth_user_id=auth_user_id,
+            method=method,
+            scopes=scopes,
+            attempt=attempt,
+            client=client,
+            replacing=replacing,
+            transaction=transaction,
         )
 
     async def create_token(
@@ -71,11 +80,19 @@ class ServerSideSessionsTokenManager:
         method: str,
         scopes: AbstractSet[str] | None = None,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """See `TokenManager.create_token`."""
         return await self.server_side_sessions.create_session(
-            auth_user_id, method=method, scopes=scopes, attempt=attempt, transaction=transaction
+            auth_user_id,
+            method=method,
+            scopes=scopes,
+            attempt=attempt,
+            client=client,
+            replacing=replacing,
+            transaction=transaction,
         )
 
     async def validate_token(self, token: str) -> AuthenticationInfo | None:
@@ -147,4 +164,5 @@ def _token_info(session: SessionInfo) -> TokenInfo:
         created_at=session.created_at,
         last_used_at=session.last_used_at,
         expires_at=session.expires_at,
+        client=session.client,
     )

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from coatcheck.client_info import ClientInfo
     from coatcheck.events import EventBus
     from coatcheck.scope import Scope
     from coatcheck.sessions.config import ServerSideSessionsConfig
-    from coatcheck.stores.records import SessionRecord
+    from coatcheck.stores.records import ListedSession
     from coatcheck.stores.store import Store, Transaction
     from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal
     from coatcheck.user_source import UserSource
@@ -41,7 +42,7 @@ class SessionInfo:
     """One session as lists show it. Times are aware UTC datetimes.
 
     `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
-    `follows_user` says that the scopes are the user's and change with them.
+    `follows_user` says that the scopes are the user's and change with them. `client` is on what it was made.
     """
 
     id: SessionId
@@ -53,6 +54,7 @@ class SessionInfo:
     last_used_at: datetime
     expires_at: datetime | None
     expire_after_unused_for: timedelta | None
+    client: ClientInfo
 
 
 class ServerSideSessions:
@@ -97,6 +99,8 @@ class ServerSideSessions:
         expire_after_unused_for: timedelta | None = None,
         skip_user_blocked_check: bool = False,
         attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
         """Sign a user in on one device.
@@ -110,6 +114,9 @@ class ServerSideSessions:
             expire_after_unused_for: the inactivity timeout, 1 second to 10 years; wins over the default.
             skip_user_blocked_check: for trusted callers: let a blocked user in.
             attempt: what `begin_sign_in` gave, so that ending all of the user's sessions since then ends this too.
+            client: on what they signed in, for lists of devices.
+            replacing: what the client was signed in as until now, this user or another: that session ends in the step
+                that makes the new one, so that none is left over and none can be planted (session fixation).
             transaction: the caller's, with which the session appears or does not.
 
         Raises:
@@ -119,7 +126,8 @@ class ServerSideSessions:
             InvalidArgumentError: an argument is not allowed; the message names it and what is.
             StoreUnavailable: the store cannot answer.
         """
-        return await self._sign_ins.complete(
+        replaced = None if replacing is None else session_id_of(replacing.auth_id)
+        success = await self._sign_ins.complete(
             user_id_of(auth_user_id),
             method=_method(method),
             scopes=scopes,
@@ -127,8 +135,14 @@ class ServerSideSessions:
             expire_after_unused_for=_unused_for(expire_after_unused_for),
             skip_user_blocked_check=skip_user_blocked_check,
             attempt=attempt,
+            client=client,
+            replacing=replaced,
             transaction=transaction,
         )
+        if replacing is not None and replaced is not None:
+            message = RevokedAuthenticationAuthId(replacing.user_identifier, replaced)
+            await announce(self._bus, self._store, [message], transaction)
+        return success
 
     async def list_sessions(
         self,
@@ -161,7 +175,7 @@ class ServerSideSessions:
             limit=page_size(limit),
             transaction=transaction,
         )
-        return Page([_info(reading.session) for reading in page], page.next_after)
+        return Page([_info(listed) for listed in page], page.next_after)
 
     async def get_session(
         self,
@@ -178,7 +192,7 @@ class ServerSideSessions:
         page = await self._store.list_sessions(
             SessionFilter(user_id=user_id, session_id=wanted), limit=1, transaction=transaction
         )
-        return _info(page[0].session) if page else None
+        return _info(page[0]) if page else None
 
     async def revoke_session(
         self,
@@ -306,7 +320,8 @@ class ServerSideSessions:
         return True
 
 
-def _info(session: SessionRecord) -> SessionInfo:
+def _info(listed: ListedSession) -> SessionInfo:
+    session = listed.session
     unused_for_us = session.expire_after_unused_for_us
     return SessionInfo(
         id=session.id,
@@ -318,6 +333,7 @@ def _info(session: SessionRecord) -> SessionInfo:
         last_used_at=from_us(session.last_used_at_us),
         expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
         expire_after_unused_for=None if unused_for_us is None else from_us(unused_for_us) - from_us(0),
+        client=listed.client,
     )
 
 

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coatcheck.client_info import UNKNOWN_CLIENT
 from coatcheck.clock import EPOCH, LATEST, MAX_TIME_US, duration_us, from_us, to_us
 from coatcheck.errors import (
     InvalidArgumentError,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from coatcheck.identifiers import UserId
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
     from coatcheck.sessions.config import ServerSideSessionsConfig
     from coatcheck.sessions.key_hash import KeyHasher
@@ -77,6 +79,8 @@ class SignIns:
         expire_after_unused_for: timedelta | None,
         skip_user_blocked_check: bool,
         attempt: SignInAttempt | None,
+        client: ClientInfo | None,
+        replacing: SessionId | None,
         transaction: Transaction | None,
     ) -> AuthSuccess:
         """Insert a session and make its token. See `ServerSideSessions.create_session`."""
@@ -106,6 +110,8 @@ class SignIns:
                 lifetime_us=None if lifetime is None else duration_us(lifetime),
                 expire_after_unused_for_us=None if unused_for is None else duration_us(unused_for),
                 key=self._hasher.hash(secret),
+                client=client or UNKNOWN_CLIENT,
+                replaces=replacing,
             )
             outcome = await self._store.insert_session(
                 session,

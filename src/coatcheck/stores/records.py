@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
+
 if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
@@ -49,10 +51,19 @@ class SessionReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedSession:
+    """A session as lists show it: with the client it was made on, which no validation reads."""
+
+    session: SessionRecord
+    client: ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
 class NewSession:
     """A session to be inserted. The store sets its times by its own clock.
 
-    `expires_at_us` is absolute; without it `lifetime_us`, if any, counts from the insertion.
+    `expires_at_us` is absolute; without it `lifetime_us`, if any, counts from the insertion. `replaces` is a session,
+    of this user or another, that is deleted in the step that inserts this one; it may be gone already.
     """
 
     id: SessionId
@@ -64,6 +75,8 @@ class NewSession:
     lifetime_us: int | None
     expire_after_unused_for_us: int | None
     key: KeyHash
+    client: ClientInfo = UNKNOWN_CLIENT
+    replaces: SessionId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         EndedSession,
         IdleSweep,
         InsertRefusal,
+        ListedSession,
         NewSession,
         PepperCount,
         Rehash,
@@ -115,6 +116,7 @@ class Store(Protocol):
     ) -> SessionRecord | InsertRefusal:
         """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
 
+        The session that it replaces, if any, is deleted in the same step, and stays where the insertion is refused.
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
         `user_scopes` is given where users live in the application: the user's row is made if there is none, and
         notes these scopes. They are added to those it knows, where `expected_rescopes` is given, and never replace
@@ -190,7 +192,7 @@ class Store(Protocol):
         after: SessionId | None = None,
         limit: int = 100,
         transaction: Transaction | None = None,
-    ) -> Page[SessionReading]:
+    ) -> Page[ListedSession]:
         """The sessions that match, ordered by id, at most `limit` after the id `after`; filters come before the limit.
 
         `expired` True: only those past a deadline; False: only live ones; None: both.

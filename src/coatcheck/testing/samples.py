@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coatcheck.client_info import UNKNOWN_CLIENT
 from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import KeyHash, NewSession, SessionFilter, SessionRecord, UserEpochs, UserRecord
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from coatcheck.client_info import ClientInfo
     from coatcheck.scope import Scope
     from coatcheck.stores.store import InsideTransaction, Store, Transaction
 
@@ -52,6 +54,8 @@ def new_session(
     lifetime_us: int | None = None,
     expire_after_unused_for_us: int | None = None,
     key: KeyHash | None = None,
+    client: ClientInfo = UNKNOWN_CLIENT,
+    replaces: SessionId | None = None,
 ) -> NewSession:
     """A session to be inserted."""
     return NewSession(
@@ -64,6 +68,8 @@ def new_session(
         lifetime_us=lifetime_us,
         expire_after_unused_for_us=expire_after_unused_for_us,
         key=key or key_of("secret"),
+        client=client,
+        replaces=replaces,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
+from coatcheck.errors import InvalidArgumentError
 from coatcheck.identifiers import SessionId
-from coatcheck.stores.records import KeyHash, SessionReading, SessionRecord, UserEpochs, UserRecord
+from coatcheck.stores.records import KeyHash, ListedSession, SessionReading, SessionRecord, UserEpochs, UserRecord
 from coatcheck.stores.scope_text import decode_scopes
 from coatcheck.stores.sql.schema import sessions, users
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     AnyRow: TypeAlias = Sequence[Any] | asyncpg.Record
 
-# Every statement that reads sessions selects these, in this order.
+# Every statement that reads sessions selects these first, in this order.
 SESSION_COLUMNS = (
     sessions.c.id,
     sessions.c.user_id,
@@ -32,6 +34,7 @@ SESSION_COLUMNS = (
     sessions.c.key_salt,
     sessions.c.pepper_id,
 )
+CLIENT_COLUMNS = (sessions.c.client_label, sessions.c.user_agent, sessions.c.ip_address)
 SESSION_COLUMN_LIST = ", ".join(column.name for column in SESSION_COLUMNS)
 
 USER_COLUMNS = (
@@ -65,6 +68,15 @@ def session_of(row: AnyRow) -> SessionRecord:
 def reading_of(row: AnyRow) -> SessionReading:
     """A session and the store's clock, from the values of SESSION_COLUMNS and the time behind them."""
     return SessionReading(session_of(row), row[len(SESSION_COLUMNS)])
+
+
+def listed_of(row: AnyRow) -> ListedSession:
+    """A session and its client, from the values of SESSION_COLUMNS and CLIENT_COLUMNS. Damaged texts are no texts."""
+    try:
+        client = ClientInfo(*row[len(SESSION_COLUMNS) :])
+    except InvalidArgumentError:
+        client = UNKNOWN_CLIENT
+    return ListedSession(session_of(row), client)
 
 
 def user_of(row: AnyRow) -> UserRecord:

@@ -72,6 +72,9 @@ sessions = Table(
     Column("key_hash", LargeBinary, nullable=False),
     Column("key_salt", LargeBinary, nullable=False),
     Column("pepper_id", Text, nullable=True),
+    Column("client_label", Text, nullable=True),
+    Column("user_agent", Text, nullable=True),
+    Column("ip_address", Text, nullable=True),
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 85},  # room on each page for the next version of a touched row
 )

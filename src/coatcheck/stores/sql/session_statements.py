@@ -18,13 +18,13 @@ from coatcheck.pages import Page
 from coatcheck.stores.records import (
     EndedSession,
     InsertRefusal,
+    ListedSession,
     PepperCount,
     ScopeChange,
-    SessionReading,
     SessionRecord,
 )
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
-from coatcheck.stores.sql.rows import SESSION_COLUMNS, reading_of, session_of
+from coatcheck.stores.sql.rows import CLIENT_COLUMNS, SESSION_COLUMNS, listed_of, session_of
 from coatcheck.stores.sql.schema import sessions, users
 from coatcheck.stores.sql.user_statements import bump_epochs, ensure_user, update_user
 
@@ -82,8 +82,13 @@ async def insert_session(
             key_hash=new.key.hash,
             key_salt=new.key.salt,
             pepper_id=new.key.pepper_id,
+            client_label=new.client.label,
+            user_agent=new.client.user_agent,
+            ip_address=new.client.ip_address,
         )
     )
+    if new.replaces is not None:
+        await _delete(connection, [sessions.c.id == new.replaces])
     return SessionRecord(
         id=new.id,
         user_id=new.user_id,
@@ -196,10 +201,10 @@ async def list_sessions(
     expired: bool | None,
     after: SessionId | None,
     limit: int,
-) -> Page[SessionReading]:
+) -> Page[ListedSession]:
     """A page of sessions in order of id; every filter is applied by the database, before the limit."""
     now = database.now()
-    statement = select(*SESSION_COLUMNS, now.label("now")).where(*_matching(which))
+    statement = select(*SESSION_COLUMNS, *CLIENT_COLUMNS).where(*_matching(which))
     if expired is not None:
         # A column that is NULL is no deadline: coalesce keeps the three-valued logic of SQL out of it.
         past = or_(
@@ -209,8 +214,8 @@ async def list_sessions(
     if after is not None:
         statement = statement.where(sessions.c.id > after)
     rows = (await connection.execute(statement.order_by(sessions.c.id).limit(limit + 1))).all()
-    readings = [reading_of(row) for row in rows[:limit]]
-    return Page(readings, next_after=readings[-1].session.id if len(rows) > limit else None)
+    listed = [listed_of(row) for row in rows[:limit]]
+    return Page(listed, next_after=listed[-1].session.id if len(rows) > limit else None)
 
 
 async def count_by_pepper(connection: AsyncConnection) -> Sequence[PepperCount]:

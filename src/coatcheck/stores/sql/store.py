@@ -14,6 +14,7 @@ from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
     InsertRefusal,
+    ListedSession,
     NewSession,
     PepperCount,
     Rehash,
@@ -214,7 +215,7 @@ class SqlStore(ABC):
         after: SessionId | None = None,
         limit: int = 100,
         transaction: Transaction | None = None,
-    ) -> Page[SessionReading]:
+    ) -> Page[ListedSession]:
         """See `Store.list_sessions`."""
         async with self._transactions.read(transaction) as connection:
             return await session_statements.list_sessions(

@@ -9,6 +9,7 @@ from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
 from coatcheck.testing.conformance.pruning import LeasePromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import ReadingPromises, SharedDataPromises
+from coatcheck.testing.conformance.replacing import ReplacingPromises
 from coatcheck.testing.conformance.rescoping import SessionScopePromises, UserScopePromises
 from coatcheck.testing.conformance.revocation_races import RevocationRacePromises, SignInRacePromises
 from coatcheck.testing.conformance.signing_in import ApplicationUserPromises, SignInPromises
@@ -30,6 +31,7 @@ class StoreConformance(
     LeasePromises,
     ListingPromises,
     SignInPromises,
+    ReplacingPromises,
     ApplicationUserPromises,
     DeletingPromises,
     EndingPromises,

@@ -15,7 +15,7 @@ from coatcheck.testing.samples import ADA, BOB, SECOND_US, numbered_id, register
 
 if TYPE_CHECKING:
     from coatcheck.pages import Page
-    from coatcheck.stores.records import SessionReading
+    from coatcheck.stores.records import ListedSession
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
 
@@ -168,10 +168,10 @@ class ListingPromises(Promises):
         raise AssertionError("the pages do not come to an end")
 
 
-def _ids(page: Page[SessionReading]) -> list[SessionId]:
+def _ids(page: Page[ListedSession]) -> list[SessionId]:
     return [reading.session.id for reading in page]
 
 
-def _next(page: Page[SessionReading]) -> SessionId:
+def _next(page: Page[ListedSession]) -> SessionId:
     assert page.next_after is not None, "a page follows"
     return SessionId(page.next_after)
