@@ -18,9 +18,7 @@ from coatcheck import Scope, UserNotFoundError
 from database import UtcDateTime, metadata, transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from coatcheck import AuthenticationInfo, AuthServices, AuthSuccess
+    from coatcheck import AuthenticationInfo, AuthServices, AuthSuccess, ClientInfo
     from coatcheck.stores.store import Store
 
 NEW_USER_SCOPES = frozenset({Scope("notes:read"), Scope("notes:write")})
@@ -62,11 +60,18 @@ class Accounts:
         self._auth = auth
         self._passwords = _Passwords()
 
-    async def sign_up(self, email: str, password: str, *, replacing: AuthenticationInfo | None = None) -> AuthSuccess:
+    async def sign_up(
+        self,
+        email: str,
+        password: str,
+        *,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
+    ) -> AuthSuccess:
         """Make an account and sign it in.
 
         Account, Coatcheck user and first session are one transaction: either all three exist afterwards, or none.
-        `replacing` is the session this browser has been using, which ends with it.
+        `client` is what is kept of the browser, `replacing` the session it has been using, which ends with it.
 
         Raises:
             InvalidSignUpError: the form has to be changed.
@@ -81,9 +86,8 @@ class Accounts:
             async with transaction(self._store) as tx:
                 user = await self._auth.auth_users.create(scopes=NEW_USER_SCOPES, transaction=tx)
                 success = await self._auth.token_manager.create_token(
-                    auth_user_id=user.id, method="email", transaction=tx
+                    auth_user_id=user.id, method="email", client=client, replacing=replacing, transaction=tx
                 )
-                await self._end(replacing, tx)
                 await tx.execute(
                     insert(accounts).values(
                         user_id=user.id, email=email, password_hash=password_hash, created_at=datetime.now(UTC)
@@ -99,13 +103,14 @@ class Accounts:
         email: str,
         password: str,
         *,
+        client: ClientInfo | None = None,
         caller: AuthenticationInfo | None = None,
         replacing: AuthenticationInfo | None = None,
     ) -> AuthSuccess:
         """Check the credentials and make a session.
 
-        A program passes its `caller`, who may only sign in as themself. A browser passes the session it is
-        `replacing`, which ends in the transaction that makes the new one: nothing is left over.
+        A program passes its `caller`, who may only sign in as themself. A browser passes only the session it is
+        `replacing`, anybody's: whoever sits down at it signs in. Either ends with the step that makes the new one.
 
         Raises:
             WrongCredentialsError: there is no such account, or the password is another.
@@ -131,11 +136,14 @@ class Accounts:
         try:
             async with transaction(self._store) as tx:
                 success = await self._auth.token_manager.issue_token(
-                    auth_user_id=user_id, method="email", caller=caller, attempt=attempt, transaction=tx
+                    auth_user_id=user_id,
+                    method="email",
+                    caller=caller,
+                    attempt=attempt,
+                    client=client,
+                    replacing=replacing or caller,
+                    transaction=tx,
                 )
-                # After the issuing, not before: so the user's row is locked before any session's, which is the order
-                # in which "sign out everywhere" locks them. The other way round the two could wait for each other.
-                await self._end(replacing, tx)
                 if new_hash is not None:
                     still_known = (accounts.c.user_id == user_id) & (accounts.c.password_hash == known_hash)
                     await tx.execute(update(accounts).where(still_known).values(password_hash=new_hash))
@@ -148,12 +156,6 @@ class Accounts:
         async with transaction(self._store) as tx:
             email = await tx.scalar(select(accounts.c.email).where(accounts.c.user_id == user_id))
         return email or ""
-
-    async def _end(self, session: AuthenticationInfo | None, tx: AsyncConnection) -> None:
-        if session is not None:
-            await self._auth.token_manager.revoke_token(
-                token_id=session.auth_id, auth_user_id=session.user_identifier, transaction=tx
-            )
 
 
 class _Passwords:

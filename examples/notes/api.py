@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from accounts import WrongCredentialsError
 from coatcheck import AuthenticationInfo, SignInSupersededError, SignInWhileAuthenticatedError, UserBlockedError
+from coatcheck.web import check_may_sign_in, client_of, hand_out
 from coatcheck.web.fastapi import MaybeSignedIn, Requires, problem_responses
-from devices import signing_in_on
 from notes import MAX_NOTE_ID, InvalidNoteError, Note, NotePage
 from services import Cloakroom
 
@@ -27,7 +27,10 @@ class Credentials(BaseModel):
 
 
 class NewSession(BaseModel):
-    """A session that was just made. The token is shown this once; whoever has it is signed in."""
+    """A session that was just made. The token is shown this once; whoever has it is signed in.
+
+    It is empty for a browser that asked for a cookie (`Coatcheck-Mode: cookie`).
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -36,7 +39,6 @@ class NewSession(BaseModel):
     token_expires_at: datetime | None
     auth_user_id: str
     scope_names: list[str]
-    server_side_session_id: str
 
 
 class NewNote(BaseModel):
@@ -46,14 +48,13 @@ class NewNote(BaseModel):
 
 
 @router.post("/sign-in", tags=["session"], responses=problem_responses(503))
-async def sign_in(
-    request: Request, response: Response, credentials: Credentials, caller: MaybeSignedIn, services: Cloakroom
-) -> NewSession:
+async def sign_in(request: Request, credentials: Credentials, caller: MaybeSignedIn, services: Cloakroom) -> NewSession:
     """Sign in with e-mail and password."""
-    with signing_in_on(request.headers.get("user-agent", "")):
-        success = await services.accounts.sign_in(credentials.email, credentials.password, caller=caller)
-    response.headers["Cache-Control"] = "no-store"  # RFC 6749 section 5.1: the answer holds a token
-    return NewSession.model_validate(success)
+    check_may_sign_in(request)
+    success = await services.accounts.sign_in(
+        credentials.email, credentials.password, client=client_of(request), caller=caller
+    )
+    return NewSession.model_validate(hand_out(request, success))
 
 
 @router.get("/notes", tags=["notes"], responses=problem_responses())

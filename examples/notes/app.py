@@ -6,10 +6,11 @@ Where to find what:
     accounts.py     sign up and sign in with e-mail and password
     notes.py        what it is all about
     devices.py      a user's live sessions: list, end, restrict
+    static/session.js   what the pages do when a session ends: the browser client in cookie mode
     pages.py        routes for people (HTML)        api.py        routes for programs (JSON)
     refusals.py     401, 403, 404 and 503, for both of them
     rendering.py    templates                       database.py   what our tables share
-    same_origin.py  what keeps other sites out      services.py   what the routes need
+    services.py     what the routes need
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 import api
@@ -26,12 +27,11 @@ import pages
 import refusals
 from accounts import Accounts
 from coatcheck import Pod, ServerSideSessionsConfigFromPasswords, ServerSideSessionsTokenManager
-from coatcheck.web import SessionMiddleware
+from coatcheck.web import SessionCookie, SessionMiddleware
 from coatcheck.web.fastapi import session_router
 from database import create_tables
-from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME, Devices, remember_device
+from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME, Devices
 from notes import Notes
-from same_origin import refuse_other_sites
 from services import Services
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def create_app() -> FastAPI:
             ServerSideSessionsConfigFromPasswords(
                 default_session_lifetime=SESSION_LIFETIME,
                 default_session_inactivity_timeout=INACTIVITY_TIMEOUT,
-                on_session_created=remember_device,
             ),
         ],
     )
@@ -68,13 +67,12 @@ def create_app() -> FastAPI:
         title="Notes",
         summary="An example of Coatcheck.",
         lifespan=lifespan,
-        dependencies=[Depends(refuse_other_sites)],
         exception_handlers={**refusals.handlers, **api.handlers},
     )
-    app.state.services = Services(
-        accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(pod.store, sessions)
-    )
-    app.add_middleware(SessionMiddleware, auth=auth, cookie=pages.COOKIE)
+    app.state.services = Services(accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions))
+    # Browsers get their token in a cookie, programs in the answer to their sign-in; both at once.
+    cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
+    app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)
     app.include_router(pages.router)
     app.include_router(api.router)
     app.include_router(session_router(auth), prefix="/api/session")

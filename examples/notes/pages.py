@@ -1,4 +1,4 @@
-"""The pages, and the forms on them. All in HTML: there is no script."""
+"""The pages, and the forms on them. All in HTML: the one script is for when the session ends."""
 
 from contextlib import suppress
 from http import HTTPStatus
@@ -9,19 +9,15 @@ from starlette.responses import RedirectResponse, Response
 
 from accounts import InvalidSignUpError, WrongCredentialsError
 from coatcheck import AuthenticationInfo, AuthSuccess, SignInSupersededError, UserBlockedError
-from coatcheck.web import request_state
+from coatcheck.web import check_may_sign_in, client_of, hand_out, request_state, safe_next
 from coatcheck.web.fastapi import MaybeSignedIn, Requires, SignedIn
-from devices import signing_in_on
 from notes import MAX_NOTE_ID, InvalidNoteError
-from refusals import why_it_ended
+from refusals import WHY_IT_ENDED
 from rendering import page
-from same_origin import safe_next
 from services import Cloakroom
 
-COOKIE = "notes_session"
-# Longer than any session, as long as browsers allow (400 days). When a session is over is the server's to say, and a
-# browser that still shows its cookie can be told why.
-COOKIE_MAX_AGE_S = 400 * 24 * 3600
+HOME = "/notes"
+"""Where a sign-in leads if it does not lead back to somewhere."""
 
 # Fields may be missing, so that a form that is half filled in is answered with itself and not with a 422.
 Field = Annotated[str, Form()]
@@ -51,7 +47,7 @@ async def welcome(request: Request, done: str = "") -> Response:
 @router.get("/sign-up")
 async def sign_up_page(request: Request, next: str = "") -> Response:  # noqa: A002 (the name of the query's field)
     """The form for a new account."""
-    return page(request, "sign_up.html", next=safe_next(next), email="", errors={})
+    return page(request, "sign_up.html", next=safe_next(next, HOME), email="", errors={})
 
 
 @router.post("/sign-up")
@@ -64,20 +60,26 @@ async def sign_up(
     next: Field = "",  # noqa: A002 (the name of the form's field)
 ) -> Response:
     """Make an account and sign in."""
+    check_may_sign_in(request, "cookie")
     try:
-        with signing_in_on(request.headers.get("user-agent", "")):
-            success = await services.accounts.sign_up(email, password, replacing=old_session)
+        success = await services.accounts.sign_up(email, password, client=client_of(request), replacing=old_session)
     except InvalidSignUpError as invalid:
         status = HTTPStatus.UNPROCESSABLE_ENTITY
-        return page(request, "sign_up.html", status=status, next=safe_next(next), email=email, errors=invalid.errors)
+        return page(
+            request, "sign_up.html", status=status, next=safe_next(next, HOME), email=email, errors=invalid.errors
+        )
     return _signed_in(request, success, next)
 
 
 @router.get("/sign-in")
-async def sign_in_page(request: Request, next: str = "") -> Response:  # noqa: A002 (the name of the query's field)
+async def sign_in_page(
+    request: Request,
+    next: str = "",  # noqa: A002 (the name of the query's field)
+    reason: str = "",
+) -> Response:
     """The form to sign in. Whoever was sent here because their session is over reads why."""
-    reason = why_it_ended(request)
-    return page(request, "sign_in.html", reason=reason, next=safe_next(next), email="", unsaved=None, problem=None)
+    why = WHY_IT_ENDED.get(reason)
+    return page(request, "sign_in.html", reason=why, next=safe_next(next, HOME), email="", unsaved=None, problem=None)
 
 
 @router.post("/sign-in")
@@ -91,9 +93,9 @@ async def sign_in(
     unsaved: Field = "",
 ) -> Response:
     """Sign in, which ends the session this browser had. A note that could not be saved before is saved now."""
+    check_may_sign_in(request, "cookie")
     try:
-        with signing_in_on(request.headers.get("user-agent", "")):
-            success = await services.accounts.sign_in(email, password, replacing=old_session)
+        success = await services.accounts.sign_in(email, password, client=client_of(request), replacing=old_session)
     except (WrongCredentialsError, SignInSupersededError, UserBlockedError) as refusal:
         return page(
             request,
@@ -101,7 +103,7 @@ async def sign_in(
             status=HTTPStatus.FORBIDDEN,
             problem=_WHY_REFUSED[type(refusal)],
             reason=None,
-            next=safe_next(next),
+            next=safe_next(next, HOME),
             email=email,
             unsaved=unsaved or None,
         )
@@ -128,16 +130,8 @@ _WHY_REFUSED: dict[type[Exception], str] = {
 
 
 def _signed_in(request: Request, success: AuthSuccess, next_path: str) -> Response:
-    response = _see(safe_next(next_path))
-    response.set_cookie(
-        COOKIE,
-        success.token,
-        max_age=COOKIE_MAX_AGE_S,
-        httponly=True,
-        samesite="lax",
-        secure=request.url.scheme == "https",
-    )
-    return response
+    hand_out(request, success, "cookie")
+    return _see(safe_next(next_path, HOME))
 
 
 # --- notes ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -17,9 +16,8 @@ from coatcheck import (
     InsufficientScopeError,
     RevocationIndeterminate,
     StoreUnavailable,
-    TokenRefusal,
 )
-from coatcheck.web import request_state
+from coatcheck.web import reason_of, request_state, sign_in_location
 from coatcheck.web.fastapi import exception_handlers as problem_handlers
 from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME
 from rendering import page
@@ -30,43 +28,33 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_WHY_IT_ENDED = {
-    TokenRefusal.EXPIRED: f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
-    TokenRefusal.INACTIVE: f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
+WHY_IT_ENDED = {
+    "expired": f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
+    "inactive": f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
     # The row is gone. Who took it away it does not say any more.
-    TokenRefusal.UNKNOWN: "This device was signed out: its session was ended from another of your devices, or "
-    "ran out long ago.",
+    "revoked": "This device was signed out: its session was ended from another of your devices, or ran out long ago.",
+    "signed-out": "You are signed out on this device.",
+    "elsewhere": "You are signed out: you did that in another tab.",
 }
-
-
-def why_it_ended(request: Request) -> str | None:
-    """Why the session that this browser still shows is over; None if it shows none.
-
-    The cookie of a session that is over is left in the browser until the next sign-in replaces it, so that this can
-    be told: it opens nothing.
-    """
-    refusal = request_state(request).refusal
-    return None if refusal is None else _WHY_IT_ENDED.get(refusal)
+"""What the sign-in page says, by the `reason` in its address."""
 
 
 async def sign_in_first(request: Request, error: AuthenticationRequiredError) -> Response:
     """Lead to the sign-in page and back. A note that was being written comes along."""
     if _is_for_programs(request):
         return await problem_handlers[AuthorizationError](request, error)
-    if request.method in {"GET", "HEAD"}:
-        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    else:
-        back = "/" + request.url.path.split("/")[1]  # the page with the form
+    page_of_the_form = "/" + request.url.path.split("/")[1]
     unsaved = await _unsaved_note(request)
     if unsaved is None:
-        return RedirectResponse(f"/sign-in?next={quote(back)}", HTTPStatus.SEE_OTHER)
-    reason = why_it_ended(request)
+        back_to = None if request.method in {"GET", "HEAD"} else page_of_the_form
+        return RedirectResponse(sign_in_location(request, back_to=back_to), HTTPStatus.SEE_OTHER)
+    reason = reason_of(request_state(request).refusal)
     return page(
         request,
         "sign_in.html",
         status=HTTPStatus.UNAUTHORIZED,
-        reason=reason,
-        next=back,
+        reason=None if reason is None else WHY_IT_ENDED[reason],
+        next=page_of_the_form,
         unsaved=unsaved,
         email="",
         problem=None,

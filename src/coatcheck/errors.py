@@ -11,7 +11,8 @@
     │   └── SignInSupersededError       the user's sessions were ended while this sign-in was under way
     ├── AuthorizationError              a request is refused (raised by the web layer)
     │   ├── AuthenticationRequiredError     no valid session: HTTP 401
-    │   └── InsufficientScopeError          a valid session without a required scope: HTTP 403
+    │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
+    │   └── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
     └── StoreUnavailable                the store cannot answer: HTTP 503, never 401
         └── RevocationIndeterminate     a revocation may or may not have happened: treat as not done, retry
 
@@ -102,6 +103,13 @@ class InsufficientScopeError(AuthorizationError):
         self.missing: tuple[str, ...] = tuple(sorted(missing))
         self.required: tuple[str, ...] = self.missing if required is None else tuple(sorted(required))
         super().__init__(f"the session lacks the scope(s) {', '.join(self.missing)}")
+
+
+class CrossSiteRequestError(AuthorizationError):
+    """Another origin's page sent this request, so its cookie says nothing about the sender's will (HTTP 403)."""
+
+    def __init__(self) -> None:
+        super().__init__("the request came from another site")
 
 
 class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,13 @@ class Device:
 
     async def is_signed_out(self) -> None:
         await self.open("/notes")
-        await self.is_on("/sign-in?next=/notes", "Sign in")
+        await self.is_led_to_sign_in("/notes")
+
+    async def is_led_to_sign_in(self, back_to: str) -> None:
+        """Check that it is on the sign-in page, to go back to `back_to` from there."""
+        address = f"{self.url}/sign-in?next={back_to}"
+        await expect(self.page).to_have_url(re.compile(re.escape(address) + "(&reason=[a-z-]+)?$"))
+        await self.shows_heading("Sign in")
 
     async def cookie(self) -> str | None:
         cookies = await self.context.cookies()

@@ -52,7 +52,7 @@ class TestEndingADevice:
         await expect(laptop.ticket(LAPTOP)).to_be_visible()
 
         await phone.follow("My devices")
-        await phone.is_on("/sign-in?next=/devices", "Sign in")
+        await phone.is_led_to_sign_in("/devices")
         await phone.shows(SIGNED_OUT_HERE)
         await phone.fill_in(ada, PASSWORD, "Sign in")
         await phone.is_on("/devices", "My devices")
@@ -121,7 +121,7 @@ class TestEndingADevice:
         laptop = await new_device(LAPTOP)
         await laptop.show_cookie(over.token)
         await laptop.open("/devices")
-        await laptop.is_on("/sign-in?next=/devices", "Sign in")
+        await laptop.is_led_to_sign_in("/devices")
         await laptop.shows("Your session has run out")
 
     async def test_who_never_had_a_session_is_not_told_that_one_ended(self, new_device: NewDevice) -> None:
@@ -255,7 +255,7 @@ class TestSigningIn:
         assert await laptop.page.evaluate("document.cookie") == ""
 
     async def test_nobody_is_led_to_another_site_after_signing_in(self, new_device: NewDevice, ada: str) -> None:
-        """More of them are in tests/examples/test_same_origin.py; here a browser follows."""
+        """More of them are in tests/web/test_redirects.py; here a browser follows."""
         laptop = await new_device(LAPTOP)
         seen: list[str] = []
         laptop.page.on("request", lambda request: seen.append(request.url))

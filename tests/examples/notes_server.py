@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coatcheck import AuthServices
 
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
-COOKIE = "notes_session"
+COOKIE = "notes"  # without its prefix, over http on loopback
 PASSWORD = "correct horse battery staple"
 
 PEPPER = {"SERVERPOD_PASSWORD_serverSideSessionKeyHashPepper": "a pepper of thirty-two bytes ok!"}

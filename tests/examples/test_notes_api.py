@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from coatcheck import ServerSideSessionsTokenManager
+from coatcheck.token_format import session_id_in
 from tests.examples.notes_server import COOKIE, PASSWORD
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Person:
     def __init__(self, http: httpx.AsyncClient, email: str, session: dict[str, Any]) -> None:
         self._http = http
         self.email = email
-        self.session_id: str = session["server_side_session_id"]
+        self.session_id: str = session_id_in(session["token"])
         self.token: str = session["token"]
         self.user_id: str = session["auth_user_id"]
 
@@ -86,7 +87,7 @@ class TestSigningIn:
         assert body["auth_user_id"] == person.user_id
         assert sorted(body["scope_names"]) == ["notes:read", "notes:write"]
         assert body["token_expires_at"].endswith("Z")
-        assert body["server_side_session_id"] != person.session_id
+        assert session_id_in(body["token"]) != person.session_id
         assert answer.headers["cache-control"] == "no-store"
         assert "set-cookie" not in answer.headers
         status = await http.get("/api/session/status", headers={"Authorization": f"Bearer {body['token']}"})

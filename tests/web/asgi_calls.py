@@ -119,7 +119,13 @@ class WebSocketCall:
 
 
 async def websocket(
-    app: AsgiApp, path: str = "/", *, headers: Headers | None = None, can_deny: bool = True, texts: tuple[str, ...] = ()
+    app: AsgiApp,
+    path: str = "/",
+    *,
+    headers: Headers | None = None,
+    can_deny: bool = True,
+    texts: tuple[str, ...] = (),
+    **more: object,
 ) -> WebSocketCall:
     """One WebSocket connection: it sends `texts` and leaves."""
     call = WebSocketCall()
@@ -136,5 +142,5 @@ async def websocket(
         call.sent.append(message)
 
     extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}} if can_deny else {}
-    await app(scope_of("websocket", path, headers=headers or [], extensions=extensions), receive, send)
+    await app(scope_of("websocket", path, headers=headers or [], extensions=extensions, **more), receive, send)
     return call

@@ -13,10 +13,14 @@ from coatcheck.pages import Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.token_format import format_token, parse_token
 from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, Token, TokenInfo, TokenRefusal
+from coatcheck.web import SessionCookie
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
+
+SID = SessionCookie(name="sid")
+"""The session cookie of the tests: `__Host-sid`."""
 
 
 @dataclass

@@ -31,6 +31,7 @@ from coatcheck.web import PodLifespan, SessionMiddleware, require
 from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
 from coatcheck.web.fastapi import MaybeSignedIn, Requires, SignedIn, session_router
 from tests.web.asgi_calls import bearer, request, websocket
+from tests.web.fakes import SID
 from tests.web.malformed import MALFORMED_BEARER, MALFORMED_COOKIE
 
 PEPPER = "a pepper of thirty-two bytes ok!"
@@ -86,7 +87,7 @@ class Site:
 
 def notes_app(auth: AuthServices, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(SessionMiddleware, auth=auth, cookie="sid")
+    app.add_middleware(SessionMiddleware, auth=auth, cookie=SID)
     app.include_router(session_router(auth), prefix="/session")
 
     @app.get("/profile")
@@ -186,12 +187,12 @@ async def test_signing_out_in_a_browser_expires_the_cookie_even_if_ending_the_se
         raise StoreUnavailable("down")
 
     async with site.client() as browser:
-        browser.cookies.set("sid", success.token, domain="notes.example", path="/")
+        browser.cookies.set("__Host-sid", success.token, domain="notes.example", path="/")
         with monkeypatch.context() as patch:
             patch.setattr(site.auth.token_manager, "revoke_token", fail)
             answer = await browser.post("/session/sign-out")
         assert answer.status_code == 503
-        assert "sid" not in browser.cookies
+        assert "__Host-sid" not in browser.cookies
         assert (await browser.get("/front")).json() == "anonymous"
     async with site.client(success) as client:
         assert (await client.get("/profile")).status_code == 200

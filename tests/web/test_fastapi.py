@@ -371,7 +371,9 @@ def test_the_openapi_document_describes_the_session_routes(auth: FakeAuth) -> No
             assert operation["security"] == [{"session": []}]
             assert "application/problem+json" in operation["responses"]["503"]["content"]
     summary = document["components"]["schemas"]["SessionSummary"]["properties"]
-    assert set(summary) == {"id", "method", "scopes", "created_at", "last_used_at", "expires_at", "current"}
+    about_the_client = {"label", "user_agent", "ip_address"}
+    times = {"created_at", "last_used_at", "expires_at"}
+    assert set(summary) == {"id", "method", "scopes", "current"} | times | about_the_client
     limit = next(p for p in paths["/session/sessions"]["get"]["parameters"] if p["name"] == "limit")
     assert (limit["schema"]["minimum"], limit["schema"]["maximum"], limit["schema"]["default"]) == (1, 1000, 100)
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI, WebSocket
 
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.fastapi import SignedIn  # noqa: TC001 (FastAPI reads it)
+from tests.web.fakes import SID
 from tests.web.malformed import MALFORMED_BEARER, MALFORMED_COOKIE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Parser = Literal["h11", "httptools"]
 
 def notes(auth: FakeAuth) -> FastAPI:
     app, mounted = FastAPI(), FastAPI()
-    app.add_middleware(SessionMiddleware, auth=auth, cookie="sid")
+    app.add_middleware(SessionMiddleware, auth=auth, cookie=SID)
     app.mount("/v1", mounted)
     for each in (app, mounted):
 
@@ -84,7 +85,11 @@ async def exchange(port: int, *lines: bytes, path: bytes = b"/profile") -> tuple
 
 async def test_a_valid_token_is_let_in(port: int, manager: FakeTokenManager) -> None:
     token = manager.sign_in("ann").encode()
-    for line in (b"authorization: bearer " + token, b"Authorization:Bearer " + token, b"Cookie: a=b; sid=" + token):
+    for line in (
+        b"authorization: bearer " + token,
+        b"Authorization:Bearer " + token,
+        b"Cookie: a=b; __Host-sid=" + token,
+    ):
         status, response = await exchange(port, line)
         assert (status, response.endswith(b'"ann"')) == (200, True)
         assert b"cache-control: no-store" in response
@@ -137,7 +142,7 @@ async def test_a_websocket_is_let_in_or_denied(port: int, manager: FakeTokenMana
     url = f"ws://127.0.0.1:{port}/{path}"
     async with websockets.connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as live:
         assert await live.recv() == "ann"
-    async with websockets.connect(url, additional_headers={"Cookie": f"sid={token}"}) as live:
+    async with websockets.connect(url, additional_headers={"Cookie": f"__Host-sid={token}"}) as live:
         assert await live.recv() == "ann"
     with pytest.raises(websockets.InvalidStatus) as denied:
         await websockets.connect(url)

@@ -16,6 +16,7 @@ from coatcheck.web import SessionMiddleware
 from coatcheck.web.fastapi import session_router
 from coatcheck.web.starlette import session_routes
 from tests.web.asgi_calls import Headers, bearer, request
+from tests.web.fakes import SID
 
 if TYPE_CHECKING:
     from coatcheck.web.asgi import AsgiApp
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def fastapi_app(auth: FakeAuth) -> AsgiApp:
     app = FastAPI()
-    app.add_middleware(SessionMiddleware, auth=auth, cookie="sid")
+    app.add_middleware(SessionMiddleware, auth=auth, cookie=SID)
     app.include_router(session_router(auth), prefix="/session")
     return app
 
@@ -32,7 +33,7 @@ def fastapi_app(auth: FakeAuth) -> AsgiApp:
 def starlette_app(auth: FakeAuth) -> AsgiApp:
     return Starlette(
         routes=[Mount("/session", routes=session_routes(auth))],
-        middleware=[Middleware(SessionMiddleware, auth=auth, cookie="sid")],
+        middleware=[Middleware(SessionMiddleware, auth=auth, cookie=SID)],
     )
 
 
@@ -43,7 +44,7 @@ def app(request: pytest.FixtureRequest, auth: FakeAuth) -> AsgiApp:
 
 
 def cookie(token: str) -> Headers:
-    return [(b"cookie", b"sid=" + token.encode())]
+    return [(b"cookie", b"__Host-sid=" + token.encode())]
 
 
 def id_of(manager: FakeTokenManager, token: str) -> str:
@@ -126,7 +127,7 @@ async def test_signing_out_makes_the_browser_forget_the_cookie(
     """E2: in cookie mode sign-out expires the cookie."""
     answer = await request(app, f"/session/{path}", headers=cookie(manager.sign_in()), method="POST")
     assert answer.status == 200
-    assert answer.header("set-cookie") == "sid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+    assert answer.header("set-cookie") == "__Host-sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
     assert answer.header("cache-control") == "no-store"
 
 
@@ -141,13 +142,13 @@ async def test_a_sign_out_that_fails_still_clears_the_browser(
     manager.revocations_are_lost = True
     answer = await request(app, f"/session/{path}", headers=cookie(token), method="POST")
     assert (answer.status, answer.code) == (503, "store_unavailable" if is_down else "revocation_indeterminate")
-    assert (answer.header("set-cookie") or "").startswith("sid=; Path=/; Max-Age=0")
+    assert (answer.header("set-cookie") or "").startswith("__Host-sid=; Max-Age=0; Path=/")
 
 
 async def test_signing_out_clears_a_cookie_that_is_worth_nothing(app: AsgiApp) -> None:
     answer = await request(app, "/session/sign-out", headers=cookie("nonsense"), method="POST")
     assert answer.json == {"ended": 0}
-    assert (answer.header("set-cookie") or "").startswith("sid=; ")
+    assert (answer.header("set-cookie") or "").startswith("__Host-sid=; ")
 
 
 async def test_nothing_but_signing_out_touches_the_cookie(app: AsgiApp, manager: FakeTokenManager) -> None:
@@ -171,6 +172,9 @@ async def test_my_sessions_are_listed_without_any_token(app: AsgiApp, manager: F
                 "last_used_at": "2026-01-02T03:04:05Z",
                 "expires_at": None,
                 "current": True,
+                "label": None,
+                "user_agent": None,
+                "ip_address": None,
             },
             {
                 "id": id_of(manager, there),
@@ -180,6 +184,9 @@ async def test_my_sessions_are_listed_without_any_token(app: AsgiApp, manager: F
                 "last_used_at": "2026-01-02T03:04:05Z",
                 "expires_at": None,
                 "current": False,
+                "label": None,
+                "user_agent": None,
+                "ip_address": None,
             },
         ],
         "next_after": None,

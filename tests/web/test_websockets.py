@@ -10,6 +10,7 @@ from coatcheck.errors import AuthenticationRequiredError, InsufficientScopeError
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web import SessionMiddleware, authentication_of, require
 from tests.web.asgi_calls import bearer, websocket
+from tests.web.fakes import SID
 from tests.web.malformed import MALFORMED_BEARER, MALFORMED_COOKIE
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ async def optional(scope: AsgiScope, _receive: Receive, send: Send) -> None:
 
 
 async def test_a_valid_token_connects(auth: FakeAuth, manager: FakeTokenManager) -> None:
-    app = SessionMiddleware(protected, auth=auth, cookie="sid")
+    app = SessionMiddleware(protected, auth=auth, cookie=SID)
     token = manager.sign_in("ann", {"notes:read"})
-    for headers in (bearer(token), [(b"cookie", b"sid=" + token.encode())]):
+    for headers in (bearer(token), [(b"cookie", b"__Host-sid=" + token.encode())]):
         call = await websocket(app, headers=headers)
         assert call.types == ["accept", "send"]
         assert call.sent[1]["text"] == "ann"
@@ -58,7 +59,7 @@ async def test_a_malformed_token_is_denied_unread(auth: FakeAuth, manager: FakeT
 
 @pytest.mark.parametrize("value", MALFORMED_COOKIE.values(), ids=MALFORMED_COOKIE)
 async def test_a_malformed_cookie_is_denied_unread(auth: FakeAuth, manager: FakeTokenManager, value: bytes) -> None:
-    call = await websocket(SessionMiddleware(protected, auth=auth, cookie="sid"), headers=[(b"cookie", value)])
+    call = await websocket(SessionMiddleware(protected, auth=auth, cookie=SID), headers=[(b"cookie", value)])
     assert (call.denial.status, call.denial.code) == (401, "invalid_token")
     assert manager.reads == 0
 

@@ -1,19 +1,36 @@
 """Sessions on the web: the ASGI middleware and what it answers. FastAPI and Starlette have modules of their own."""
 
 from coatcheck.web.challenges import Problem, problem_of
+from coatcheck.web.clients import ClientCapture, client_address
+from coatcheck.web.cross_site import is_cross_site
 from coatcheck.web.lifespan import PodLifespan
 from coatcheck.web.middleware import SessionMiddleware
+from coatcheck.web.redirects import reason_of, safe_next, sign_in_location
 from coatcheck.web.requirements import require
-from coatcheck.web.state import SCOPE_KEY, RequestState, authentication_of, request_state
+from coatcheck.web.session_cookie import SessionCookie
+from coatcheck.web.sign_in import check_may_sign_in, client_of, hand_out, sign_in
+from coatcheck.web.state import SCOPE_KEY, Mode, RequestState, authentication_of, request_state
 
 __all__ = [
     "SCOPE_KEY",
+    "ClientCapture",
+    "Mode",
     "PodLifespan",
     "Problem",
     "RequestState",
+    "SessionCookie",
     "SessionMiddleware",
     "authentication_of",
+    "check_may_sign_in",
+    "client_address",
+    "client_of",
+    "hand_out",
+    "is_cross_site",
     "problem_of",
+    "reason_of",
     "request_state",
     "require",
+    "safe_next",
+    "sign_in",
+    "sign_in_location",
 ]

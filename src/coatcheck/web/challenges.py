@@ -5,6 +5,7 @@
 | `authentication_required` | 401 | no token was sent |
 | `invalid_token` | 401 | one was, and it does not validate; `reason` only for the holder of its secret |
 | `insufficient_scope` | 403 | the session lacks a scope |
+| `cross_site_request` | 403 | another site's page sent an unsafe request with the session cookie |
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.errors import (
     AuthenticationRequiredError,
+    CrossSiteRequestError,
     InsufficientScopeError,
     InvalidArgumentError,
     RevocationIndeterminate,
@@ -34,9 +36,11 @@ from coatcheck.tokens import TokenRefusal
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    AnswerableError: TypeAlias = AuthenticationRequiredError | InsufficientScopeError | StoreUnavailable
+    AnswerableError: TypeAlias = (
+        AuthenticationRequiredError | InsufficientScopeError | CrossSiteRequestError | StoreUnavailable
+    )
 
-ANSWERABLE_ERRORS = (AuthenticationRequiredError, InsufficientScopeError, StoreUnavailable)
+ANSWERABLE_ERRORS = (AuthenticationRequiredError, InsufficientScopeError, CrossSiteRequestError, StoreUnavailable)
 """The errors that have an answer of their own, so that an application may let them escape."""
 
 MAX_RETRY_AFTER_S = 10
@@ -78,6 +82,8 @@ def problem_of(
         return _unavailable(error, retry_after_s)
     if isinstance(error, InsufficientScopeError):
         return _insufficient_scope(error)
+    if isinstance(error, CrossSiteRequestError):
+        return _problem(HTTPStatus.FORBIDDEN, "cross_site_request", "This request came from another site.")
     if refusal is None:
         return _problem(
             HTTPStatus.UNAUTHORIZED, "authentication_required", "This needs a signed-in caller.", challenge=_CHALLENGE

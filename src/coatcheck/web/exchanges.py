@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from coatcheck.web.cookies import expired_cookie
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,11 +36,11 @@ class Exchange(Protocol):
         ...
 
 
-def exchange_of(scope: AsgiScope, send: Send, state: RequestState, cookie: bytes | None) -> Exchange:
-    """The exchange for an `http` or `websocket` scope. `cookie` is the session cookie's name, None if none is read."""
+def exchange_of(scope: AsgiScope, send: Send, state: RequestState) -> Exchange:
+    """The exchange for an `http` or `websocket` scope."""
     if scope["type"] == "websocket":
         return WebSocketExchange(scope, send)
-    return HttpExchange(scope, send, state, cookie)
+    return HttpExchange(send, state)
 
 
 class HttpExchange:
@@ -54,12 +52,10 @@ class HttpExchange:
     as 500, unless its author registers handlers there.
     """
 
-    def __init__(self, scope: AsgiScope, send: Send, state: RequestState, cookie: bytes | None) -> None:
+    def __init__(self, send: Send, state: RequestState) -> None:
         """Begin with nothing sent."""
-        self._scope = scope
         self._send = send
         self._state = state
-        self._cookie = cookie
         self._has_started = False
         self._held: list[AsgiMessage] = []
         self._held_bytes = 0
@@ -99,20 +95,21 @@ class HttpExchange:
 
     def _with_our_headers(self, start: AsgiMessage) -> AsgiMessage:
         headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
-        if self._cookie is not None and self._state.cookie_is_forgotten:
-            over_https = self._scope.get("scheme") == "https"
-            headers.append((b"set-cookie", expired_cookie(self._cookie, over_https=over_https)))
+        cookie_header = self._state.cookie_header
+        if cookie_header is not None:
+            headers.append((b"set-cookie", cookie_header))
         # RFC 9111 section 3.5 keeps shared caches from storing the answer to a request with an Authorization header,
         # but says nothing of cookies, of private caches, or of a token that a response hands out.
-        is_private = self._state.is_authenticated or _sets_cookie(headers, self._cookie)
-        if is_private and not _has(headers, b"cache-control"):
+        if self._state.is_private and not _has(headers, b"cache-control"):
             headers.append((b"cache-control", b"no-store"))
         # Only a response for which the application looked at the caller can differ by caller; one that is the same
         # for all, a stylesheet say, stays cacheable for all. `Authorization` is named although RFC 9110 section 12.5.5
         # sees no need: an anonymous answer that was stored may else be served to someone signed in, and after
         # `Cache-Control: public` one user's answer to another.
         if self._state.was_asked:
-            headers = with_vary(headers, [b"Authorization"] if self._cookie is None else [b"Authorization", b"Cookie"])
+            headers = with_vary(
+                headers, [b"Authorization", b"Cookie"] if self._state.uses_cookie else [b"Authorization"]
+            )
         return {**start, "headers": headers}
 
 
@@ -170,9 +167,3 @@ def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) ->
 
 def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
     return any(name.lower() == wanted for name, _ in headers)
-
-
-def _sets_cookie(headers: Iterable[tuple[bytes, bytes]], cookie: bytes | None) -> bool:
-    if cookie is None:
-        return False
-    return any(name.lower() == b"set-cookie" and value.startswith(cookie + b"=") for name, value in headers)

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
+from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, CrossSiteRequestError, StoreUnavailable
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
-from coatcheck.web.cookies import cookie_name
+from coatcheck.web.clients import ClientCapture
 from coatcheck.web.credentials import presented_credential
+from coatcheck.web.cross_site import is_forged
 from coatcheck.web.exchanges import exchange_of
+from coatcheck.web.session_cookie import SessionCookie
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from coatcheck.tokens import TokenManager
+    from coatcheck.tokens import AuthenticationInfo, TokenManager
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.challenges import AnswerableError, Problem
+    from coatcheck.web.credentials import Credential
+    from coatcheck.web.session_cookie import RequestCookie
 
 _HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
 
@@ -43,33 +45,53 @@ class SessionMiddleware:
     - Without a token, or with something that cannot be one, the store is not read.
     - `AuthenticationRequiredError`, `InsufficientScopeError` and `StoreUnavailable` may escape the application: they
       become 401, 403 and 503 problems (see `challenges.py`), or the matching end of a WebSocket connection.
+    - With `cookie`, the token may come in the session cookie too. An unsafe request or a WebSocket that another
+      origin's page opened with that cookie is refused (403 `cross_site_request`) before the application sees it.
     - Responses to signed-in callers get `Cache-Control: no-store` unless the application set its own Cache-Control.
 
     Put it inside of whatever must see its answers too, CORS headers for example: with Starlette and FastAPI, add it
     before `CORSMiddleware`.
     """
 
-    def __init__(self, app: AsgiApp, *, auth: HasTokenManager, cookie: str | None = None) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        auth: HasTokenManager,
+        cookie: SessionCookie | None = None,
+        clients: ClientCapture | None = None,
+    ) -> None:
         """Wrap `app`. `auth` is what `pod.initialize_auth_services(...)` returned.
 
-        `cookie` is the name of a cookie the token is also taken from; None (the default) reads no cookie. An
-        application that reads one protects its unsafe requests against other sites (`SameSite=Lax` at least).
+        `cookie` switches cookie mode on, beside header mode; None (the default) reads and sets no cookie. `clients`
+        says what is kept of a client that signs in; None keeps what `ClientCapture()` does.
 
         Raises:
-            ConfigurationError: `cookie` is not a cookie name.
+            ConfigurationError: `cookie` or `clients` is something else.
         """
+        if cookie is not None and not isinstance(cookie, SessionCookie):
+            raise ConfigurationError("cookie must be None or a SessionCookie, for example SessionCookie()")
+        if clients is not None and not isinstance(clients, ClientCapture):
+            raise ConfigurationError("clients must be None or a ClientCapture, for example ClientCapture()")
         self._app = app
         self._auth = auth
-        self._cookie = cookie_name(cookie)
+        self._cookie = cookie
+        self._clients = clients or ClientCapture()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        state = await self._state(scope["headers"])
+        cookie = None if self._cookie is None else self._cookie.on(scope)
+        credential = presented_credential(scope["headers"], None if cookie is None else cookie.name)
+        in_cookie = credential is not None and credential.in_cookie
+        if cookie is not None and in_cookie and is_forged(scope, cookie.settings.trusted_origins):
+            await exchange_of(scope, send, RequestState(scope, None)).answer(answer_to(CrossSiteRequestError(), None))
+            return
+        state = await self._state(scope, credential, cookie)
         scope[SCOPE_KEY] = state
-        exchange = exchange_of(scope, send, state, self._cookie)
+        exchange = exchange_of(scope, send, state)
         try:
             await self._app(scope, receive, exchange.send)
         except Exception as error:
@@ -80,17 +102,20 @@ class SessionMiddleware:
         else:
             await exchange.finish()
 
-    async def _state(self, headers: Iterable[tuple[bytes, bytes]]) -> RequestState:
-        credential = presented_credential(headers, self._cookie)
-        if credential is None:
-            return RequestState(None)
+    async def _state(
+        self, scope: AsgiScope, credential: Credential | None, cookie: RequestCookie | None
+    ) -> RequestState:
+        answer = None if credential is None else await self._answer(credential)
+        in_cookie = credential is not None and credential.in_cookie
+        return RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
+
+    async def _answer(self, credential: Credential) -> AuthenticationInfo | TokenRefusal | StoreUnavailable:
         if credential.token is None:
-            return RequestState(TokenRefusal.NOT_A_TOKEN, token_in_cookie=credential.in_cookie)
+            return TokenRefusal.NOT_A_TOKEN
         try:
-            answer = await self._auth.token_manager.explain_token(credential.token)
+            return await self._auth.token_manager.explain_token(credential.token)
         except StoreUnavailable as error:
-            return RequestState(error, token_in_cookie=credential.in_cookie)
-        return RequestState(answer, token_in_cookie=credential.in_cookie)
+            return error
 
 
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:

@@ -43,7 +43,10 @@ class SignedOut:
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """One of the caller's sessions. Times are aware UTC datetimes; `current` marks the one that asks."""
+    """One of the caller's sessions. Times are aware UTC datetimes; `current` marks the one that asks.
+
+    `label`, `user_agent` and `ip_address` are what was known of the client when it signed in.
+    """
 
     id: str
     method: str
@@ -52,6 +55,9 @@ class SessionSummary:
     last_used_at: datetime
     expires_at: datetime | None
     current: bool
+    label: str | None
+    user_agent: str | None
+    ip_address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +159,7 @@ def _summary(token: TokenInfo, *, current: str) -> SessionSummary:
         last_used_at=token.last_used_at,
         expires_at=token.expires_at,
         current=token.token_id == current,
+        label=token.client.label,
+        user_agent=token.client.user_agent,
+        ip_address=token.client.ip_address,
     )

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUnavailable
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+from coatcheck.web.clients import ClientCapture
+from coatcheck.web.cross_site import is_forged
+from coatcheck.web.headers import only_value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.tokens import AuthSuccess
+    from coatcheck.web.session_cookie import RequestCookie
+
 SCOPE_KEY = "coatcheck"
 """The key of the ASGI scope under which the middleware leaves a `RequestState`."""
 
+MODE_HEADER = b"coatcheck-mode"
+"""The header by which a client asks for its token in a cookie: `Coatcheck-Mode: cookie`."""
+
+Mode: TypeAlias = Literal["header", "cookie"]
+"""How a client carries its token."""
+
 
 class RequestState:
-    """Who is calling, as far as the token says. It never holds the token.
+    """Who is calling, as far as the token says. It never holds the token that was sent.
 
     The answer of a validation is one of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or "the
     store cannot say". The last is raised when somebody asks, so that what does not depend on the caller keeps
     working while the store is down, and what does is neither refused nor served as to a stranger.
     """
 
-    __slots__ = ("_answer", "_cookie_is_forgotten", "_token_in_cookie", "_was_asked")
-
     def __init__(
         self,
+        connection: Mapping[str, Any],
         answer: AuthenticationInfo | TokenRefusal | StoreUnavailable | None,
         *,
         token_in_cookie: bool = False,
+        cookie: RequestCookie | None = None,
+        clients: ClientCapture | None = None,
     ) -> None:
-        """Keep the `answer` to the token that was sent; None if none was."""
+        """Keep the `answer` to the token that was sent with `connection`; None if none was.
+
+        `cookie` is the session cookie as this connection has it, None where no cookie is used.
+        """
+        self._connection = connection
         self._answer = answer
         self._token_in_cookie = token_in_cookie
+        self._cookie = cookie
+        self._clients = clients or ClientCapture()
         self._was_asked = False
+        self._hands_out_token = False
         self._cookie_is_forgotten = False
+        self._new_cookie: bytes | None = None
 
     @property
     def authentication(self) -> AuthenticationInfo | None:
@@ -57,6 +79,47 @@ class RequestState:
         answer = self._asked()
         return answer if isinstance(answer, TokenRefusal) else None
 
+    @property
+    def client(self) -> ClientInfo:
+        """What is to be kept of the client that sent this request, should it sign in."""
+        return self._clients.of(self._connection)
+
+    def mode(self, wanted: Mode | None = None) -> Mode:
+        """How this client is to get a token: as `wanted`, else in a cookie where it asks for one and there is one.
+
+        Raises:
+            ConfigurationError: a cookie is `wanted`, and the middleware was given none.
+        """
+        if wanted is None:
+            asks_for_cookie = only_value_of(self._connection, MODE_HEADER) == "cookie"
+            return "cookie" if asks_for_cookie and self._cookie is not None else "header"
+        if wanted == "cookie" and self._cookie is None:
+            raise ConfigurationError('mode "cookie" needs SessionMiddleware(..., cookie=SessionCookie())')
+        return wanted
+
+    def check_may_get(self, mode: Mode) -> None:
+        """Check that a token may be handed out in this way, before one is made.
+
+        Raises:
+            CrossSiteRequestError: another site's page would sign this browser in (login CSRF).
+            ConfigurationError: the cookie cannot be set over this connection.
+        """
+        if mode == "cookie" and self._cookie is not None:
+            if is_forged(self._connection, self._cookie.settings.trusted_origins):
+                raise CrossSiteRequestError
+            self._cookie.check_may_be_set()
+
+    def hand_out(self, success: AuthSuccess, mode: Mode) -> None:
+        """Have the response carry the token in the cookie, or at least be kept out of caches.
+
+        Raises:
+            CrossSiteRequestError, ConfigurationError: as `check_may_get`.
+        """
+        self.check_may_get(mode)
+        self._hands_out_token = True
+        if mode == "cookie" and self._cookie is not None:
+            self._new_cookie = self._cookie.carrying(success)
+
     def forget_cookie(self) -> None:
         """Have the browser forget the session cookie, whatever the response will be, an error included.
 
@@ -65,9 +128,9 @@ class RequestState:
         self._cookie_is_forgotten = self._token_in_cookie
 
     @property
-    def is_authenticated(self) -> bool:
-        """Whether a valid token was sent. Does not count as asking, and never raises."""
-        return isinstance(self._answer, AuthenticationInfo)
+    def is_private(self) -> bool:
+        """Whether the response is for one caller only. Does not count as asking, and never raises."""
+        return isinstance(self._answer, AuthenticationInfo) or self._hands_out_token or self.cookie_header is not None
 
     @property
     def was_asked(self) -> bool:
@@ -75,13 +138,30 @@ class RequestState:
         return self._was_asked
 
     @property
-    def cookie_is_forgotten(self) -> bool:
-        """Whether the response is to remove the session cookie."""
-        return self._cookie_is_forgotten
+    def cookie_header(self) -> bytes | None:
+        """The Set-Cookie value for the response, None if the cookie stays as it is."""
+        if self._new_cookie is not None or self._cookie is None:
+            return self._new_cookie
+        return self._cookie.expired() if self._cookie_is_forgotten or self._shows_dead_cookie() else None
+
+    @property
+    def uses_cookie(self) -> bool:
+        """Whether the caller may be known from a cookie."""
+        return self._cookie is not None
 
     def __repr__(self) -> str:
         """Show the answer."""
         return f"RequestState({self._answer!r})"
+
+    def _shows_dead_cookie(self) -> bool:
+        """Whether a browser has come with the cookie of a session that is over, to be rid of it.
+
+        Only where it opens a page. A script's request may still be on its way with the old cookie while a sign-in in
+        another tab brings the new one, and would take that one away: browsers know no "delete if it is this one".
+        """
+        if not self._token_in_cookie or not isinstance(self._answer, TokenRefusal):
+            return False
+        return only_value_of(self._connection, b"sec-fetch-mode") in {None, "navigate"}
 
     def _asked(self) -> AuthenticationInfo | TokenRefusal | None:
         self._was_asked = True

@@ -1,0 +1,93 @@
+"""From checked credentials to a token in the client's hands, in header mode or in cookie mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from coatcheck.tokens import Token
+from coatcheck.web.state import request_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+    from typing import Any
+    from uuid import UUID
+
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.tokens import AuthSuccess, SignInAttempt
+    from coatcheck.web.middleware import HasTokenManager
+    from coatcheck.web.state import Mode
+
+
+async def sign_in(
+    auth: HasTokenManager,
+    request: Mapping[str, Any],
+    *,
+    auth_user_id: str | UUID,
+    method: str,
+    scopes: AbstractSet[str] | None = None,
+    attempt: SignInAttempt | None = None,
+    mode: Mode | None = None,
+) -> AuthSuccess:
+    """Sign in the client behind `request`, whose credentials you have checked, and give it its token.
+
+        success = await sign_in(auth, request, auth_user_id=user.id, method="email", attempt=attempt)
+        return auth_success_json(success)
+
+    The session keeps what is known of the client. A session the client had until now ends in the same step, so that
+    each sign-in has a fresh token and none is left over (ASVS 7.2.4). In cookie mode the token goes into the cookie,
+    and the `token` of what is returned is empty. `mode` None does as the client asks for in `Coatcheck-Mode`; "cookie"
+    is for forms in HTML, which send no such header.
+
+    With a transaction of your own: `check_may_sign_in` first, then `issue_token` with `client=client_of(request)` and
+    `replacing=`, and `hand_out` once it is committed.
+
+    Raises:
+        SignInWhileAuthenticatedError: the client is signed in as somebody else; have it sign out first.
+        UserNotFoundError, UserBlockedError, SignInSupersededError: see `TokenManager.create_token`.
+        CrossSiteRequestError: cookie mode, and another site's page sent this (HTTP 403).
+        ConfigurationError: cookie mode without a `SessionCookie`, or over plain http.
+        StoreUnavailable: the store cannot answer (HTTP 503).
+    """
+    check_may_sign_in(request, mode)
+    caller = request_state(request).authentication
+    success = await auth.token_manager.issue_token(
+        auth_user_id=auth_user_id,
+        method=method,
+        caller=caller,
+        scopes=scopes,
+        attempt=attempt,
+        client=client_of(request),
+        replacing=caller,
+    )
+    return hand_out(request, success, mode)
+
+
+def check_may_sign_in(request: Mapping[str, Any], mode: Mode | None = None) -> None:
+    """Check that `hand_out` will be able to give this client a token, before one is made.
+
+    Raises:
+        CrossSiteRequestError, ConfigurationError: as `sign_in`.
+    """
+    state = request_state(request)
+    state.check_may_get(state.mode(mode))
+
+
+def client_of(request: Mapping[str, Any]) -> ClientInfo:
+    """What is to be kept of the client behind `request`, as `SessionMiddleware(clients=...)` says."""
+    return request_state(request).client
+
+
+def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None = None) -> AuthSuccess:
+    """Give the client its token: in cookie mode with the response, else in what this returns for the body.
+
+    Call it when the session is committed. The cookie is sent with whatever response follows.
+
+    Raises:
+        CrossSiteRequestError, ConfigurationError: as `sign_in`.
+    """
+    state = request_state(request)
+    mode = state.mode(mode)
+    state.hand_out(success, mode)
+    return replace(success, token=Token("")) if mode == "cookie" else success
