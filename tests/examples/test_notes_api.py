@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -232,11 +233,12 @@ class TestOtherSites:
 
 
 class TestPages:
-    async def test_they_load_nothing_from_elsewhere_and_run_no_script(self, http: httpx.AsyncClient) -> None:
+    async def test_they_load_nothing_from_elsewhere_and_run_only_our_own_files(self, http: httpx.AsyncClient) -> None:
         for path in ("/", "/sign-in", "/sign-up", "/nowhere"):
             answer = await http.get(path)
             assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self';")
-            assert "<script" not in answer.text
+            assert re.findall("<script[^>]*>", answer.text) == ['<script type="module" src="/static/session.js">']
+            assert not re.search(r"<script[^>]*>[^<]", answer.text)
             assert "http://" not in answer.text.replace("http://www.w3.org/", "")
 
     async def test_pages_of_a_signed_in_person_are_not_stored(self, http: httpx.AsyncClient, person: Person) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ _STOP_SECONDS = 15
 class AppServer:
     """One command that serves HTTP on a port of 127.0.0.1, from `with` until the end of the block.
 
-    `{port}` in the command and the variable PORT are the port. The process is stopped by its id.
+    `{port}` in the command and the variable PORT are the port. The process is stopped by its id. With `certificate`, a
+    PEM file of key and chain that the command serves with, it is asked over https.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class AppServer:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         port: int | None = None,
+        certificate: Path | None = None,
     ) -> None:
         """Set up without starting. `env` is added to the environment of the tests."""
         self.port = port or free_port()
         self._command = [part.replace("{port}", str(self.port)) for part in command]
         self._env = {**os.environ, "PORT": str(self.port), "PYTHONUNBUFFERED": "1", **(env or {})}
         self._cwd = cwd
+        self._certificate = certificate
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed on exit, after the process)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,15 +57,18 @@ class AppServer:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         port: int | None = None,
+        certificate: Path | None = None,
     ) -> Self:
         """`uvicorn TARGET OPTION...`, as in `AppServer.uvicorn("app:create_app", "--factory", "--app-dir", "...")`."""
         serve = [sys.executable, "-m", "uvicorn", target, "--host", "127.0.0.1", "--port", "{port}", *options]
-        return cls(serve, env=env, cwd=cwd, port=port)
+        if certificate is not None:
+            serve += ["--ssl-keyfile", str(certificate), "--ssl-certfile", str(certificate)]
+        return cls(serve, env=env, cwd=cwd, port=port, certificate=certificate)
 
     @property
     def url(self) -> str:
         """Where it is served, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._certificate is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def output(self) -> str:
@@ -117,7 +124,13 @@ class AppServer:
             raise
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection: http.client.HTTPConnection
+        if self._certificate is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        else:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is ours; is it there?
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
         try:
             connection.request("HEAD", "/")
             connection.getresponse().close()

@@ -12,7 +12,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from coatcheck.tokens import TokenRefusal
-from coatcheck.web import SessionMiddleware
+from coatcheck.web import SessionMiddleware, browser_client_path
+from coatcheck.web.browser_client import browser_module
 from coatcheck.web.fastapi import session_router
 from coatcheck.web.starlette import session_routes
 from tests.web.asgi_calls import Headers, bearer, request
@@ -268,3 +269,32 @@ async def test_every_answer_to_a_signed_in_caller_stays_out_of_caches(app: AsgiA
         answer = await request(app, f"/session/{path}", headers=bearer(manager.sign_in()))
         assert answer.header("cache-control") == "no-store"
         assert answer.header("vary") == "Authorization, Cookie"
+
+
+async def test_the_versioned_name_is_kept_for_good(app: AsgiApp, manager: FakeTokenManager) -> None:
+    answer = await request(app, browser_client_path("/session"), headers=bearer(manager.sign_in()))
+    assert (answer.status, answer.body) == (200, browser_module().content)
+    assert answer.header("cache-control") == "public, max-age=31536000, immutable"
+    assert (answer.header("content-type") or "").startswith("text/javascript")
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("vary") is None
+
+
+async def test_the_lasting_name_is_asked_for_again(app: AsgiApp) -> None:
+    answer = await request(app, "/session/client.js")
+    assert (answer.status, answer.header("cache-control")) == (200, "no-cache")
+    again = await request(
+        app, "/session/client.js", headers=[(b"if-none-match", (answer.header("etag") or "").encode())]
+    )
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "name", ["client-0.0.1-0123456789abcdef.js", "client-.js", "client.mjs", "client-/../client.js"]
+)
+async def test_another_version_is_not_served(app: AsgiApp, name: str) -> None:
+    assert (await request(app, f"/session/{name}")).status == 404
+
+
+def test_the_path_follows_where_the_session_routes_are() -> None:
+    assert browser_client_path("/api/session/").startswith("/api/session/client-")

@@ -1,5 +1,6 @@
 """Sessions on the web: the ASGI middleware and what it answers. FastAPI and Starlette have modules of their own."""
 
+from coatcheck.web.browser_client import browser_client_path
 from coatcheck.web.challenges import Problem, problem_of
 from coatcheck.web.clients import ClientCapture, client_address
 from coatcheck.web.cross_site import is_cross_site
@@ -21,6 +22,7 @@ __all__ = [
     "SessionCookie",
     "SessionMiddleware",
     "authentication_of",
+    "browser_client_path",
     "check_may_sign_in",
     "client_address",
     "client_of",

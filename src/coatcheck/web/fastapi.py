@@ -34,8 +34,8 @@ from coatcheck.web import routes
 from coatcheck.web.challenges import Problem
 from coatcheck.web.middleware import HasTokenManager
 from coatcheck.web.requirements import require, required_scopes
+from coatcheck.web.starlette import browser_client_response, problem_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
-from coatcheck.web.starlette import problem_response
 from coatcheck.web.state import authentication_of
 
 exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = (
@@ -122,6 +122,7 @@ def session_router(auth: HasTokenManager) -> APIRouter:
     | `POST /sign-out-all` | end all of mine |
     | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
     | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    | `GET /client.js` | the browser client; `browser_client_path()` has the name that browsers may keep |
     """
     router = APIRouter(tags=["session"])
 
@@ -168,6 +169,12 @@ def session_router(auth: HasTokenManager) -> APIRouter:
         """End one of my sessions."""
         problem = await routes.end_session(auth, request, session_id)
         return None if problem is None else problem_response(problem)
+
+    @router.get("/client.js", include_in_schema=False)
+    @router.get("/client-{tag}.js", include_in_schema=False)
+    async def browser_client(request: Request) -> Response:
+        """The browser client."""
+        return browser_client_response(request, request.url.path.rpartition("/")[2])
 
     return router
 

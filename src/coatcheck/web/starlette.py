@@ -29,6 +29,7 @@ from starlette.websockets import WebSocket
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web import routes
+from coatcheck.web.browser_client import browser_module
 from coatcheck.web.challenges import Problem, invalid_request
 from coatcheck.web.middleware import HasTokenManager, answer_to, answerable_in
 from coatcheck.web.requirements import require, required_scopes
@@ -86,6 +87,7 @@ def session_routes(auth: HasTokenManager) -> list[Route]:
     | `POST /sign-out-all` | end all of mine |
     | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
     | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    | `GET /client.js` | the browser client; `browser_client_path()` has the name that browsers may keep |
     """
 
     async def status(request: Request) -> Response:
@@ -109,13 +111,30 @@ def session_routes(auth: HasTokenManager) -> list[Route]:
         problem = await routes.end_session(auth, request, request.path_params["session_id"])
         return Response(status_code=204) if problem is None else problem_response(problem)
 
+    async def browser_client(request: Request) -> Response:
+        return browser_client_response(request, request.url.path.rpartition("/")[2])
+
     return [
         Route("/status", status, methods=["GET"]),
         Route("/sign-out", sign_out, methods=["POST"]),
         Route("/sign-out-all", sign_out_all, methods=["POST"]),
         Route("/sessions", my_sessions, methods=["GET"]),
         Route("/sessions/{session_id}", end_session, methods=["DELETE"]),
+        Route("/client.js", browser_client, methods=["GET"]),
+        Route("/client-{tag}.js", browser_client, methods=["GET"]),
     ]
+
+
+def browser_client_response(request: Request, name: str) -> Response:
+    """The browser client under this name, or 304 where the browser has it, or 404."""
+    module = browser_module()
+    cache_control = module.cache_control(name)
+    if cache_control is None:
+        return Response(status_code=404)
+    headers = {"ETag": module.etag, "Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
+    if module.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(module.content, media_type="text/javascript", headers=headers)
 
 
 def problem_response(problem: Problem) -> Response:

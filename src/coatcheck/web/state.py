@@ -29,7 +29,7 @@ Mode: TypeAlias = Literal["header", "cookie"]
 
 
 class RequestState:
-    """Who is calling, as far as the token says. It never holds the token that was sent.
+    """Who is calling, as far as the token says. It never shows the token that was sent.
 
     The answer of a validation is one of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or "the
     store cannot say". The last is raised when somebody asks, so that what does not depend on the caller keeps

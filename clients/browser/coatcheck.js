@@ -1,0 +1,352 @@
+// The browser client of Coatcheck: requests that carry the session, and pages that leave when it ends.
+// No dependencies. The session ends for a page when the server says so in its own words, and by nothing else.
+
+/** @typedef {"expired" | "inactive" | "revoked" | "signed-out" | "elsewhere"} SignOutReason */
+
+/**
+ * Who is signed in. `reason` says why nobody is any more.
+ * @typedef {object} AuthState
+ * @property {boolean} signedIn
+ * @property {string | null} userId
+ * @property {string | null} sessionId
+ * @property {string[]} scopes
+ * @property {SignOutReason | null} reason
+ */
+
+/**
+ * What a sign-in answers; more members may be there.
+ * @typedef {object} AuthSuccess
+ * @property {string} token empty in cookie mode
+ * @property {string} auth_user_id
+ * @property {string[]} scope_names
+ */
+
+/** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem">} TokenStorage */
+
+/**
+ * @typedef {object} SessionClientOptions
+ * @property {string | URL} [base] where the session routes are ("/session"); the token goes to its origin only
+ * @property {"cookie" | "header"} [mode] how the token travels ("cookie")
+ * @property {string | null} [loginUrl] where to go when nobody is signed in; null (the default): stay, tell the listeners
+ * @property {TokenStorage} [storage] where header mode keeps its token (localStorage)
+ */
+
+/**
+ * @typedef {object} SessionClient
+ * @property {Promise<boolean>} ready whether somebody is signed in, as the server first says; false if it cannot be asked
+ * @property {AuthState} state
+ * @property {typeof fetch} fetch as `fetch`, with the session where the request goes to the origin of `base`
+ * @property {() => Promise<boolean>} check ask the server; rejects, and changes nothing, where it gives no answer of its own
+ * @property {(success: AuthSuccess) => Promise<void>} signedIn take up what a sign-in answered
+ * @property {() => Promise<boolean>} signOut end this session; whether the server has confirmed it
+ * @property {() => Promise<boolean>} signOutEverywhere end all sessions of the user
+ * @property {(listener: (state: AuthState) => void) => () => void} onAuthChange returns what unsubscribes
+ * @property {() => void} close stop listening to other tabs and to the page
+ */
+
+const RECHECK_MS = 5000;
+const TIMEOUT_MS = 10_000;
+
+// One slash, then nothing that a browser could read as a second one; the server's `safe_next` is the same.
+const OUR_PATH = /^\/(?!\/)[\w\-.~%!$&'()*+,;=:@/]*(\?[\w\-.~%!$&'()*+,;=:@/?]*)?(#[\w\-.~%!$&'()*+,;=:@/?]*)?$/;
+
+/**
+ * Where to go after signing in: `wanted` if it is a path of this site, else `fallback`.
+ * @param {string | null | undefined} wanted
+ * @param {string} [fallback]
+ * @returns {string}
+ */
+export function safeNext(wanted, fallback = "/") {
+  return wanted && wanted.length <= 512 && OUR_PATH.test(wanted) ? wanted : fallback;
+}
+
+/**
+ * @param {SessionClientOptions} [options]
+ * @returns {SessionClient}
+ */
+export function createSessionClient({ base = "/session", mode = "cookie", loginUrl = null, storage } = {}) {
+  const home = new URL(base, location.href);
+  const origin = home.origin;
+  const inCookie = mode === "cookie";
+  const key = `coatcheck:${home.href}`;
+  const store = storage ?? sharedStorage();
+  const channel = typeof BroadcastChannel === "function" ? new BroadcastChannel(key) : null;
+  const closing = new AbortController();
+  /** @type {Set<(state: AuthState) => void>} */
+  const listeners = new Set();
+
+  // What is stored says that this browser is signed in: the token itself, or in cookie mode the session's id.
+  const token = () => (inCookie ? null : store.getItem(key));
+  /** @type {AuthState} */
+  let state = { signedIn: store.getItem(key) !== null, userId: null, sessionId: null, scopes: [], reason: null };
+  let generation = 0; // grows with each sign-in and sign-out; an answer to an older question is no news
+  let isLeaving = false;
+  let lastCheck = 0;
+  /** @type {Promise<boolean> | null} */
+  let checking = null;
+  /** @type {AbortController | null} */
+  let live = null;
+
+  /** @param {AuthState} next */
+  function become(next) {
+    state = next;
+    for (const listener of listeners) {
+      try {
+        listener(state);
+      } catch (error) {
+        reportError(error);
+      }
+    }
+  }
+
+  /**
+   * @param {SignOutReason} reason
+   * @param {{ here?: boolean, tell?: boolean }} [how]
+   */
+  function leave(reason, { here = false, tell = true } = {}) {
+    const { signedIn, sessionId } = state;
+    generation++;
+    store.removeItem(key);
+    live?.abort();
+    if (signedIn) {
+      if (tell) channel?.postMessage({ out: sessionId });
+      become({ signedIn: false, userId: null, sessionId: null, scopes: [], reason });
+    }
+    goToLogin(reason, !here);
+  }
+
+  /** @param {SignOutReason | null} reason @param {boolean} andBack */
+  function goToLogin(reason, andBack) {
+    if (loginUrl === null || isLeaving) return;
+    const target = new URL(loginUrl, location.href);
+    if (target.origin === location.origin && target.pathname === location.pathname) return;
+    isLeaving = true;
+    if (andBack) target.searchParams.set("next", location.pathname + location.search + location.hash);
+    if (reason) target.searchParams.set("reason", reason);
+    location.replace(target);
+  }
+
+  /** @param {{ user_id: string, session_id: string, scopes: string[], events?: string }} status */
+  function arrive(status) {
+    const isNews = !state.signedIn || state.sessionId !== status.session_id || `${state.scopes}` !== `${status.scopes}`;
+    if (inCookie && store.getItem(key) !== status.session_id) {
+      store.setItem(key, status.session_id);
+      channel?.postMessage({ in: status.session_id });
+    }
+    if (isNews) {
+      const { user_id: userId, session_id: sessionId, scopes } = status;
+      become({ signedIn: true, userId, sessionId, scopes, reason: null });
+    }
+    if (status.events && !live) listen(status.events);
+  }
+
+  /** @param {Headers} headers @param {string | null} sent */
+  function dress(headers, sent) {
+    if (inCookie) headers.set("Coatcheck-Mode", "cookie");
+    else if (sent !== null) headers.set("Authorization", `Bearer ${sent}`);
+    return headers;
+  }
+
+  /** @param {string} path @param {RequestInit} [init] */
+  function ask(path, init) {
+    const credentials = inCookie ? "include" : "omit";
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const url = home.href.replace(/\/$/, "") + path;
+    return fetch(url, { cache: "no-store", credentials, signal, headers: dress(new Headers(), token()), ...init });
+  }
+
+  /** @param {Response} response */
+  const isOurs = (response) => new URL(response.url).origin === origin;
+
+  async function askStatus() {
+    const asked = generation;
+    lastCheck = performance.now();
+    if (!inCookie && token() === null) {
+      if (state.signedIn) leave("elsewhere", { tell: false });
+      return false;
+    }
+    const response = await ask("/status");
+    const status = response.status === 200 && isOurs(response) ? await response.json() : {};
+    if (typeof status?.signed_in !== "boolean") throw new Error(`no answer to who is signed in (${response.status})`);
+    if (asked !== generation) return state.signedIn;
+    if (status.signed_in) arrive(status);
+    else if (state.signedIn) leave(status.reason ?? "revoked");
+    return state.signedIn;
+  }
+
+  function check() {
+    checking ??= askStatus().finally(() => {
+      checking = null;
+    });
+    return checking;
+  }
+
+  /** Checks where nobody waits for the answer. */
+  function recheck() {
+    check().catch(() => {});
+  }
+
+  /** @param {Response} response @param {string | null} sent @param {boolean} carried */
+  async function judge(response, sent, carried) {
+    const type = response.headers.get("Content-Type") ?? "";
+    if (response.status !== 401 || !isOurs(response) || !type.startsWith("application/problem+json")) return;
+    const problem = await response.clone().json().catch(() => null);
+    const isInvalid = problem?.code === "invalid_token";
+    if (!isInvalid && problem?.code !== "authentication_required") return;
+    if (!state.signedIn) goToLogin(null, true);
+    else if (inCookie) await check().catch(() => {}); // another tab may have signed in since: ask once more
+    else if (isInvalid && carried && sent === token()) leave(problem.reason ?? "revoked");
+  }
+
+  /** @type {typeof fetch} */
+  async function sessionFetch(input, init) {
+    const request = new Request(input, init);
+    if (new URL(request.url).origin !== origin) return fetch(request);
+    const headers = new Headers(request.headers);
+    const sent = headers.has("Authorization") ? null : token();
+    const isCrossOrigin = origin !== location.origin && request.credentials === "same-origin";
+    const credentials = inCookie && isCrossOrigin ? "include" : request.credentials;
+    const response = await fetch(new Request(request, { headers: dress(headers, sent), credentials }));
+    await judge(response, sent, sent !== null);
+    return response;
+  }
+
+  /** @param {AuthSuccess} success */
+  async function signedIn(success) {
+    if (typeof success?.token !== "string") throw new TypeError("signedIn takes what the sign-in answered");
+    if (inCookie !== (success.token === "")) {
+      throw new TypeError(
+        inCookie
+          ? "the server sent a token although this client uses cookie mode: is a SessionCookie configured?"
+          : "the server sent no token although this client uses header mode",
+      );
+    }
+    generation++;
+    checking = null;
+    live?.abort();
+    if (!inCookie) store.setItem(key, success.token);
+    become({ signedIn: true, userId: success.auth_user_id, sessionId: null, scopes: success.scope_names, reason: null });
+    if (!inCookie) channel?.postMessage({ in: null });
+    await check().catch(() => {});
+  }
+
+  /** @param {string} path */
+  async function signOut(path) {
+    try {
+      const response = await ask(path, { method: "POST", keepalive: true });
+      return response.ok && isOurs(response) && typeof (await response.json()).ended === "number";
+    } catch {
+      return false;
+    } finally {
+      leave("signed-out", { here: true });
+    }
+  }
+
+  /** @param {string} path */
+  async function listen(path) {
+    const own = (live = new AbortController());
+    const { signal } = own;
+    for (let pause = 1000; !signal.aborted && !closing.signal.aborted; pause = Math.min(2 * pause, 60_000)) {
+      try {
+        const response = await sessionFetch(new URL(path, home), { signal, headers: { Accept: "text/event-stream" } });
+        const reader = response.ok ? response.body?.pipeThrough(new TextDecoderStream()).getReader() : null;
+        for (let part; reader && !(part = await reader.read()).done; pause = 1000) {
+          if (/^(event|data)/m.test(part.value)) recheck(); // and not for the comments that keep it open
+        }
+      } catch {
+        // the network is down, or we are leaving
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
+      if (!signal.aborted) recheck();
+    }
+    if (live === own) live = null;
+  }
+
+  /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
+  function on(target, type, listener) {
+    target.addEventListener(type, listener, { signal: closing.signal });
+  }
+
+  /** @param {string | null} ended */
+  function endedElsewhere(ended) {
+    if (!state.signedIn || (ended && state.sessionId && ended !== state.sessionId)) return;
+    if (!inCookie && token() !== null) return recheck(); // signed in again by now
+    leave("elsewhere", { tell: false });
+  }
+
+  if (channel) {
+    on(channel, "message", ({ data }) => ("out" in data ? endedElsewhere(data.out) : recheck()));
+  }
+  on(window, "storage", (event) => {
+    if (event.key !== key) return;
+    if (event.newValue !== null) recheck();
+    else endedElsewhere(inCookie ? event.oldValue : null);
+  });
+
+  const lookAgain = () => {
+    if (document.visibilityState === "visible" && performance.now() - lastCheck > RECHECK_MS) recheck();
+  };
+  on(window, "focus", lookAgain);
+  on(document, "visibilitychange", lookAgain);
+  on(window, "online", recheck);
+
+  // The back button may bring a page back from memory as it was. What is private on it is hidden before it goes there.
+  const show = (/** @type {boolean} */ visible) => {
+    document.documentElement.style.visibility = visible ? "" : "hidden";
+  };
+  on(window, "pagehide", (event) => {
+    live?.abort();
+    if (event.persisted && state.signedIn) show(false);
+  });
+  on(window, "pageshow", async (event) => {
+    if (!event.persisted) return;
+    isLeaving = false;
+    checking = null;
+    if (state.signedIn && store.getItem(key) === null) leave("elsewhere", { tell: false });
+    else if (state.signedIn) await check().catch(() => {});
+    show(!isLeaving);
+  });
+
+  return {
+    ready: check().catch(() => false),
+    get state() {
+      return state;
+    },
+    fetch: sessionFetch,
+    check,
+    signedIn,
+    signOut: () => signOut("/sign-out"),
+    signOutEverywhere: () => signOut("/sign-out-all"),
+    onAuthChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    close() {
+      closing.abort();
+      live?.abort();
+      channel?.close();
+      listeners.clear();
+    },
+  };
+}
+
+/**
+ * What all tabs share, or memory where the browser allows nothing.
+ * @returns {TokenStorage}
+ */
+function sharedStorage() {
+  try {
+    const probe = "coatcheck:probe";
+    localStorage.setItem(probe, probe);
+    localStorage.removeItem(probe);
+    return localStorage;
+  } catch {
+    /** @type {Map<string, string>} */
+    const kept = new Map();
+    return {
+      getItem: (key) => kept.get(key) ?? null,
+      setItem: (key, value) => void kept.set(key, value),
+      removeItem: (key) => void kept.delete(key),
+    };
+  }
+}

@@ -1,0 +1,73 @@
+"""What a sign-in answers, as JSON: the body that our clients, and those of the seed's system, understand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.identifiers import user_id_of
+from coatcheck.scope import scope_set
+from coatcheck.tokens import AuthSuccess, Token
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+def auth_success_json(success: AuthSuccess) -> dict[str, object]:
+    """The body of the answer to a sign-in. It holds the token, unless that travels in a cookie: do not log it.
+
+    `token_expires_at` is an RFC 3339 time in UTC or None, `scope_names` are sorted.
+    """
+    expires_at = success.token_expires_at
+    return {
+        "auth_strategy": success.auth_strategy,
+        "token": str(success.token),
+        "token_expires_at": None if expires_at is None else expires_at.isoformat().replace("+00:00", "Z"),
+        "auth_user_id": success.auth_user_id,
+        "scope_names": sorted(success.scope_names),
+    }
+
+
+def auth_success_of(value: object) -> AuthSuccess:
+    """Read what `auth_success_json` wrote, or another server in its place. Members that are not known are passed over.
+
+    Raises:
+        InvalidArgumentError: something is missing or wrong; says what, and never shows the token.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError("what a sign-in answers must be a JSON object")
+    scope_names = _member(value, "scope_names", list)
+    if not all(isinstance(name, str) for name in scope_names):
+        raise InvalidArgumentError("scope_names in what a sign-in answered must be a list of texts")
+    return AuthSuccess(
+        auth_strategy=_member(value, "auth_strategy", str),
+        token=Token(_member(value, "token", str)),
+        token_expires_at=_time(value.get("token_expires_at")),
+        auth_user_id=user_id_of(_member(value, "auth_user_id", str)),
+        scope_names=scope_set(scope_names),
+    )
+
+
+def _member(value: Mapping[object, object], name: str, kind: type[T]) -> T:
+    member = value.get(name)
+    if not isinstance(member, kind):
+        raise InvalidArgumentError(f"{name} in what a sign-in answered must be a {kind.__name__}")
+    return member
+
+
+def _time(text: object) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() != timedelta(0):
+        raise InvalidArgumentError(
+            "token_expires_at in what a sign-in answered must be None or a time in UTC (RFC 3339)"
+        )
+    return moment
