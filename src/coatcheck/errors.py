@@ -13,6 +13,9 @@
     │   ├── AuthenticationRequiredError     no valid session: HTTP 401
     │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
     │   └── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
+    ├── ClientError                     something on the client's side (raised by coatcheck.client)
+    │   ├── UnexpectedAnswerError           what answered is not the server's session route
+    │   └── StorageError                    where the session is kept cannot be read or written
     └── StoreUnavailable                the store cannot answer: HTTP 503, never 401
         └── RevocationIndeterminate     a revocation may or may not have happened: treat as not done, retry
 
@@ -118,3 +121,20 @@ class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the p
 
 class RevocationIndeterminate(StoreUnavailable):
     """A revocation could not be confirmed: treat the sessions as still live and revoke again."""
+
+
+class ClientError(CoatcheckError):
+    """Something went wrong on the client's side. Nobody is signed out by it."""
+
+
+class UnexpectedAnswerError(ClientError):
+    """What answered is not the server's session route: an error page, a proxy, a captive portal. Nothing is known."""
+
+    def __init__(self, path: str, status: int) -> None:
+        super().__init__(f"{path} gave no answer of a Coatcheck server (HTTP {status})")
+        self.path = path
+        self.status = status
+
+
+class StorageError(ClientError, OSError):
+    """Where the session is kept cannot be read or written. The message names the place."""

@@ -68,6 +68,7 @@ class FaultyServer:
         """Set up; entering the context starts it."""
         self.port = free_port()
         self.requests: list[Request] = []
+        self.has_been_asked = asyncio.Event()
         self.status: dict[str, object] = {
             "signed_in": True,
             "user_id": "ada",
@@ -134,6 +135,7 @@ class FaultyServer:
             if request is None:
                 return
             self.requests.append(request)
+            self.has_been_asked.set()
             fault = None if request.path.split("?")[0] in self.files or request.method == "OPTIONS" else self._fault
             if fault is Fault.TIMEOUT:
                 await reader.read()  # until the client gives up

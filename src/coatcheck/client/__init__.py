@@ -1,0 +1,34 @@
+"""Sessions in programs: who is signed in here, and the token on every request.
+
+    sessions = ClientSessionManager("https://notes.example.org", storage=FileStorage("~/.config/notes/session.json"))
+    http = httpx.Client(base_url="https://notes.example.org", auth=sessions.auth)
+
+`AsyncClientSessionManager` is the same with `await`. Needs `coatcheck[client]`; nothing of the server is imported.
+"""
+
+from coatcheck.client.async_manager import AsyncClientSessionManager
+from coatcheck.client.changes import AuthChange, SignInRequired, SignOutReason, open_login_page
+from coatcheck.client.file_storage import FileStorage
+from coatcheck.client.httpx_auth import ANONYMOUS, SessionAuth
+from coatcheck.client.keyring_storage import KeyringStorage
+from coatcheck.client.manager import ClientSessionManager
+from coatcheck.client.storage import CachedStorage, MemoryStorage, SessionStorage
+from coatcheck.client.text_storage import KeyValueStorage, TextStorage
+
+__all__ = [
+    "ANONYMOUS",
+    "AsyncClientSessionManager",
+    "AuthChange",
+    "CachedStorage",
+    "ClientSessionManager",
+    "FileStorage",
+    "KeyValueStorage",
+    "KeyringStorage",
+    "MemoryStorage",
+    "SessionAuth",
+    "SessionStorage",
+    "SignInRequired",
+    "SignOutReason",
+    "TextStorage",
+    "open_login_page",
+]

@@ -1,0 +1,161 @@
+"""The session manager of an asynchronous program."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
+from coatcheck.client.hearers import Hearers, failed
+from coatcheck.client.httpx_auth import SessionAuth
+from coatcheck.client.manager import INITIALIZE_SECONDS
+from coatcheck.client.storage import MemoryStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Any, Self
+
+    from coatcheck.client.flows import Flow, Mode, Need
+    from coatcheck.client.hearers import Close, Listener, OnSignInRequired
+    from coatcheck.client.storage import SessionStorage
+    from coatcheck.tokens import AuthSuccess
+
+T = TypeVar("T")
+
+
+class AsyncClientSessionManager:
+    """`ClientSessionManager` for `httpx.AsyncClient`, on asyncio or trio: the same methods, to be awaited.
+
+    The storage is used in a thread. Callbacks may be asynchronous, and are awaited in the task that found out.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        session_path: str = "/session",
+        storage: SessionStorage | None = None,
+        mode: Mode = "header",
+        login_url: str | None = None,
+        on_sign_in_required: OnSignInRequired | None = None,
+        client_label: str | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        """See `ClientSessionManager`."""
+        self._flows = Flows(
+            server_url,
+            session_path=session_path,
+            storage=MemoryStorage() if storage is None else storage,
+            mode=mode,
+            client_label=client_label,
+        )
+        self._hearers = Hearers(login_url, on_sign_in_required)
+        self._owns_http = http is None
+        self._http = httpx.AsyncClient() if http is None else http
+        self.auth = SessionAuth(self._flows, run_async=self._run)
+
+    async def __aenter__(self) -> Self:
+        """Do nothing; for `async with`."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    @property
+    def auth_info(self) -> AuthSuccess | None:
+        """See `ClientSessionManager.auth_info`."""
+        return self._flows.local.info
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether somebody is signed in."""
+        return self.auth_info is not None
+
+    async def restore(self) -> None:
+        """See `ClientSessionManager.restore`."""
+        await self._run(self._flows.restore())
+
+    async def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:  # noqa: ASYNC109 (httpx's, for each step)
+        """See `ClientSessionManager.initialize`."""
+        return await self._run(self._flows.initialize(timeout))
+
+    async def validate_authentication(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 (as above)
+        """See `ClientSessionManager.validate_authentication`."""
+        return await self._run(self._flows.validate(timeout))
+
+    async def update_signed_in_user(self, info: AuthSuccess | None) -> None:
+        """See `ClientSessionManager.update_signed_in_user`."""
+        await self._run(self._flows.update(info))
+
+    async def sign_out_device(self) -> bool:
+        """See `ClientSessionManager.sign_out_device`."""
+        return await self._run(self._flows.sign_out("sign-out"))
+
+    async def sign_out_all_devices(self) -> bool:
+        """See `ClientSessionManager.sign_out_all_devices`."""
+        return await self._run(self._flows.sign_out("sign-out-all"))
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """See `ClientSessionManager.listen`; `listener` may be asynchronous."""
+        return self._hearers.listen(listener)
+
+    def closing(self, close: Close) -> AbstractContextManager[None]:
+        """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
+        return self._hearers.closing(close)
+
+    async def aclose(self) -> None:
+        """See `ClientSessionManager.close`."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        """Fulfil what a flow needs until it returns."""
+        try:
+            need = next(flow)
+            while True:
+                try:
+                    result = await self._fulfil(need)
+                except BaseException as error:  # noqa: BLE001 (the flow decides; a cancelled sign-out forgets, too)
+                    need = flow.throw(error)
+                else:
+                    need = flow.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+        if isinstance(need, Send):
+            return await self._http.send(need.request, auth=None, follow_redirects=False)
+        # What is stored and who was told stay in step, also where the caller is cancelled in between.
+        with anyio.CancelScope(shield=True):
+            return await self._fulfil_here(need)
+
+    async def _fulfil_here(self, need: Call | Tell | CloseStreams) -> Any:  # noqa: ANN401 (as above)
+        if isinstance(need, Call):
+            return await anyio.to_thread.run_sync(need.function)
+        if isinstance(need, Tell):
+            if need.closes_streams:
+                await _call_all(self._hearers.closers())
+            return await _call_all(self._hearers.calls_for(need.change))
+        if isinstance(need, CloseStreams):
+            return await _call_all(self._hearers.closers())
+        assert_never(need)
+
+
+async def _call_all(calls: Iterable[Callable[[], object]]) -> None:
+    for call in calls:
+        try:
+            result = call()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:  # noqa: BLE001 (one callback must not keep the others from being called)
+            failed(call)

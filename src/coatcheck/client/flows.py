@@ -1,0 +1,219 @@
+"""What a session manager does, once for both kinds of program.
+
+Each flow is a generator that says what it needs next and is given the result, as `httpx.Auth` does it with requests.
+`ClientSessionManager` fulfils what is asked by calling, `AsyncClientSessionManager` by awaiting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from coatcheck.client.answers import confirms_sign_out, may_be_ours, reason_in, same_origin, status_in
+from coatcheck.client.changes import AuthChange, SignOutReason
+from coatcheck.client.local_session import LocalSession
+from coatcheck.client_info import ClientInfo
+from coatcheck.errors import ConfigurationError, UnexpectedAnswerError
+
+if TYPE_CHECKING:
+    from coatcheck.client.storage import SessionStorage
+    from coatcheck.tokens import AuthSuccess
+
+T = TypeVar("T")
+
+_HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # a name, or an address without its brackets
+
+Mode: TypeAlias = Literal["header", "cookie"]
+
+SIGN_OUT_SECONDS = 5.0
+"""For each step of a sign-out's request: somebody is waiting to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run something that may block on the storage, and give back what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request to the server as it is, without redirects, and give back its response."""
+
+    request: httpx.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the listeners of a change, and close streams of somebody who is not signed in any more."""
+
+    change: AuthChange
+    closes_streams: bool
+
+
+class CloseStreams:
+    """Close streams now."""
+
+
+Need: TypeAlias = Call | Send | Tell | CloseStreams
+Flow: TypeAlias = Generator[Need, Any, T]
+
+
+class Flows:
+    """The flows of one manager."""
+
+    def __init__(
+        self, server_url: str, *, session_path: str, storage: SessionStorage, mode: Mode, client_label: str | None
+    ) -> None:
+        """See `ClientSessionManager`."""
+        if mode not in {"header", "cookie"}:
+            raise ConfigurationError('mode must be "header" or "cookie"')
+        self.origin = _checked_origin(server_url)
+        self.local = LocalSession(storage)
+        self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
+        self._in_cookie = mode == "cookie"
+        self._label = None if client_label is None else quote(ClientInfo(label=client_label).label or "")
+
+    # --- what a program asks for ---
+
+    def restore(self) -> Flow[None]:
+        """Row K2."""
+        yield from self._changing(self.local.restore)
+
+    def initialize(self, timeout: float) -> Flow[bool]:
+        """Row K5."""
+        yield from self.restore()
+        try:
+            yield from self.validate(timeout)
+        except (httpx.HTTPError, UnexpectedAnswerError):
+            return False
+        return True
+
+    def validate(self, timeout: float | None) -> Flow[bool]:
+        """Row K4."""
+        yield from self._changing(self.local.refresh)
+        info = self.local.info
+        if info is None:
+            return False
+        response = yield Send(self._request("GET", "status", info, timeout))
+        reason = None
+        if may_be_ours(response, self.origin):
+            reason = reason_in(response, in_cookie=self._in_cookie)
+        if reason is None:
+            reason = status_in(response, self.origin)
+        if reason is not None:
+            yield from self._changing(partial(self.local.end, info, reason))
+        return reason is None
+
+    def update(self, info: AuthSuccess | None) -> Flow[None]:
+        """Rows K3, E4."""
+        if info is None:
+            yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
+            return
+        if self._in_cookie and info.token:
+            raise ConfigurationError(
+                "the server sent a token although this client uses cookie mode: has its SessionMiddleware a cookie?"
+            )
+        if not self._in_cookie and not info.token:
+            raise ConfigurationError("the server sent no token although this client uses header mode")
+        yield from self._changing(partial(self.local.sign_in, info))
+
+    def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:
+        """Row K6."""
+        yield CloseStreams()
+        info, confirmed = self.local.info, False
+        try:
+            if info is not None:
+                response = yield Send(self._request("POST", route, info, SIGN_OUT_SECONDS))
+                confirmed = confirms_sign_out(response, self.origin)
+        except httpx.HTTPError:
+            pass
+        finally:
+            yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
+        return confirmed
+
+    # --- around the requests of the program (row K7) ---
+
+    def before(self, request: httpx.Request) -> Flow[AuthSuccess | None]:
+        """Put the session on a request to our origin. What was put on it comes back, for `after`."""
+        if not same_origin(request.url, self.origin):
+            return None
+        yield from self._changing(self.local.refresh)
+        info = self.local.info
+        if "authorization" in request.headers and not self._in_cookie:
+            return None  # the program's own business
+        self._dress(request, info)
+        return info
+
+    def is_news(self, response: httpx.Response) -> bool:
+        """Whether `after` has to look at this response."""
+        return may_be_ours(response, self.origin)
+
+    def after(self, response: httpx.Response, sent: AuthSuccess) -> Flow[None]:
+        """Sign out where a response, now read, says that the session that was sent is over."""
+        reason = reason_in(response, in_cookie=self._in_cookie)
+        if reason is not None:
+            yield from self._changing(partial(self.local.end, sent, reason))
+
+    # --- parts of them ---
+
+    def _changing(self, change: Callable[[], AuthChange | None]) -> Flow[None]:
+        """Change who is signed in, and have it told."""
+        before = self.local.info
+        try:
+            changed = yield Call(change)
+        except Exception:
+            # The storage failed. Where that leaves nobody signed in here, it is told before the error.
+            if before is not None and self.local.info is None:
+                yield Tell(AuthChange(None, SignOutReason.SIGNED_OUT), closes_streams=True)
+            raise
+        if changed is not None:
+            yield Tell(changed, closes_streams=_identity(before) != _identity(changed.auth_info))
+
+    def _request(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> httpx.Request:
+        limits = {} if timeout is None else {"timeout": httpx.Timeout(timeout).as_dict()}
+        request = httpx.Request(method, self._session_url.join(route), extensions=limits)
+        self._dress(request, info)
+        return request
+
+    def _dress(self, request: httpx.Request, info: AuthSuccess | None) -> None:
+        if self._label is not None:
+            request.headers["Coatcheck-Client"] = self._label
+        if self._in_cookie:
+            request.headers["Coatcheck-Mode"] = "cookie"
+        elif info is not None:
+            request.headers["Authorization"] = f"Bearer {info.token}"
+
+
+def _identity(info: AuthSuccess | None) -> str | None:
+    return None if info is None else info.auth_user_id
+
+
+def _checked_origin(server_url: str) -> httpx.URL:
+    no_origin = ConfigurationError('server_url must be the server\'s origin, for example "https://example.org"')
+    try:
+        url = httpx.URL(server_url)
+    except (httpx.InvalidURL, TypeError):
+        raise no_origin from None
+    has_host = _HOST.fullmatch(url.raw_host) is not None
+    if url.scheme not in {"http", "https"} or not has_host or url.userinfo or url.path not in {"", "/"} or url.query:
+        raise no_origin
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise ConfigurationError("server_url must be https: over plain http anybody on the way can read the token")
+    return url.copy_with(path="/", fragment=None)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,71 @@
+"""`httpx.Auth` with a session: the token goes out with each request, and a refusal of ours ends the session here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Generator
+
+    from coatcheck.client.flows import Flow, Flows
+
+T = TypeVar("T")
+
+ANONYMOUS = {"coatcheck": "anonymous"}
+"""The `extensions` of a request that is to carry no session: `http.get(url, extensions=ANONYMOUS)`, as `auth=None`."""
+
+
+class Run(Protocol):
+    """Runs a flow to its end."""
+
+    def __call__(self, flow: Flow[T], /) -> T:
+        """Run it."""
+        ...
+
+
+class RunAsync(Protocol):
+    """Runs a flow to its end, asynchronously."""
+
+    def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
+        """Run it."""
+        ...
+
+
+class SessionAuth(httpx.Auth):
+    """Carries the session of a manager: `httpx.Client(auth=sessions.auth)`, `httpx.AsyncClient(auth=sessions.auth)`.
+
+    Only requests to the manager's origin carry it; httpx takes it off a redirect to another one. Responses are handed
+    on as they are, nothing is repeated.
+    """
+
+    def __init__(self, flows: Flows, *, run: Run | None = None, run_async: RunAsync | None = None) -> None:
+        """Made by the managers, each of which runs flows in its own way."""
+        self._flows = flows
+        self._run = run
+        self._run_async = run_async
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """See `httpx.Auth`."""
+        if self._run is None:
+            raise RuntimeError("httpx.Client takes the auth of a ClientSessionManager, this is an asynchronous one's")
+        sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
+        response = yield request
+        if sent is not None and self._flows.is_news(response):
+            response.read()
+            self._run(self._flows.after(response, sent))
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """See `httpx.Auth`."""
+        if self._run_async is None:
+            raise RuntimeError("httpx.AsyncClient takes the auth of an AsyncClientSessionManager")
+        sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
+        response = yield request
+        if sent is not None and self._flows.is_news(response):
+            await response.aread()
+            await self._run_async(self._flows.after(response, sent))
+
+
+def _is_anonymous(request: httpx.Request) -> bool:
+    return request.extensions.get("coatcheck") == ANONYMOUS["coatcheck"]

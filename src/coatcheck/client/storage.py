@@ -1,0 +1,100 @@
+"""Where a program keeps who is signed in: the one interface of every storage, and two that need no disk."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from coatcheck.tokens import AuthSuccess
+
+
+class SessionStorage(Protocol):
+    """Keeps one session, or none. Calls may block, and may come from any thread.
+
+    A storage that cannot be read or written raises `StorageError`. It never says "nobody" instead: that would sign
+    somebody out.
+    """
+
+    def read(self) -> AuthSuccess | None:
+        """Who is signed in, None for nobody."""
+        ...
+
+    def write(self, session: AuthSuccess | None) -> None:
+        """Keep `session` in place of what was there; None deletes it. All of it is there afterwards, or nothing new."""
+        ...
+
+    def remove(self, session: AuthSuccess) -> bool:
+        """Delete `session` if it is still the one that is kept; False if it is not, as after a new sign-in."""
+        ...
+
+    def stamp(self) -> object:
+        """Something cheap that is another one whenever another process or thread may have written."""
+        ...
+
+
+class MemoryStorage:
+    """Gone with the process. Managers and threads may share one."""
+
+    def __init__(self) -> None:
+        """Keep nobody."""
+        self._lock = threading.Lock()
+        self._session: AuthSuccess | None = None
+        self._writes = itertools.count(1)
+        self._stamp = 0
+
+    def read(self) -> AuthSuccess | None:
+        """See `SessionStorage.read`."""
+        return self._session
+
+    def write(self, session: AuthSuccess | None) -> None:
+        """See `SessionStorage.write`."""
+        with self._lock:
+            self._session, self._stamp = session, next(self._writes)
+
+    def remove(self, session: AuthSuccess) -> bool:
+        """See `SessionStorage.remove`."""
+        with self._lock:
+            if self._session != session:
+                return False
+            self._session, self._stamp = None, next(self._writes)
+            return True
+
+    def stamp(self) -> object:
+        """See `SessionStorage.stamp`."""
+        return self._stamp
+
+
+class CachedStorage:
+    """Reads another storage once, and again when its stamp has moved or after `clear`."""
+
+    def __init__(self, storage: SessionStorage) -> None:
+        """Cache what `storage` keeps."""
+        self._storage = storage
+        self._cached: tuple[object, AuthSuccess | None] | None = None
+
+    def read(self) -> AuthSuccess | None:
+        """See `SessionStorage.read`."""
+        stamp = self._storage.stamp()  # before reading: what is written in between is read next time
+        if self._cached is None or self._cached[0] != stamp:
+            self._cached = stamp, self._storage.read()
+        return self._cached[1]
+
+    def write(self, session: AuthSuccess | None) -> None:
+        """See `SessionStorage.write`."""
+        self._cached = None
+        self._storage.write(session)
+
+    def remove(self, session: AuthSuccess) -> bool:
+        """See `SessionStorage.remove`."""
+        self._cached = None
+        return self._storage.remove(session)
+
+    def stamp(self) -> object:
+        """See `SessionStorage.stamp`."""
+        return self._storage.stamp()
+
+    def clear(self) -> None:
+        """Read through the next time."""
+        self._cached = None

@@ -1,0 +1,111 @@
+"""Storages that keep text: the session as JSON, wherever that can be put."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from coatcheck.errors import InvalidArgumentError, StorageError
+from coatcheck.wire import auth_success_json, auth_success_of
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from coatcheck.tokens import AuthSuccess
+
+
+class TextStorage(ABC):
+    """A `SessionStorage` in terms of one text. Subclasses say where it is."""
+
+    def read(self) -> AuthSuccess | None:
+        """See `SessionStorage.read`."""
+        text = self.load()
+        if text is None:
+            return None
+        try:
+            return auth_success_of(json.loads(text))
+        except (ValueError, InvalidArgumentError):
+            # Neither the text nor the parser's words for it: both may hold the token.
+            raise StorageError(f"{self.place} holds no session; delete it and sign in again") from None
+
+    def write(self, session: AuthSuccess | None) -> None:
+        """See `SessionStorage.write`."""
+        with self.exclusively():
+            self.save(_text_of(session))
+
+    def remove(self, session: AuthSuccess) -> bool:
+        """See `SessionStorage.remove`."""
+        with self.exclusively():
+            if self.read() != session:
+                return False
+            self.save(None)
+            return True
+
+    def stamp(self) -> object:
+        """See `SessionStorage.stamp`. Without a cheap one, each is another."""
+        return object()
+
+    def exclusively(self) -> AbstractContextManager[object]:
+        """Keep other writers away for the block, as far as the place allows."""
+        return nullcontext()
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the text is, for messages."""
+
+    @abstractmethod
+    def load(self) -> str | None:
+        """The text, None where there is none.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+
+    @abstractmethod
+    def save(self, text: str | None) -> None:
+        """Put `text` there in one step; None deletes.
+
+        Raises:
+            StorageError: it cannot be written; what was there still is.
+        """
+
+
+class KeyValues(Protocol):
+    """Anything that keeps text under keys."""
+
+    def get(self, key: str) -> str | None:
+        """The text under this key, or None."""
+        ...
+
+    def set(self, key: str, value: str | None) -> None:
+        """Put a text under this key; None deletes."""
+        ...
+
+
+class KeyValueStorage(TextStorage):
+    """Keeps the session in an application's own settings or database: anything with `get(key)` and `set(key, text)`."""
+
+    def __init__(self, values: KeyValues, key: str = "coatcheck.session") -> None:
+        """Keep the session in `values` under `key`."""
+        self._values = values
+        self._key = key
+
+    @property
+    def place(self) -> str:
+        """See `TextStorage.place`."""
+        return f"the value {self._key!r}"
+
+    def load(self) -> str | None:
+        """See `TextStorage.load`."""
+        return self._values.get(self._key)
+
+    def save(self, text: str | None) -> None:
+        """See `TextStorage.save`."""
+        self._values.set(self._key, text)
+
+
+def _text_of(session: AuthSuccess | None) -> str | None:
+    return None if session is None else json.dumps(auth_success_json(session))

@@ -1,0 +1,99 @@
+"""Programs that are signed in: the synchronous and the asynchronous client, driven in the same words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import httpx
+
+from coatcheck import AuthSuccess, Token, UserId
+from coatcheck.client import AsyncClientSessionManager, ClientSessionManager, MemoryStorage
+from coatcheck.scope import scope_set
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coatcheck.client import AuthChange, SessionStorage, SignInRequired
+
+TOKEN = "c2Fz-the-token-of-the-tests"
+
+
+def ada(token: str = TOKEN) -> AuthSuccess:
+    """Ada, signed in."""
+    expires_at = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+    return AuthSuccess("session", Token(token), expires_at, UserId("ada"), scope_set({"notes:read"}))
+
+
+def bob() -> AuthSuccess:
+    """Bob, signed in."""
+    return AuthSuccess("session", Token("c2Fz-of-bob"), None, UserId("bob"), frozenset())
+
+
+class Program:
+    """One program with a session manager and an HTTP client that uses it."""
+
+    def __init__(
+        self,
+        kind: str,
+        server_url: str,
+        *,
+        storage: SessionStorage | None = None,
+        follow_redirects: bool = True,
+        **options: Any,
+    ) -> None:
+        """`kind` is "sync" or "async"."""
+        self.storage = MemoryStorage() if storage is None else storage
+        self.changes: list[AuthChange] = []
+        self.required: list[SignInRequired] = []
+        options = {
+            "storage": self.storage,
+            "login_url": "https://notes.example/sign-in?from=cli",
+            "on_sign_in_required": self.required.append,
+            **options,
+        }
+        self.manager: ClientSessionManager | AsyncClientSessionManager
+        self.http: httpx.Client | httpx.AsyncClient
+        settings: dict[str, Any] = {"base_url": server_url, "follow_redirects": follow_redirects, "timeout": 0.5}
+        if kind == "sync":
+            self.manager = ClientSessionManager(server_url, **options)
+            self.http = httpx.Client(auth=self.manager.auth, **settings)
+        else:
+            self.manager = AsyncClientSessionManager(server_url, **options)
+            self.http = httpx.AsyncClient(auth=self.manager.auth, **settings)
+        self.manager.listen(self.changes.append)
+
+    async def do(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the manager."""
+        return await _run(getattr(self.manager, name), *arguments, **options)
+
+    async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request with the session."""
+        response: httpx.Response = await _run(self.http.request, method, url, **options)
+        return response
+
+    async def get(self, url: str = "/notes", **options: Any) -> httpx.Response:
+        return await self.request("GET", url, **options)
+
+    async def sign_in(self, info: AuthSuccess | None = None) -> None:
+        """Take up a sign-in, and forget what was heard of it."""
+        await self.do("update_signed_in_user", info or ada())
+        self.changes.clear()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the listeners were told that somebody signed out."""
+        return [change.reason.value for change in self.changes if change.reason is not None]
+
+    async def close(self) -> None:
+        await _run(self.http.close if isinstance(self.http, httpx.Client) else self.http.aclose)
+        await _run(self.manager.close if isinstance(self.manager, ClientSessionManager) else self.manager.aclose)
+
+
+async def _run(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Await what is asynchronous, and run the rest in a thread: the server is in this loop."""
+    if getattr(function, "__func__", function).__code__.co_flags & 0x80:  # a coroutine function
+        return await function(*arguments, **options)
+    return await anyio.to_thread.run_sync(partial(function, *arguments, **options))

@@ -1,0 +1,121 @@
+"""The fault table of docs/reference/clients.md: what ends a session, and that nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from coatcheck import UnexpectedAnswerError
+from coatcheck.client import SignOutReason
+from tests.client.programs import TOKEN, ada
+from tests.servers.faults import Fault
+
+if TYPE_CHECKING:
+    from tests.client.conftest import NewProgram
+    from tests.client.programs import Program
+    from tests.servers.faults import FaultyServer
+
+TABLE = Path(__file__).parents[2] / "docs" / "reference" / "clients.md"
+
+RAISED: dict[Fault, type[Exception]] = {
+    Fault.TIMEOUT: httpx.TimeoutException,
+    Fault.REFUSED: httpx.ConnectError,
+    Fault.RESET_MID_BODY: httpx.TransportError,
+}
+STATUS = {
+    Fault.OURS_401: 401,
+    Fault.FOREIGN_401: 401,
+    Fault.FORBIDDEN_403: 403,
+    Fault.PROXY_AUTH_407: 407,
+    Fault.TOO_MANY_429: 429,
+    Fault.ERROR_500: 500,
+    Fault.BAD_GATEWAY_502: 502,
+    Fault.UNAVAILABLE_503: 503,
+    Fault.HTML_200: 200,
+    Fault.REDIRECT_AWAY: 401,  # the other host's, in our very words
+}
+
+
+@pytest.fixture
+async def signed_in(program: Program, server: FaultyServer) -> Program:
+    """A program that is signed in; its server's neighbour answers everything with our own refusal."""
+    await program.sign_in()
+    assert server.elsewhere is not None
+    await server.elsewhere.fail(Fault.OURS_401)
+    return program
+
+
+def is_kept(program: Program) -> bool:
+    """Whether the session is where it was, in memory and in the storage, and nobody was told otherwise."""
+    assert (program.manager.auth_info == ada()) == (program.storage.read() == ada())
+    assert program.manager.is_authenticated == (program.changes == [])
+    return program.manager.is_authenticated
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
+class TestEachFault:
+    async def test_a_request(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
+        await server.fail(fault)
+        if fault in RAISED:
+            with pytest.raises(RAISED[fault]):
+                await signed_in.get()
+        else:
+            answer = await signed_in.get()
+            assert answer.status_code == STATUS[fault]
+            assert answer.content, "the answer is the caller's to read"
+        assert is_kept(signed_in) == (not fault.ends_session)
+        assert signed_in.reasons == (["revoked"] if fault.ends_session else [])
+        assert len(signed_in.required) == int(fault.ends_session)
+
+    async def test_asking_who_is_signed_in(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
+        """K4: other errors propagate, still signed in."""
+        await server.fail(fault)
+        if fault.ends_session:
+            assert await signed_in.do("validate_authentication", 0.5) is False
+        else:
+            with pytest.raises(RAISED.get(fault, UnexpectedAnswerError)) as error:
+                await signed_in.do("validate_authentication", 0.5)
+            assert TOKEN not in str(error.value)
+        assert is_kept(signed_in) == (not fault.ends_session)
+
+    async def test_initializing(
+        self, signed_in: Program, new_program: NewProgram, server: FaultyServer, fault: Fault
+    ) -> None:
+        """K5: False on network or server errors, session kept."""
+        fresh = new_program(storage=signed_in.storage)
+        await server.fail(fault)
+        assert await fresh.do("initialize", 0.5) is fault.ends_session
+        assert fresh.manager.is_authenticated == (not fault.ends_session)
+        assert (fresh.storage.read() is None) == fault.ends_session
+
+    async def test_signing_out(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
+        """K6: clears locally whatever happens; returns whether the server call succeeded."""
+        await server.fail(fault)
+        if fault is Fault.TIMEOUT:
+            await server.fail(Fault.REFUSED)  # it would be waited for
+        assert await signed_in.do("sign_out_device") is False
+        assert signed_in.manager.auth_info is signed_in.storage.read() is None
+        assert signed_in.reasons == [SignOutReason.SIGNED_OUT.value]
+        assert signed_in.required == []
+
+    async def test_the_session_goes_on_when_the_server_is_well_again(
+        self, signed_in: Program, server: FaultyServer, fault: Fault
+    ) -> None:
+        await server.fail(fault)
+        try:
+            await signed_in.get()
+        except httpx.TransportError:
+            assert fault in RAISED
+        await server.heal()
+        assert (await signed_in.get()).json() == {"ok": True}
+        sent = server.requests[-1].headers.get("authorization")
+        assert sent == (None if fault.ends_session else f"Bearer {TOKEN}")
+
+    def test_the_documentation_says_so(self, fault: Fault) -> None:
+        lines = TABLE.read_text(encoding="utf-8").splitlines()
+        rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")]
+        said = {row[1]: row[2] for row in rows}
+        assert said[fault.value] == ("**ended**" if fault.ends_session else "kept")

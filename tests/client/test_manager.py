@@ -1,0 +1,530 @@
+"""The session manager's behaviour, row by row, for both kinds of programs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from coatcheck import ConfigurationError, InvalidArgumentError, StorageError, UnexpectedAnswerError
+from coatcheck.client import (
+    ANONYMOUS,
+    AsyncClientSessionManager,
+    AuthChange,
+    ClientSessionManager,
+    MemoryStorage,
+    SignInRequired,
+    SignOutReason,
+    open_login_page,
+)
+from tests.client.programs import TOKEN, Program, ada, bob
+from tests.servers.faults import Fault, FaultyServer
+
+if TYPE_CHECKING:
+    from coatcheck import AuthSuccess
+    from tests.client.conftest import NewProgram
+
+
+SERVER = "https://notes.example"
+
+
+class BrokenStorage(MemoryStorage):
+    """Reads, and fails to write once it is broken."""
+
+    is_broken = False
+
+    def write(self, session: AuthSuccess | None) -> None:
+        if self.is_broken:
+            raise StorageError("cannot write the disk: it is full")
+        super().write(session)
+
+
+class TestWhoIsSignedIn:
+    async def test_at_first_nobody_whatever_is_stored(self, new_program: NewProgram) -> None:
+        """K1: not authenticated, no auth info."""
+        storage = MemoryStorage()
+        storage.write(ada())
+        program = new_program(storage=storage)
+        assert (program.manager.is_authenticated, program.manager.auth_info) == (False, None)
+
+    async def test_restoring_reads_the_storage_past_the_cache_and_tells(self, new_program: NewProgram) -> None:
+        """K2: re-reads storage (cached storage is cleared first), then notifies."""
+        program = new_program()
+        program.storage.write(ada())
+        await program.do("restore")
+        assert program.manager.auth_info == ada()
+        await program.do("restore")
+        assert program.changes == [AuthChange(ada()), AuthChange(ada())]
+        program.storage.write(None)
+        await program.do("restore")
+        assert program.changes[2:] == [AuthChange(None, SignOutReason.ELSEWHERE)]
+
+    async def test_signing_in_stores_then_knows_then_tells(self, new_program: NewProgram) -> None:
+        """K3: writes storage first, then memory, then notifies."""
+        storage, seen = BrokenStorage(), []
+        program = new_program(storage=storage)
+        program.manager.listen(lambda change: seen.append((change, storage.read(), program.manager.auth_info)))
+        await program.do("update_signed_in_user", ada())
+        assert seen == [(AuthChange(ada()), ada(), ada())]
+        storage.is_broken = True
+        with pytest.raises(StorageError):
+            await program.do("update_signed_in_user", bob())
+        assert program.manager.auth_info == storage.read() == ada()
+        assert len(seen) == 1
+
+    async def test_nobody_is_signed_in_after_none(self, program: Program) -> None:
+        """K3: update_signed_in_user(None)."""
+        await program.sign_in()
+        await program.do("update_signed_in_user", None)
+        assert program.manager.auth_info is program.storage.read() is None
+        assert program.reasons == ["signed-out"]
+
+    async def test_the_server_s_word_is_taken(self, program: Program, server: FaultyServer) -> None:
+        """K4: asks the server; not signed in → local sign-out."""
+        await program.sign_in()
+        assert await program.do("validate_authentication") is True
+        assert server.requests[-1].path == "/session/status"
+        assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
+        server.status = {"signed_in": False, "reason": "expired"}
+        assert await program.do("validate_authentication") is False
+        assert program.manager.auth_info is program.storage.read() is None
+        assert program.reasons == ["expired"]
+
+    @pytest.mark.parametrize(
+        ("said", "reason"),
+        [
+            ("expired", "expired"),
+            ("inactive", "inactive"),
+            (None, "revoked"),
+            ("something new", "revoked"),
+            (7, "revoked"),
+        ],
+    )
+    async def test_why_it_ended_is_told_and_the_login_page_is_named(
+        self, program: Program, server: FaultyServer, said: object, reason: str
+    ) -> None:
+        await program.sign_in()
+        server.status = {"signed_in": False, "reason": said}
+        await program.do("validate_authentication")
+        assert program.reasons == [reason]
+        login_url = f"https://notes.example/sign-in?from=cli&reason={reason}"
+        assert program.required == [SignInRequired(SignOutReason(reason), login_url)]
+
+    @pytest.mark.parametrize(
+        "status", [{}, {"signed_in": None}, {"signed_in": "false"}, {"signed_in": 0}, {"signedIn": False}]
+    )
+    async def test_an_answer_of_another_shape_says_nothing(
+        self, program: Program, server: FaultyServer, status: dict[str, object]
+    ) -> None:
+        await program.sign_in()
+        server.status = status
+        with pytest.raises(UnexpectedAnswerError, match=r"/session/status.*HTTP 200"):
+            await program.do("validate_authentication")
+        assert program.manager.is_authenticated
+
+    async def test_with_nobody_signed_in_the_server_is_not_asked(self, program: Program, server: FaultyServer) -> None:
+        assert await program.do("validate_authentication") is False
+        assert await program.do("initialize") is True
+        assert server.requests == []
+
+    async def test_initializing_restores_and_asks(self, new_program: NewProgram, server: FaultyServer) -> None:
+        """K5: restore, then validate; True if validated."""
+        program = new_program()
+        program.storage.write(ada())
+        assert await program.do("initialize") is True
+        assert program.manager.auth_info == ada()
+        server.status = {"signed_in": False}
+        assert await program.do("initialize") is True
+        assert program.manager.auth_info is None
+
+
+class TestSigningOut:
+    @pytest.mark.parametrize(
+        ("method", "route"), [("sign_out_device", "sign-out"), ("sign_out_all_devices", "sign-out-all")]
+    )
+    async def test_the_server_is_told_while_the_token_is_sent_and_streams_are_closed_first(
+        self, program: Program, server: FaultyServer, method: str, route: str
+    ) -> None:
+        """K6: closes streams, calls the server while the token is still sent, clears locally."""
+        await program.sign_in()
+        order: list[str] = []
+        program.manager.listen(lambda change: order.append(f"told {change.reason and change.reason.value}"))
+        with program.manager.closing(lambda: order.append(f"closed before {len(server.requests)} requests")):
+            assert await program.do(method) is True
+        assert order == ["closed before 0 requests", "told signed-out"]
+        (request,) = server.requests
+        assert (request.method, request.path) == ("POST", f"/session/{route}")
+        assert request.headers["authorization"] == f"Bearer {TOKEN}"
+        assert program.manager.auth_info is program.storage.read() is None
+        assert program.required == [], "who signs out does not want to be led to the login page"
+
+    async def test_with_nobody_signed_in_there_is_nothing_to_confirm(
+        self, program: Program, server: FaultyServer
+    ) -> None:
+        assert await program.do("sign_out_device") is False
+        assert server.requests == []
+
+    async def test_a_token_that_cannot_be_deleted_is_told(self, new_program: NewProgram) -> None:
+        storage = BrokenStorage()
+        program = new_program(storage=storage)
+        await program.sign_in()
+        storage.is_broken = True
+        with pytest.raises(StorageError):
+            await program.do("sign_out_device")
+        assert program.manager.auth_info is None
+        assert program.reasons == ["signed-out"]
+
+    async def test_a_sign_out_that_is_cancelled_forgets_all_the_same(self, server: FaultyServer) -> None:
+        program = Program("async", server.url)
+        await program.sign_in()
+        await server.fail(Fault.TIMEOUT)
+        leaving = asyncio.create_task(program.do("sign_out_device"))
+        await server.has_been_asked.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert program.manager.auth_info is program.storage.read() is None
+        assert program.reasons == ["signed-out"]
+        await program.close()
+
+    async def test_a_sign_out_that_is_interrupted_forgets_all_the_same(self, server: FaultyServer) -> None:
+        def interrupt(_request: httpx.Request) -> httpx.Response:
+            raise KeyboardInterrupt
+
+        with httpx.Client(transport=httpx.MockTransport(interrupt)) as http:
+            manager = ClientSessionManager(server.url, http=http)
+            manager.update_signed_in_user(ada())
+            with pytest.raises(KeyboardInterrupt):
+                manager.sign_out_device()
+            assert manager.auth_info is None
+
+
+class TestRequests:
+    async def test_the_token_is_in_the_header_and_nothing_is_when_signed_out(
+        self, program: Program, server: FaultyServer
+    ) -> None:
+        """K7: `Authorization: Bearer <token>`, nothing when signed out."""
+        await program.get()
+        assert "authorization" not in server.requests[-1].headers
+        await program.sign_in()
+        await program.get()
+        assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
+        assert TOKEN not in server.requests[-1].path
+
+    @pytest.mark.parametrize("options", [{"extensions": ANONYMOUS}, {"auth": None}], ids=["extension", "no auth"])
+    async def test_calls_marked_unauthenticated_never_carry_it(
+        self, program: Program, server: FaultyServer, options: dict[str, Any]
+    ) -> None:
+        """K7: nor does our 401 to one of them end the session."""
+        await program.sign_in()
+        await program.get(**options)
+        assert "authorization" not in server.requests[-1].headers
+        await server.fail(Fault.OURS_401)
+        await program.get(**options)
+        assert program.manager.is_authenticated
+
+    async def test_a_header_of_the_program_s_own_is_left_alone(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        await server.fail(Fault.OURS_401)
+        await program.get(headers={"Authorization": "Bearer another"})
+        assert server.requests[-1].headers["authorization"] == "Bearer another"
+        assert program.manager.is_authenticated
+
+    async def test_the_client_says_what_it_calls_itself(self, new_program: NewProgram, server: FaultyServer) -> None:
+        program = new_program(client_label="notes on Ada\u2019s laptop")
+        await program.get()
+        assert server.requests[-1].headers["coatcheck-client"] == "notes%20on%20Ada%E2%80%99s%20laptop"
+
+    async def test_another_origin_gets_nothing_of_ours(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        assert server.elsewhere is not None
+        await server.elsewhere.fail(Fault.OURS_401)
+        for url in (server.elsewhere.url, server.url.replace("127.0.0.1", "localhost")):
+            await program.get(f"{url}/notes", headers={"Host": "127.0.0.1"})
+            recorded = server.elsewhere.requests if url == server.elsewhere.url else server.requests
+            assert "authorization" not in recorded[-1].headers
+        assert program.manager.is_authenticated
+
+    async def test_the_token_does_not_follow_a_redirect_to_another_origin(
+        self, program: Program, server: FaultyServer
+    ) -> None:
+        await program.sign_in()
+        await server.fail(Fault.REDIRECT_AWAY)
+        await program.get()
+        assert server.elsewhere is not None
+        assert [("authorization" in request.headers) for request in server.requests] == [True]
+        assert [("authorization" in request.headers) for request in server.elsewhere.requests] == [False]
+
+    async def test_nor_does_it_come_back_with_a_redirect_to_ours(self, program: Program, server: FaultyServer) -> None:
+        """What another origin has chosen is not ours to sign."""
+        await program.sign_in()
+        elsewhere = server.elsewhere
+        assert elsewhere is not None
+        elsewhere.elsewhere = server
+        await elsewhere.fail(Fault.REDIRECT_AWAY)
+        await program.get(f"{elsewhere.url}/notes")
+        assert "authorization" not in server.requests[-1].headers
+
+    async def test_two_hundred_refusals_at_once_are_one_sign_out(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        await server.fail(Fault.OURS_401)
+        answers = await asyncio.gather(*(program.get() for _ in range(200)), return_exceptions=True)
+        assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} == {401}
+        assert program.reasons == ["revoked"]
+        assert len(program.required) == 1
+
+    def test_a_refusal_of_an_earlier_token_is_no_news(self) -> None:
+        storage = MemoryStorage()
+        manager = ClientSessionManager(SERVER, storage=storage)
+        manager.update_signed_in_user(ada())
+        changes: list[AuthChange] = []
+        manager.listen(changes.append)
+
+        def refuse(_request: httpx.Request) -> httpx.Response:
+            storage.write(ada("c2Fz-newer"))  # while this refusal is under way, somebody signs in again
+            headers = {"Content-Type": "application/problem+json"}
+            return httpx.Response(401, json={"code": "invalid_token"}, headers=headers)
+
+        with httpx.Client(transport=httpx.MockTransport(refuse), auth=manager.auth) as http:
+            assert http.get(f"{SERVER}/notes").status_code == 401
+        assert changes == [AuthChange(ada("c2Fz-newer"))]
+        assert manager.auth_info == storage.read() == ada("c2Fz-newer")
+
+    async def test_a_streamed_refusal_can_still_be_read(self, server: FaultyServer) -> None:
+        await server.fail(Fault.OURS_401)
+        program = Program("async", server.url)
+        await program.sign_in()
+        assert isinstance(program.http, httpx.AsyncClient)
+        async with program.http.stream("GET", "/notes") as answer:
+            assert b"".join([part async for part in answer.aiter_bytes()]).startswith(b'{"title"')
+        assert program.reasons == ["revoked"]
+        await program.close()
+
+    @pytest.mark.parametrize(
+        ("headers", "body"),
+        [
+            ({"Content-Type": "application/json"}, b'{"code": "invalid_token"}'),
+            ({"Content-Type": "application/problem+json"}, b'{"code": "authentication_required"}'),
+            ({"Content-Type": "application/problem+json"}, b'["invalid_token"]'),
+            ({"Content-Type": "application/problem+json"}, b"\xff\xfe"),
+            ({"Content-Type": "application/problem+json"}, b'{"code": "invalid_token"}' + b" " * 70_000),
+            ({"Content-Type": "text/html"}, b"<html>invalid_token</html>"),
+        ],
+    )
+    def test_a_401_in_other_words_is_not_ours(self, headers: dict[str, str], body: bytes) -> None:
+        transport = httpx.MockTransport(lambda _request: httpx.Response(401, content=body, headers=headers))
+        manager = ClientSessionManager(SERVER)
+        manager.update_signed_in_user(ada())
+        with httpx.Client(transport=transport, auth=manager.auth) as http:
+            assert http.get(SERVER).content == body
+        assert manager.is_authenticated
+
+
+class TestSharing:
+    async def test_what_another_does_with_the_storage_is_seen_with_the_next_request(
+        self, new_program: NewProgram, server: FaultyServer
+    ) -> None:
+        here, there = new_program(), None
+        there = new_program(storage=here.storage)
+        await there.do("update_signed_in_user", ada())
+        await here.get()
+        assert here.changes == [AuthChange(ada())]
+        assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
+        await there.do("sign_out_device")
+        await here.get()
+        assert "authorization" not in server.requests[-1].headers
+        assert here.reasons == ["elsewhere"]
+        assert here.required == [], "the other one leads to the login page"
+
+    async def test_only_one_of_two_is_told_by_the_server_and_the_other_by_the_storage(
+        self, new_program: NewProgram, server: FaultyServer
+    ) -> None:
+        here = new_program()
+        there = new_program(storage=here.storage)
+        await here.sign_in()
+        await there.do("restore")
+        await server.fail(Fault.OURS_401)
+        await here.get()
+        await there.get()
+        assert (here.reasons, there.reasons[-1:]) == (["revoked"], ["elsewhere"])
+
+
+class TestStreams:
+    async def test_they_are_closed_when_somebody_else_or_nobody_is_signed_in_and_kept_otherwise(
+        self, program: Program
+    ) -> None:
+        """K3: when the identity changes open streams are closed without error; a same-identity update keeps them."""
+        await program.sign_in()
+        closed: list[str] = []
+        with program.manager.closing(lambda: closed.append("first")):
+            await program.do("update_signed_in_user", ada("c2Fz-renewed"))
+            assert closed == []
+            await program.do("update_signed_in_user", bob())
+            assert closed == ["first"]
+            await program.do("update_signed_in_user", None)
+            assert closed == ["first"], "a stream is closed once"
+        with program.manager.closing(lambda: closed.append("second")):
+            pass
+        await program.do("update_signed_in_user", ada())
+        assert closed == ["first"]
+
+    async def test_the_server_s_refusal_closes_them(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        closed: list[bool] = []
+        await server.fail(Fault.OURS_401)
+        with program.manager.closing(lambda: closed.append(True)):
+            await program.get()
+        assert closed == [True]
+
+
+class TestCallbacks:
+    async def test_one_that_raises_keeps_nobody_from_being_called(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(_change: AuthChange) -> None:
+            raise RuntimeError("a mistake in the program")
+
+        program.manager.listen(fail)
+        heard: list[AuthChange] = []
+        program.manager.listen(heard.append)
+        with caplog.at_level(logging.ERROR), program.manager.closing(lambda: fail(AuthChange(None))):
+            await program.sign_in()
+        assert len(heard) == 1
+        assert "a mistake in the program" in caplog.text
+        assert TOKEN not in caplog.text
+
+    async def test_one_that_has_unsubscribed_is_not_called(self, program: Program) -> None:
+        heard: list[AuthChange] = []
+        unsubscribe = program.manager.listen(heard.append)
+        unsubscribe()
+        unsubscribe()
+        await program.sign_in()
+        assert heard == []
+
+    async def test_asynchronous_ones_are_awaited(self, server: FaultyServer) -> None:
+        async with AsyncClientSessionManager(server.url) as manager:
+            heard: list[str] = []
+
+            async def listen(change: AuthChange) -> None:
+                await asyncio.sleep(0)
+                heard.append("signed in" if change.auth_info else "signed out")
+
+            async def close() -> None:
+                await asyncio.sleep(0)
+                heard.append("closed")
+
+            manager.listen(listen)
+            await manager.update_signed_in_user(ada())
+            with manager.closing(close):
+                await manager.update_signed_in_user(None)
+            assert heard == ["signed in", "closed", "signed out"]
+
+    def test_the_login_page_opens_in_the_browser_or_is_logged(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        opened: list[str] = []
+
+        def open_once(url: str) -> bool:
+            opened.append(url)
+            return len(opened) == 1
+
+        monkeypatch.setattr("webbrowser.open", open_once)
+        required = SignInRequired(SignOutReason.EXPIRED, "https://notes.example/sign-in?reason=expired")
+        with caplog.at_level(logging.WARNING):
+            open_login_page(required)
+            assert (opened, caplog.text) == ([required.login_url], "")
+            open_login_page(required)
+            assert "sign in again at https://notes.example/sign-in" in caplog.text
+            open_login_page(SignInRequired(SignOutReason.REVOKED, None))
+            assert "revoked" in caplog.text
+
+
+class TestCookieMode:
+    async def test_the_cookie_is_asked_for_and_no_token_is_sent(
+        self, new_program: NewProgram, server: FaultyServer
+    ) -> None:
+        program = new_program(mode="cookie")
+        await program.sign_in(ada(""))
+        await program.get()
+        assert server.requests[-1].headers["coatcheck-mode"] == "cookie"
+        assert "authorization" not in server.requests[-1].headers
+
+    async def test_a_token_in_the_body_is_a_configuration_error_and_is_not_stored(
+        self, new_program: NewProgram
+    ) -> None:
+        """E4: it never stores it."""
+        program = new_program(mode="cookie")
+        with pytest.raises(ConfigurationError, match="cookie mode") as error:
+            await program.do("update_signed_in_user", ada())
+        assert TOKEN not in str(error.value)
+        assert program.storage.read() is program.manager.auth_info is None
+        assert program.changes == []
+
+    async def test_no_token_in_header_mode_is_one_too(self, program: Program) -> None:
+        with pytest.raises(ConfigurationError, match="header mode"):
+            await program.do("update_signed_in_user", ada(""))
+        assert program.storage.read() is None
+
+    def test_a_cookie_that_is_gone_is_as_definite_as_one_that_is_refused(self) -> None:
+        problem = httpx.Response(
+            401, json={"code": "authentication_required"}, headers={"Content-Type": "application/problem+json"}
+        )
+        manager = ClientSessionManager(SERVER, mode="cookie")
+        manager.update_signed_in_user(ada(""))
+        with httpx.Client(transport=httpx.MockTransport(lambda _request: problem), auth=manager.auth) as http:
+            http.get(SERVER)
+        assert manager.auth_info is None
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "server_url",
+        ["", "example.org", "ftp://example.org", "https://", "https://u:p@example.org", "https://example.org/api",
+         "https://example.org?x=1", "https://[bad", 5],
+    )  # fmt: skip
+    def test_what_is_no_origin_is_refused(self, server_url: str) -> None:
+        with pytest.raises(ConfigurationError, match="server_url must be"):
+            ClientSessionManager(server_url)
+
+    @pytest.mark.parametrize("server_url", ["http://example.org", "http://10.0.0.1", "http://localhost.example.org"])
+    def test_plain_http_is_for_this_machine_only(self, server_url: str) -> None:
+        with pytest.raises(ConfigurationError, match="https"):
+            ClientSessionManager(server_url)
+
+    @pytest.mark.parametrize(
+        "server_url", ["http://localhost:8000", "http://[::1]", "http://127.9.9.9", "https://e.org/"]
+    )
+    def test_this_machine_and_https_are_taken(self, server_url: str) -> None:
+        ClientSessionManager(server_url).close()
+
+    def test_an_unknown_mode_and_a_label_that_is_too_long_are_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="mode must be"):
+            ClientSessionManager("https://e.org", mode="jwt")  # type: ignore[arg-type]  # that is the mistake
+        with pytest.raises(InvalidArgumentError, match="label must be"):
+            ClientSessionManager("https://e.org", client_label="x" * 65)
+
+    async def test_the_auth_of_the_other_kind_says_so(self) -> None:
+        async with httpx.AsyncClient(auth=ClientSessionManager(SERVER).auth) as http:
+            with pytest.raises(RuntimeError, match="AsyncClientSessionManager"):
+                await http.get(SERVER)
+
+    def test_nor_does_the_other_way_round(self) -> None:
+        auth = AsyncClientSessionManager(SERVER).auth
+        with httpx.Client(auth=auth) as http, pytest.raises(RuntimeError, match="ClientSessionManager"):
+            http.get(SERVER)
+
+
+def test_the_client_imports_nothing_of_the_server() -> None:
+    program = """
+import sys
+import coatcheck.client
+servers = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "yaml", "starlette", "fastapi"}
+print(sorted(servers & {name.partition(".")[0] for name in sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,326 @@
+"""Where a program keeps who is signed in: the same promises of every storage, and what is particular to each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keyring
+import keyring.backend
+import keyring.backends.fail
+import keyring.errors
+import pytest
+from filelock import FileLock
+
+from coatcheck import ConfigurationError, StorageError
+from coatcheck.client import (
+    CachedStorage,
+    ClientSessionManager,
+    FileStorage,
+    KeyringStorage,
+    KeyValueStorage,
+    MemoryStorage,
+    SessionStorage,
+)
+from tests.client.programs import TOKEN, ada, bob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coatcheck import AuthSuccess
+
+SERVER = "https://notes.example"
+
+
+class Drawer(keyring.backend.KeyringBackend):
+    """A keyring in memory, which can be locked."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # keyring's
+        self.kept: dict[tuple[str, str], str] = {}
+        self.is_locked = False
+
+    def _look(self) -> None:
+        if self.is_locked:
+            raise keyring.errors.KeyringLocked(f"cannot unlock the item with {self.kept}")
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._look()
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._look()
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        self._look()
+        del self.kept[service, username]
+
+
+@pytest.fixture
+def drawer() -> Iterator[Drawer]:
+    """The system's keyring, for the test."""
+    before = keyring.get_keyring()
+    drawer = Drawer()
+    keyring.set_keyring(drawer)
+    yield drawer
+    keyring.set_keyring(before)
+
+
+class Settings(dict[str, str]):
+    """An application's own settings."""
+
+    def set(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.pop(key, None)
+        else:
+            self[key] = value
+
+
+Reopen = Callable[[], SessionStorage]
+
+
+@pytest.fixture(params=["memory", "file", "keyring", "key-value", "cached file"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, drawer: Drawer) -> Reopen:
+    """Opens one storage, again and again: as other programs would."""
+    assert drawer is not None
+    memory, settings = MemoryStorage(), Settings()
+    kinds: dict[str, Reopen] = {
+        "memory": lambda: memory,
+        "file": lambda: FileStorage(tmp_path / "deep" / "session.json"),
+        "keyring": lambda: KeyringStorage("notes", "notes.example"),
+        "key-value": lambda: KeyValueStorage(settings),
+        "cached file": lambda: CachedStorage(FileStorage(tmp_path / "session.json")),
+    }
+    return kinds[request.param]
+
+
+class TestEveryStorage:
+    def test_at_first_there_is_nobody(self, reopen: Reopen) -> None:
+        """K8: get."""
+        assert reopen().read() is None
+        assert reopen().remove(ada()) is False
+
+    @pytest.mark.parametrize("session", [ada(), bob(), ada("")])
+    def test_what_is_kept_is_found_again_every_field(self, reopen: Reopen, session: AuthSuccess) -> None:
+        """K8: round-trips every field."""
+        reopen().write(session)
+        assert reopen().read() == session
+
+    def test_another_takes_its_place(self, reopen: Reopen) -> None:
+        """K8: set."""
+        reopen().write(ada())
+        reopen().write(bob())
+        assert reopen().read() == bob()
+
+    def test_none_deletes(self, reopen: Reopen) -> None:
+        """K8: None deletes."""
+        for _ in range(2):
+            reopen().write(None)
+            assert reopen().read() is None
+            reopen().write(ada())
+
+    def test_only_what_is_still_kept_is_removed(self, reopen: Reopen) -> None:
+        reopen().write(ada())
+        assert reopen().remove(bob()) is False
+        assert reopen().remove(ada("c2Fz-an-earlier-token")) is False
+        assert reopen().read() == ada()
+        assert reopen().remove(ada()) is True
+        assert reopen().read() is None
+
+    def test_the_stamp_moves_with_every_change_of_another(self, reopen: Reopen) -> None:
+        here, there = reopen(), reopen()
+        for session in (ada(), bob(), None, ada()):
+            before = here.stamp()
+            there.write(session)
+            assert here.stamp() != before
+        before = here.stamp()
+        assert there.remove(ada())
+        assert here.stamp() != before
+
+    def test_its_repr_shows_no_token(self, reopen: Reopen) -> None:
+        storage = reopen()
+        storage.write(ada())
+        assert TOKEN not in repr(storage)
+
+
+class Counted(MemoryStorage):
+    """Says how often it was read."""
+
+    reads = 0
+
+    def read(self) -> AuthSuccess | None:
+        self.reads += 1
+        return super().read()
+
+
+def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() -> None:
+    """K8: cached wrapper reads through once until cleared."""
+    inner = Counted()
+    cached = CachedStorage(inner)
+    assert [cached.read() for _ in range(3)] == [None] * 3
+    assert inner.reads == 1
+    cached.clear()
+    cached.read()
+    assert inner.reads == 2
+    inner.write(ada())
+    assert [cached.read() for _ in range(3)] == [ada()] * 3
+    assert inner.reads == 3
+    cached.write(bob())
+    assert cached.read() == bob()
+
+
+class TestFile:
+    def test_nobody_else_can_read_it_from_its_first_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        modes: list[int] = []
+        replace = Path.replace
+
+        def look(new: Path, target: Path) -> Path:
+            modes.append(stat.S_IMODE(new.stat().st_mode))
+            return replace(new, target)
+
+        monkeypatch.setattr(Path, "replace", look)
+        old_mask = os.umask(0)
+        try:
+            path = tmp_path / "folder" / "session.json"
+            FileStorage(path).write(ada())
+        finally:
+            os.umask(old_mask)
+        assert modes == [0o600]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+    def test_a_crash_between_writing_and_replacing_leaves_what_was_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "session.json"
+        FileStorage(path).write(ada())
+
+        def crash(_new: Path, _target: Path) -> Path:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", crash)
+            with pytest.raises(KeyboardInterrupt):
+                FileStorage(path).write(bob())
+        assert FileStorage(path).read() == ada()
+        assert {file.name for file in tmp_path.iterdir()} == {"session.json", "session.json.lock"}
+
+    def test_one_that_others_can_read_is_made_private_and_that_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "session.json"
+        FileStorage(path).write(ada())
+        path.chmod(0o644)
+        with caplog.at_level(logging.WARNING):
+            assert FileStorage(path).read() == ada()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert "could be read by others" in caplog.text
+        assert TOKEN not in caplog.text
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"token": "c2Fz-the-token-of-the-tests"}', b"null"]
+    )
+    def test_a_damaged_one_is_an_error_that_names_it_and_nobody_is_signed_out(
+        self, tmp_path: Path, content: bytes
+    ) -> None:
+        path = tmp_path / "session.json"
+        path.write_bytes(content)
+        path.chmod(0o600)
+        with pytest.raises(StorageError, match=r"session\.json holds no session; delete it and sign in again") as error:
+            FileStorage(path).read()
+        assert TOKEN not in str(error.value)
+        assert error.value.__cause__ is None
+        assert path.read_bytes() == content
+
+    def test_one_that_cannot_be_reached_is_an_error_and_not_nobody(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way", encoding="utf-8")
+        storage = FileStorage(tmp_path / "file" / "session.json")
+        for use in (storage.read, storage.stamp, lambda: storage.write(ada())):
+            with pytest.raises(StorageError, match=r"cannot (read|lock) .*session\.json: (Not a|File ex)"):
+                use()
+        folder = FileStorage(tmp_path)
+        with pytest.raises(StorageError, match="Is a directory"):
+            folder.read()
+
+    def test_a_lock_that_nobody_gives_back_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("coatcheck.client.file_storage._LOCK_SECONDS", 0)
+        path = tmp_path / "session.json"
+        with FileLock(f"{path}.lock"), pytest.raises(StorageError, match="locked by another process"):
+            FileStorage(path).write(ada())
+
+    def test_threads_take_turns(self, tmp_path: Path) -> None:
+        """Of many that find one session refused, one removes it."""
+        path = tmp_path / "session.json"
+        FileStorage(path).write(ada())
+        start = threading.Barrier(8)
+        removed: list[bool] = []
+
+        def refuse() -> None:
+            start.wait()
+            removed.append(FileStorage(path).remove(ada()))
+
+        threads = [threading.Thread(target=refuse) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(removed) == [False] * 7 + [True]
+
+    def test_processes_see_each_other_sign_in_and_out(self, tmp_path: Path) -> None:
+        path = tmp_path / "session.json"
+        manager = ClientSessionManager(SERVER, storage=FileStorage(path))
+        reasons: list[str | None] = []
+        manager.listen(lambda change: reasons.append(change.reason and change.reason.value))
+        other = """
+import json, sys
+from coatcheck.client import ClientSessionManager, FileStorage
+from coatcheck.wire import auth_success_of
+manager = ClientSessionManager("https://notes.example", storage=FileStorage(sys.argv[1]))
+manager.update_signed_in_user(auth_success_of(json.loads(sys.argv[2])))
+"""
+        body = {"auth_strategy": "session", "token": "c2Fz-of-bob", "auth_user_id": "bob", "scope_names": []}
+        for session, expected in ((body, bob()), ("null", None)):
+            program = other if session is body else other.replace("auth_success_of(json.loads(sys.argv[2]))", "None")
+            subprocess.run([sys.executable, "-c", program, str(path), json.dumps(session)], check=True)
+            manager.restore()
+            assert manager.auth_info == expected
+        assert reasons == [None, "elsewhere"]
+
+
+class TestKeyring:
+    def test_a_locked_one_is_an_error_and_not_nobody(self, drawer: Drawer) -> None:
+        storage = KeyringStorage("notes", "notes.example")
+        storage.write(ada())
+        drawer.is_locked = True
+        for use in (storage.read, lambda: storage.write(bob()), lambda: storage.write(None)):
+            with pytest.raises(StorageError, match=r"entry 'notes', 'notes\.example': KeyringLocked") as error:
+                use()
+            assert TOKEN not in str(error.value)
+            assert error.value.__cause__ is None
+        drawer.is_locked = False
+        assert storage.read() == ada()
+
+    def test_a_system_without_one_is_told_what_to_do(self, drawer: Drawer) -> None:
+        assert drawer is not None
+        keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]  # keyring's
+        with pytest.raises(ConfigurationError, match="use FileStorage instead"):
+            KeyringStorage("notes", "notes.example")
+
+    def test_without_the_package_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "keyring", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'coatcheck\[keyring\]'"):
+            KeyringStorage("notes", "notes.example")
