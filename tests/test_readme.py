@@ -34,6 +34,7 @@ def test_the_first_example_serves_signs_in_and_signs_out(tmp_path: Path) -> None
         httpx.Client(base_url=server.url) as client,
     ):
         token = client.post("/demo-sign-in").json()["token"]
+        assert client.get("/session/client.js").headers["content-type"].startswith("text/javascript")
         headers = {"Authorization": f"Bearer {token}"}
         assert client.get("/notes").status_code == 401
         assert client.get("/notes", headers=headers).status_code == 200
@@ -46,6 +47,18 @@ def test_the_second_example_runs_to_its_end(tmp_path: Path) -> None:
     environment = {**os.environ, **PEPPER}
     subprocess.run([sys.executable, "-c", PYTHON_BLOCKS[1]], cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "coatcheck.db").is_file()
+
+
+def test_the_python_client_of_the_third_signs_in_to_the_first_and_out(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
+    with AppServer.uvicorn("app:app", cwd=tmp_path, env=PEPPER) as server:
+        program = PYTHON_BLOCKS[2].replace("http://localhost:8000", server.url)
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    notes, reason = done.stdout.splitlines()
+    assert notes.startswith("{'notes_of': ")
+    assert reason == "signed out: SignOutReason.SIGNED_OUT"
+    assert not (tmp_path / "session.json").exists()
 
 
 def _pages() -> list[Path]:

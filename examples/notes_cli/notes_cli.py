@@ -17,15 +17,16 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from coatcheck.client import ClientSessionManager, FileStorage, KeyringStorage, SessionStorage, SignOutReason
-from coatcheck.wire import auth_success_of
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from coatcheck import CoatcheckError
+from coatcheck.client import ClientSessionManager, FileStorage, KeyringStorage, SessionStorage, SignOutReason
+from coatcheck.wire import auth_success_of
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Your notes, from the command line.")
+# Without the local variables of a traceback: a password may be among them.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
