@@ -166,7 +166,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
       return false;
     }
     const response = await ask("/status");
-    const status = response.status === 200 && isOurs(response) ? await response.json() : {};
+    let status = response.status === 200 && isOurs(response) ? await response.json() : null;
+    const refusal = await refusalIn(response);
+    if (refusal?.code === "invalid_token") status = { signed_in: false, reason: refusal.reason };
     if (typeof status?.signed_in !== "boolean") throw new Error(`no answer to who is signed in (${response.status})`);
     if (asked !== generation) return state.signedIn;
     if (status.signed_in) arrive(status);
@@ -186,16 +188,25 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     check().catch(() => {});
   }
 
-  /** @param {Response} response @param {string | null} sent @param {boolean} carried */
-  async function judge(response, sent, carried) {
+  /**
+   * Our own refusal in a response; null in a proxy's, another site's, and any other.
+   * @param {Response} response
+   * @returns {Promise<{ code: string, reason?: SignOutReason } | null>}
+   */
+  async function refusalIn(response) {
     const type = response.headers.get("Content-Type") ?? "";
-    if (response.status !== 401 || !isOurs(response) || !type.startsWith("application/problem+json")) return;
+    if (response.status !== 401 || !isOurs(response) || !type.startsWith("application/problem+json")) return null;
     const problem = await response.clone().json().catch(() => null);
-    const isInvalid = problem?.code === "invalid_token";
-    if (!isInvalid && problem?.code !== "authentication_required") return;
+    return problem?.code === "invalid_token" || problem?.code === "authentication_required" ? problem : null;
+  }
+
+  /** @param {Response} response @param {string | null} sent */
+  async function judge(response, sent) {
+    const refusal = await refusalIn(response);
+    if (!refusal) return;
     if (!state.signedIn) goToLogin(null, true);
     else if (inCookie) await check().catch(() => {}); // another tab may have signed in since: ask once more
-    else if (isInvalid && carried && sent === token()) leave(problem.reason ?? "revoked");
+    else if (refusal.code === "invalid_token" && sent && sent === token()) leave(refusal.reason ?? "revoked");
   }
 
   /** @type {typeof fetch} */
@@ -207,7 +218,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const isCrossOrigin = origin !== location.origin && request.credentials === "same-origin";
     const credentials = inCookie && isCrossOrigin ? "include" : request.credentials;
     const response = await fetch(new Request(request, { headers: dress(headers, sent), credentials }));
-    await judge(response, sent, sent !== null);
+    await judge(response, sent);
     return response;
   }
 

@@ -36,13 +36,20 @@ def missing() -> str | None:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Browser]:
-    """A browser with an empty profile. `await browser.new_context()` is another device: cookies of its own."""
+async def running(*, back_forward_cache: bool = False) -> AsyncIterator[Browser]:
+    """A browser with an empty profile. `await browser.new_context()` is another device: cookies of its own.
+
+    Playwright switches the back/forward cache off, from which pages come back as they were left; here it can be had.
+    """
     from playwright.async_api import async_playwright  # noqa: PLC0415 (slow to import, and few tests need it)
 
     flags = [*_QUIET, "--no-sandbox"] if os.geteuid() == 0 else list(_QUIET)  # Chromium's sandbox refuses root
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable(), args=flags)
+        browser = await playwright.chromium.launch(
+            executable_path=executable(),
+            args=flags,
+            ignore_default_args=["--disable-back-forward-cache"] if back_forward_cache else None,
+        )
         try:
             yield browser
         finally:
