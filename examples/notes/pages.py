@@ -24,6 +24,7 @@ Field = Annotated[str, Form()]
 
 _DONE = {
     "signed-out": "You are signed out on this device.",
+    "elsewhere": "You have signed out in another tab.",
     "signed-out-everywhere": "You are signed out on all your devices.",
     "ended": "That device is signed out.",
     "already-ended": "That device was signed out already.",
@@ -78,8 +79,16 @@ async def sign_in_page(
     reason: str = "",
 ) -> Response:
     """The form to sign in. Whoever was sent here because their session is over reads why."""
-    why = WHY_IT_ENDED.get(reason)
-    return page(request, "sign_in.html", reason=why, next=safe_next(next, HOME), email="", unsaved=None, problem=None)
+    return page(
+        request,
+        "sign_in.html",
+        reason=WHY_IT_ENDED.get(reason),
+        done=_DONE.get(reason),
+        next=safe_next(next, HOME),
+        email="",
+        unsaved=None,
+        problem=None,
+    )
 
 
 @router.post("/sign-in")
@@ -103,6 +112,7 @@ async def sign_in(
             status=HTTPStatus.FORBIDDEN,
             problem=_WHY_REFUSED[type(refusal)],
             reason=None,
+            done=None,
             next=safe_next(next, HOME),
             email=email,
             unsaved=unsaved or None,

@@ -33,10 +33,8 @@ WHY_IT_ENDED = {
     "inactive": f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
     # The row is gone. Who took it away it does not say any more.
     "revoked": "This device was signed out: its session was ended from another of your devices, or ran out long ago.",
-    "signed-out": "You are signed out on this device.",
-    "elsewhere": "You are signed out: you did that in another tab.",
 }
-"""What the sign-in page says, by the `reason` in its address."""
+"""What the sign-in page says where a session has ended by itself, by the `reason` in its address."""
 
 
 async def sign_in_first(request: Request, error: AuthenticationRequiredError) -> Response:
@@ -54,6 +52,7 @@ async def sign_in_first(request: Request, error: AuthenticationRequiredError) ->
         "sign_in.html",
         status=HTTPStatus.UNAUTHORIZED,
         reason=None if reason is None else WHY_IT_ENDED[reason],
+        done=None,
         next=page_of_the_form,
         unsaved=unsaved,
         email="",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.devices import devices
-from tests.examples.notes_server import ada, notes, notes_dsn, operator, store_url
+from tests.examples.notes_server import ada, notes, notes_dsn, operator, operator_pod, store_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.browser.devices import NewDevice
     from tests.servers.app import AppServer
 
-__all__ = ["ada", "notes", "notes_dsn", "operator", "store_url"]
+__all__ = ["ada", "notes", "notes_dsn", "operator", "operator_pod", "store_url"]
 
 
 @pytest.fixture

@@ -9,20 +9,24 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.async_api import expect
+from sqlalchemy import update
 
 from coatcheck import ServerSideSessionsTokenManager
-from tests.browser.devices import LAPTOP, PHONE, devices
+from coatcheck.stores.sql.schema import sessions
+from tests.browser.devices import LAPTOP, PHONE, Device, devices
 from tests.examples.notes_server import PASSWORD, no_errors_in, notes_server, pod_beside
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from coatcheck import AuthServices
-    from tests.browser.devices import Device, NewDevice
+    from coatcheck import AuthServices, Pod
+    from tests.browser.devices import NewDevice
+    from tests.servers.app import AppServer
 
 pytestmark = pytest.mark.chromium
 
+LONG_AGO_US = 1_000_000
 SIGNED_OUT_HERE = "This device was signed out"
 
 
@@ -114,8 +118,8 @@ class TestEndingADevice:
         self, new_device: NewDevice, operator: AuthServices
     ) -> None:
         user = await operator.auth_users.create()
-        sessions = operator.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
-        over = await sessions.create_session(
+        manager = operator.get_token_manager(ServerSideSessionsTokenManager)
+        over = await manager.server_side_sessions.create_session(
             user.id, method="email", expires_at=datetime.now(UTC) - timedelta(seconds=1)
         )
         laptop = await new_device(LAPTOP)
@@ -128,6 +132,93 @@ class TestEndingADevice:
         laptop = await new_device(LAPTOP)
         await laptop.is_signed_out()
         await expect(laptop.page.get_by_role("alert")).to_have_count(0)
+
+
+class TestTabs:
+    """The pages are rendered on the server; `static/session.js` is what they hear of each other by."""
+
+    async def other_tabs(self, laptop: Device, count: int) -> list[Device]:
+        tabs = [Device(await laptop.context.new_page(), laptop.context, laptop.url) for _ in range(count)]
+        for number, tab in enumerate(tabs):
+            await tab.open("/notes" if number % 2 else "/devices")
+            await tab.page.wait_for_function("localStorage.length > 0")  # its script runs
+        return tabs
+
+    async def test_signing_out_in_one_of_five_tabs_empties_all_of_them(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        tabs = await self.other_tabs(laptop, 4)
+        await tabs[2].page.get_by_role("navigation").get_by_role("button", name="Sign out").click()
+        await tabs[2].is_on("/sign-in?reason=signed-out", "Sign in")
+        await tabs[2].shows("You are signed out on this device.")
+        for tab, path in ((laptop, "notes"), (tabs[0], "devices"), (tabs[1], "notes"), (tabs[3], "notes")):
+            await tab.is_on(f"/sign-in?next=%2F{path}&reason=elsewhere", "Sign in")
+            await tab.shows("You have signed out in another tab.")
+
+    async def test_a_sign_out_by_a_plain_form_reaches_the_other_tabs_too(self, new_device: NewDevice, ada: str) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        (other,) = await self.other_tabs(laptop, 1)
+        await laptop.follow("My devices")
+        await laptop.page.get_by_text("Sign out everywhere", exact=True).click()
+        await laptop.page.get_by_role("button", name="Yes, on this device too").click()
+        await laptop.shows("You are signed out on all your devices.")
+        await other.is_on("/sign-in?next=%2Fdevices&reason=elsewhere", "Sign in")
+
+    async def test_the_back_button_shows_nothing_private_after_a_sign_out(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.add_note("nobody else is to read this")
+        await expect(laptop.note("nobody else is to read this")).to_be_visible()
+        await laptop.follow("My devices")
+        await laptop.page.get_by_role("navigation").get_by_role("button", name="Sign out").click()
+        await laptop.is_on("/sign-in?reason=signed-out", "Sign in")
+        for _ in range(2):
+            await laptop.page.go_back()
+            await laptop.shows_heading("Sign in")
+            await expect(laptop.page.get_by_text("nobody else is to read this")).to_have_count(0)
+
+    @pytest.mark.parametrize(
+        ("columns", "reason", "words"),
+        [
+            ({"expires_at": LONG_AGO_US}, "expired", "Your session has run out"),
+            (
+                {"expire_after_unused_for_us": 1_000_000, "last_used_at": LONG_AGO_US},
+                "inactive",
+                "this device was not used for 14 days",
+            ),
+        ],
+    )
+    async def test_a_tab_that_comes_to_the_front_after_a_deadline_says_which_and_leads_back(
+        self, new_device: NewDevice, operator_pod: Pod, ada: str, columns: dict[str, int], reason: str, words: str
+    ) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        await laptop.page.wait_for_function("localStorage.length > 0")
+        async with operator_pod.store.transaction() as transaction:
+            await transaction.execute(update(sessions).values(**columns))
+        await laptop.page.evaluate("window.dispatchEvent(new Event('online'))")
+        await laptop.is_on(f"/sign-in?next=%2Fnotes&reason={reason}", "Sign in")
+        await laptop.shows(words)
+        await laptop.fill_in(ada, PASSWORD, "Sign in")
+        await laptop.is_on("/notes", "Notes")
+
+    async def test_without_a_script_all_of_it_works_by_the_next_click(
+        self, browser: Browser, notes: AppServer, ada: str
+    ) -> None:
+        context = await browser.new_context(java_script_enabled=False)
+        laptop = Device(await context.new_page(), context, notes.url)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        await laptop.page.get_by_role("button", name="Sign out").click()
+        await laptop.shows("You are signed out on this device.")
+        await laptop.is_signed_out()
+        await context.close()
 
 
 class TestRestrictingADevice:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tests.examples.notes_server import NOTES, ada, notes, notes_dsn, operator, store_url
+from tests.examples.notes_server import NOTES, ada, notes, notes_dsn, operator, operator_pod, store_url
 
-__all__ = ["ada", "notes", "notes_dsn", "operator", "store_url"]
+__all__ = ["ada", "notes", "notes_dsn", "operator", "operator_pod", "store_url"]
 
 sys.path.insert(0, str(NOTES))

@@ -75,11 +75,17 @@ def notes(store_url: str) -> Iterator[AppServer]:
 
 
 @pytest.fixture
-async def operator(store_url: str) -> AsyncIterator[AuthServices]:
-    """The auth services on the example's store, from outside of it."""
-    pod, auth = pod_beside(store_url)
+async def operator_pod(store_url: str) -> AsyncIterator[Pod]:
+    """A pod on the example's store, from outside of it."""
+    pod, _ = pod_beside(store_url)
     async with pod:
-        yield auth
+        yield pod
+
+
+@pytest.fixture
+def operator(operator_pod: Pod) -> AuthServices:
+    """Its auth services."""
+    return operator_pod.auth_services
 
 
 @pytest.fixture
