@@ -106,8 +106,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   function leave(reason, { here = false, tell = true } = {}) {
     const { signedIn, sessionId } = state;
     generation++;
-    store.removeItem(key);
     live?.abort();
+    // In cookie mode the mark may be of a session that another tab has signed in to by now.
+    if (!inCookie || sessionId === null || store.getItem(key) === sessionId) store.removeItem(key);
     if (signedIn) {
       if (tell) channel?.postMessage({ out: sessionId });
       become({ signedIn: false, userId: null, sessionId: null, scopes: [], reason });
@@ -160,8 +161,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
 
   async function askStatus() {
     const asked = generation;
+    const sent = token();
     lastCheck = performance.now();
-    if (!inCookie && token() === null) {
+    if (!inCookie && sent === null) {
       if (state.signedIn) leave("elsewhere", { tell: false });
       return false;
     }
@@ -170,7 +172,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const refusal = await refusalIn(response);
     if (refusal?.code === "invalid_token") status = { signed_in: false, reason: refusal.reason };
     if (typeof status?.signed_in !== "boolean") throw new Error(`no answer to who is signed in (${response.status})`);
-    if (asked !== generation) return state.signedIn;
+    if (asked !== generation || sent !== token()) return state.signedIn;
     if (status.signed_in) arrive(status);
     else if (state.signedIn) leave(status.reason ?? "revoked");
     return state.signedIn;

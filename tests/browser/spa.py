@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from coatcheck.wire import auth_success_json
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from coatcheck import Pod, ServerSideSessionsConfigFromPasswords
 from coatcheck.web import SessionCookie, SessionMiddleware, sign_in
 from coatcheck.web.fastapi import SignedIn, session_router
+from coatcheck.wire import auth_success_json
 
 APP = """<!doctype html>
 <title>App</title>

@@ -412,6 +412,32 @@ class TestAskingAgain:
         assert said is True
 
 
+class TestTwoTabsAtOnce:
+    """One tab finds out that a session is over just when another has signed in anew."""
+
+    async def test_in_header_mode_the_answer_about_an_earlier_token_is_no_news(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        page = await started(await opened(context, server), "header", sign_in=True)
+        server.status = dict(SIGNED_OUT)
+        said = await page.evaluate("""async () => {
+            const asked = session.check();
+            localStorage.setItem(Object.keys(localStorage)[0], "c2Fz-newer");
+            return [await asked, localStorage.getItem(Object.keys(localStorage)[0])];
+        }""")
+        assert said == [True, "c2Fz-newer"]
+
+    async def test_in_cookie_mode_the_mark_of_the_new_session_stays(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        page = await started(await opened(context, server), "cookie")
+        newer = "0198c0de-0000-7000-8000-000000000002"
+        await page.evaluate("(id) => localStorage.setItem(Object.keys(localStorage)[0], id)", newer)
+        server.status = dict(SIGNED_OUT)
+        assert await page.evaluate("session.check()") is False
+        assert await page.evaluate("localStorage.getItem(Object.keys(localStorage)[0])") == newer
+
+
 class LiveServer:
     """Server-sent events, one connection after another; the test says what is sent on the newest."""
 
