@@ -300,3 +300,13 @@ class TestConfiguring:
     async def test_every_manager_fits_the_protocol(self, two: World) -> None:
         assert isinstance(two.tokens, TokenManager)
         assert all(isinstance(manager, TokenManager) for manager in two.auth.token_manager.managers)
+
+
+async def test_a_replaced_token_is_ended_whichever_manager_issued_it(two: World, other: OtherTokenManager) -> None:
+    user = await two.user()
+    _, foreign = await one_of_each(two, other, user)
+    caller = await two.tokens.validate_token(foreign.token)
+    assert caller is not None
+    fresh = await two.tokens.create_token(auth_user_id=user.id, method="email", replacing=caller)
+    assert await two.tokens.validate_token(foreign.token) is None
+    assert await two.is_valid(fresh)
