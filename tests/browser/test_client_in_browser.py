@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
-    from playwright.async_api import Browser, BrowserContext, Page
+    from playwright.async_api import Browser, BrowserContext, Page, Route
 
 pytestmark = pytest.mark.chromium
 
@@ -395,21 +395,24 @@ class TestAskingAgain:
     async def test_an_answer_from_before_a_sign_in_is_no_news(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
-        server.status = dict(SIGNED_OUT)
-        page = await started(await opened(context, server), "header", sign_in=False)
-        await page.evaluate(
-            "(token) => localStorage.setItem('coatcheck:' + new URL('/session', location), token)", TOKEN
-        )
-        said = await page.evaluate(
-            """async (token) => {
+        page = await started(await opened(context, server), "header", sign_in=True)
+        later_is_answered = asyncio.Event()
+
+        async def answer(route: Route) -> None:
+            is_later = route.request.headers["authorization"].endswith("-later")
+            if not is_later:
+                await later_is_answered.wait()
+            await route.fulfill(json=server.status if is_later else SIGNED_OUT)
+            later_is_answered.set()
+
+        await page.route("**/session/status", answer)
+        signed_in = await page.evaluate("""async () => {
             const asked = session.check();
-            const signedIn = session.signedIn({ token, auth_user_id: "ada", scope_names: [] });
-            await asked;
-            return session.state.signedIn;
-        }""",
-            TOKEN + "2",
-        )
-        assert said is True
+            await session.signedIn({ token: "c2Fz-later", auth_user_id: "ada", scope_names: [] });
+            return [await asked, session.state.signedIn];
+        }""")
+        assert signed_in == [True, True]
+        assert await reasons(page) == []
 
 
 class TestTwoTabsAtOnce:
@@ -446,6 +449,7 @@ class LiveServer:
         self.port = free_port()
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -458,9 +462,13 @@ class LiveServer:
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        self._tasks.append(asyncio.create_task(self._answer(reader, writer)))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nAccess-Control-Allow-Origin: *\r\n"
         writer.write((head + "Connection: close\r\n\r\n").encode())

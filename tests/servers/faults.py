@@ -80,7 +80,7 @@ class FaultyServer:
         self.elsewhere: FaultyServer | None = None
         self._fault: Fault | None = None
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -117,16 +117,20 @@ class FaultyServer:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        connections = tuple(self._connections)
-        for connection in connections:
+        connections = dict(self._connections)
+        for connection, writer in connections.items():
             connection.cancel()
+            writer.transport.abort()  # a task that is cancelled before its first step does not come to its end
         await asyncio.gather(*connections, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()  # taken from the queue a moment before the cut
+            return
         # Kept from the first moment, so that _cut() finds connections on which nothing has arrived yet.
         connection = asyncio.create_task(self._serve(reader, writer))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+        self._connections[connection] = writer
+        connection.add_done_callback(self._connections.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request; every connection is closed afterwards, so that the next one meets the next fault."""

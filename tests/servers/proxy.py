@@ -20,7 +20,7 @@ class Proxy:
         """Set up; entering the context starts it."""
         self._target_port = target_port
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._is_black_hole = False
         self.port = free_port()
 
@@ -46,9 +46,10 @@ class Proxy:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        connections = tuple(self._connections)
-        for connection in connections:
+        connections = dict(self._connections)
+        for connection, writer in connections.items():
             connection.cancel()
+            writer.transport.abort()  # a task that is cancelled before its first step does not come to its end
         await asyncio.gather(*connections, return_exceptions=True)
 
     def black_hole(self) -> None:
@@ -64,10 +65,13 @@ class Proxy:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()  # taken from the queue a moment before the cut
+            return
         # Kept from the first moment, so that cut() finds connections that have not reached the server yet.
         connection = asyncio.create_task(self._connect(reader, writer))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+        self._connections[connection] = writer
+        connection.add_done_callback(self._connections.pop)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
