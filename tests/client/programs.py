@@ -58,11 +58,12 @@ class Program:
         self.http: httpx.Client | httpx.AsyncClient
         settings: dict[str, Any] = {"base_url": server_url, "follow_redirects": follow_redirects, "timeout": 0.5}
         if kind == "sync":
-            self.manager = ClientSessionManager(server_url, **options)
-            self.http = httpx.Client(auth=self.manager.auth, **settings)
+            self.http = httpx.Client(**settings)
+            self.manager = ClientSessionManager(server_url, http=self.http, **options)
         else:
-            self.manager = AsyncClientSessionManager(server_url, **options)
-            self.http = httpx.AsyncClient(auth=self.manager.auth, **settings)
+            self.http = httpx.AsyncClient(**settings)
+            self.manager = AsyncClientSessionManager(server_url, http=self.http, **options)
+        self.http.auth = self.manager.auth
         self.manager.listen(self.changes.append)
 
     async def do(self, name: str, *arguments: Any, **options: Any) -> Any:

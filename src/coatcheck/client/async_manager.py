@@ -56,9 +56,9 @@ class AsyncClientSessionManager:
             client_label=client_label,
         )
         self._hearers = Hearers(login_url, on_sign_in_required)
-        self._owns_http = http is None
-        self._http = httpx.AsyncClient() if http is None else http
         self.auth = SessionAuth(self._flows, run_async=self._run)
+        self._owns_http = http is None
+        self._http = httpx.AsyncClient(base_url=server_url, auth=self.auth) if http is None else http
 
     async def __aenter__(self) -> Self:
         """Do nothing; for `async with`."""
@@ -69,6 +69,11 @@ class AsyncClientSessionManager:
     ) -> None:
         """Close."""
         await self.aclose()
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """See `ClientSessionManager.http`."""
+        return self._http
 
     @property
     def auth_info(self) -> AuthSuccess | None:
@@ -134,7 +139,9 @@ class AsyncClientSessionManager:
 
     async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Send):
-            return await self._http.send(need.request, auth=None, follow_redirects=False)
+            timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+            request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+            return await self._http.send(request, auth=None, follow_redirects=False)
         # What is stored and who was told stay in step, also where the caller is cancelled in between.
         with anyio.CancelScope(shield=True):
             return await self._fulfil_here(need)

@@ -45,9 +45,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request to the server as it is, without redirects, and give back its response."""
+    """Send a request to the server, without redirects, and give back its response.
 
-    request: httpx.Request
+    The client that sends it adds its cookies. `timeout` is in seconds, None for the client's own.
+    """
+
+    method: str
+    url: httpx.URL
+    headers: httpx.Headers
+    timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ class Flows:
         info = self.local.info
         if info is None:
             return False
-        response = yield Send(self._request("GET", "status", info, timeout))
+        response = yield self._ask("GET", "status", info, timeout)
         reason = None
         if may_be_ours(response, self.origin):
             reason = reason_in(response, in_cookie=self._in_cookie)
@@ -131,7 +137,7 @@ class Flows:
         info, confirmed = self.local.info, False
         try:
             if info is not None:
-                response = yield Send(self._request("POST", route, info, SIGN_OUT_SECONDS))
+                response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
         except httpx.HTTPError:
             pass
@@ -149,7 +155,7 @@ class Flows:
         info = self.local.info
         if "authorization" in request.headers and not self._in_cookie:
             return None  # the program's own business
-        self._dress(request, info)
+        self._dress(request.headers, info)
         return info
 
     def is_news(self, response: httpx.Response) -> bool:
@@ -177,19 +183,18 @@ class Flows:
         if changed is not None:
             yield Tell(changed, closes_streams=_identity(before) != _identity(changed.auth_info))
 
-    def _request(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> httpx.Request:
-        limits = {} if timeout is None else {"timeout": httpx.Timeout(timeout).as_dict()}
-        request = httpx.Request(method, self._session_url.join(route), extensions=limits)
-        self._dress(request, info)
-        return request
+    def _ask(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> Send:
+        headers = httpx.Headers()
+        self._dress(headers, info)
+        return Send(method, self._session_url.join(route), headers, timeout)
 
-    def _dress(self, request: httpx.Request, info: AuthSuccess | None) -> None:
+    def _dress(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
         if self._label is not None:
-            request.headers["Coatcheck-Client"] = self._label
+            headers["Coatcheck-Client"] = self._label
         if self._in_cookie:
-            request.headers["Coatcheck-Mode"] = "cookie"
+            headers["Coatcheck-Mode"] = "cookie"
         elif info is not None:
-            request.headers["Authorization"] = f"Bearer {info.token}"
+            headers["Authorization"] = f"Bearer {info.token}"
 
 
 def _identity(info: AuthSuccess | None) -> str | None:

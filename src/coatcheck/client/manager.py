@@ -53,11 +53,11 @@ class ClientSessionManager:
             server_url: the server's origin, "https://example.org". Plain http only for this machine.
             session_path: where its session routes are.
             storage: where the session is kept; None: in memory.
-            mode: "header", or "cookie" where the server is to keep the token in a cookie, which then lives in `http`.
+            mode: "header", or "cookie" where the token is to come in a cookie, which lives in `http` and nowhere else.
             login_url: where a person signs in.
             on_sign_in_required: called when the server has ended the session; `open_login_page` is ready-made.
             client_label: what this program is called in lists of devices, 1 to 64 characters.
-            http: the client for the manager's own requests; None makes one. In cookie mode, use the same for yours.
+            http: the client for the manager's own requests; None makes one, which is there for yours, too.
 
         Raises:
             ConfigurationError: `server_url` is no origin or no https, or `mode` is unknown.
@@ -71,9 +71,9 @@ class ClientSessionManager:
             client_label=client_label,
         )
         self._hearers = Hearers(login_url, on_sign_in_required)
-        self._owns_http = http is None
-        self._http = httpx.Client() if http is None else http
         self.auth = SessionAuth(self._flows, run=self._run)
+        self._owns_http = http is None
+        self._http = httpx.Client(base_url=server_url, auth=self.auth) if http is None else http
 
     def __enter__(self) -> Self:
         """Do nothing; for `with`."""
@@ -84,6 +84,11 @@ class ClientSessionManager:
     ) -> None:
         """Close."""
         self.close()
+
+    @property
+    def http(self) -> httpx.Client:
+        """A client that carries the session, its cookies included: in cookie mode, the one to use."""
+        return self._http
 
     @property
     def auth_info(self) -> AuthSuccess | None:
@@ -179,7 +184,9 @@ class ClientSessionManager:
         if isinstance(need, Call):
             return need.function()
         if isinstance(need, Send):
-            return self._http.send(need.request, auth=None, follow_redirects=False)
+            timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+            request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+            return self._http.send(request, auth=None, follow_redirects=False)
         if isinstance(need, Tell):
             if need.closes_streams:
                 _call_all(self._hearers.closers())

@@ -1,0 +1,143 @@
+"""The Python client against a real Coatcheck server, in header mode and in cookie mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from coatcheck.stores.sql.schema import sessions
+from coatcheck.wire import auth_success_of
+from tests.client.programs import Program
+from tests.examples.notes_server import PEPPER, no_errors_in, pod_beside
+from tests.servers.app import AppServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from coatcheck import AuthServices, Pod
+
+LONG_AGO_US = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('end to end') / 'sessions.db'}"
+
+
+@pytest.fixture(scope="module")
+def app(store_url: str) -> Iterator[AppServer]:
+    env = {**PEPPER, "COATCHECK_STORE": store_url}
+    with no_errors_in(AppServer.uvicorn("tests.browser.spa:create_app", "--factory", env=env)) as running:
+        yield running
+        assert "c2Fz" not in running.output, "a token is in the access log"
+
+
+@pytest.fixture
+async def pod(store_url: str) -> AsyncIterator[Pod]:
+    pod, auth = pod_beside(store_url)
+    async with pod:
+        for user in await auth.auth_users.list():
+            await auth.token_manager.revoke_all_tokens(auth_user_id=user.id)
+        yield pod
+
+
+@pytest.fixture
+def operator(pod: Pod) -> AuthServices:
+    return pod.auth_services
+
+
+@pytest.fixture(params=["header", "cookie"])
+def mode(request: pytest.FixtureRequest) -> str:
+    mode: str = request.param
+    return mode
+
+
+@pytest.fixture
+async def program(kind: str, mode: str, app: AppServer, pod: Pod) -> AsyncIterator[Program]:
+    """A program that has signed in, under a name of its own."""
+    assert pod is not None
+    program = Program(kind, app.url, mode=mode, client_label="end to end")
+    await sign_in(program)
+    yield program
+    await program.close()
+
+
+async def sign_in(program: Program) -> None:
+    answer = await program.request("POST", "/api/sign-in?user=ada")
+    await program.sign_in(auth_success_of(answer.json()))
+
+
+async def test_the_session_carries_itself(program: Program, mode: str, operator: AuthServices) -> None:
+    secret = await program.get("/api/secret")
+    assert secret.text.startswith("the secret of ")
+    assert await program.do("validate_authentication") is True
+    info = program.manager.auth_info
+    assert info is not None
+    assert (info.token == "") == (mode == "cookie")
+    (token,) = await operator.token_manager.list_tokens()
+    assert (token.client.label, token.client.ip_address) == ("end to end", "127.0.0.0/24")
+    assert (token.client.user_agent or "").startswith("python-httpx/")
+
+
+async def test_signing_in_again_ends_the_session_before(program: Program, operator: AuthServices) -> None:
+    await sign_in(program)
+    assert (await program.get("/api/secret")).status_code == 200
+    assert len(await operator.token_manager.list_tokens()) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"expires_at": LONG_AGO_US}, "expired"),
+        ({"expire_after_unused_for_us": 1_000_000, "last_used_at": LONG_AGO_US}, "inactive"),
+        (None, "revoked"),
+    ],
+)
+async def test_its_end_is_found_out_by_the_next_request_with_the_reason(
+    program: Program, pod: Pod, columns: dict[str, int] | None, reason: str
+) -> None:
+    async with pod.store.transaction() as transaction:
+        change = sessions.delete() if columns is None else update(sessions).values(**columns)
+        await transaction.execute(change)
+    assert (await program.get("/api/secret")).status_code == 401
+    assert program.reasons == [reason]
+    assert program.manager.auth_info is program.storage.read() is None
+    await sign_in(program)
+    assert (await program.get("/api/secret")).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["sign_out_device", "sign_out_all_devices"])
+async def test_signing_out_ends_the_row(program: Program, operator: AuthServices, method: str) -> None:
+    assert await program.do(method) is True
+    assert list(await operator.token_manager.list_tokens()) == []
+    assert (await program.get("/api/secret")).status_code == 401
+    assert program.reasons == ["signed-out"]
+
+
+async def test_a_stranger_is_refused_and_not_signed_out_of_anything(kind: str, mode: str, app: AppServer) -> None:
+    stranger = Program(kind, app.url, mode=mode)
+    assert (await stranger.get("/api/secret")).status_code == 401
+    assert stranger.changes == []
+    await stranger.close()
+
+
+async def test_while_the_server_restarts_the_session_stays(
+    kind: str, mode: str, store_url: str, operator: AuthServices
+) -> None:
+    env = {**PEPPER, "COATCHECK_STORE": store_url}
+    server = AppServer.uvicorn("tests.browser.spa:create_app", "--factory", env=env)
+    with no_errors_in(server):
+        program = Program(kind, server.url, mode=mode)
+        await sign_in(program)
+        server.stop()
+        with pytest.raises(httpx.ConnectError):
+            await program.get("/api/secret")
+        assert await program.do("initialize") is False
+        assert program.manager.is_authenticated
+        server.start()
+        assert (await program.get("/api/secret")).status_code == 200
+        await program.close()
+    assert len(await operator.token_manager.list_tokens()) == 1
