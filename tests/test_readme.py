@@ -9,11 +9,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from tests.servers.app import AppServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,6 +63,24 @@ def test_the_python_client_of_the_third_signs_in_to_the_first_and_out(tmp_path: 
     assert notes.startswith("{'notes_of': ")
     assert reason == "signed out: SignOutReason.SIGNED_OUT"
     assert not (tmp_path / "session.json").exists()
+
+
+@pytest.mark.chromium
+async def test_the_page_is_signed_in_to_the_first_by_a_cookie(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
+    (script,) = re.findall(r"```html\n(.*?)```", README, flags=re.DOTALL)
+    context = await browser.new_context()
+    with AppServer.uvicorn("app:app", cwd=tmp_path, env=PEPPER) as server:
+        page = await context.new_page()
+        await page.goto(f"{server.url}/session/status")
+        body = await page.evaluate(
+            "fetch('/demo-sign-in', { method: 'POST', headers: { 'Coatcheck-Mode': 'cookie' } }).then((a) => a.json())"
+        )
+        assert body["token"] == ""
+        await page.set_content(script.replace("</script>", "window.answer = await notes.json();</script>"))
+        await page.wait_for_function("window.answer")
+        assert await page.evaluate("answer") == {"notes_of": body["auth_user_id"]}
+    await context.close()
 
 
 def _pages() -> list[Path]:
