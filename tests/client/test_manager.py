@@ -127,6 +127,23 @@ class TestWhoIsSignedIn:
             await program.do("validate_authentication")
         assert program.manager.is_authenticated
 
+    @pytest.mark.parametrize("status", [201, 404, 500, 503])
+    def test_an_error_that_says_so_says_nothing(self, status: int) -> None:
+        answer = httpx.Response(status, json={"signed_in": False})
+        with httpx.Client(transport=httpx.MockTransport(lambda _request: answer)) as http:
+            manager = ClientSessionManager(SERVER, http=http)
+            manager.update_signed_in_user(ada())
+            with pytest.raises(UnexpectedAnswerError, match=f"HTTP {status}"):
+                manager.validate_authentication()
+        assert manager.is_authenticated
+
+    async def test_the_question_does_not_follow_a_redirect(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        await server.fail(Fault.REDIRECT_AWAY)
+        assert await program.do("initialize") is False
+        assert server.elsewhere is not None
+        assert server.elsewhere.requests == []
+
     async def test_with_nobody_signed_in_the_server_is_not_asked(self, program: Program, server: FaultyServer) -> None:
         assert await program.do("validate_authentication") is False
         assert await program.do("initialize") is True
