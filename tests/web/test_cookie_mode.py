@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coatcheck import AuthSuccess, ConfigurationError, InvalidArgumentError, StoreUnavailable, Token, TokenRefusal
 from coatcheck.identifiers import UserId
-from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, hand_out, sign_in
+from coatcheck.web import (
+    ClientCapture,
+    SessionCookie,
+    SessionMiddleware,
+    authentication_of,
+    client_of,
+    hand_out,
+    sign_in,
+    sign_in_location,
+)
 from tests.web.asgi_calls import Answer, Headers, bearer, request, websocket
-from tests.web.fakes import SID
+from tests.web.fakes import SID, FakeAuth
 
 if TYPE_CHECKING:
     from coatcheck.web import Mode
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
-    from tests.web.fakes import FakeAuth, FakeTokenManager
+    from tests.web.fakes import FakeTokenManager
     from tests.worlds import World
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -427,3 +439,40 @@ class TestSettings:
         """S18: an empty (cookie-mode) token gives a clear error."""
         with pytest.raises(InvalidArgumentError):
             _ = success_of("").server_side_session_id
+
+
+HEADER_NAMES = [
+    b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"cookie", b"authorization", b"coatcheck-mode",
+    b"coatcheck-client", b"user-agent", b"x-forwarded-for",
+]  # fmt: skip
+HEADER_VALUES = st.binary(max_size=60) | st.sampled_from(
+    [
+        b"localhost:99999",
+        b"[::1",
+        b"https://[",
+        b"https://a:b",
+        b"null",
+        b"cookie",
+        b"__Host-sid=c2Fz",
+        b"sid=c2Fz; sid=x",
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(HEADER_NAMES), HEADER_VALUES), max_size=8),
+    st.sampled_from(["GET", "POST", "BREW"]),
+    st.sampled_from(["http", "https"]),
+)
+def test_nothing_a_client_sends_is_an_error(headers: Headers, method: str, scheme: str) -> None:
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        sign_in_location(scope)
+        client_of(scope)
+        await whoami(scope, receive, send)
+
+    settings = SessionCookie(name="sid", insecure_on_localhost=True)
+    capture = ClientCapture(trusted_proxies=1)
+    middleware = SessionMiddleware(app, auth=FakeAuth(), cookie=settings, clients=capture)
+    answer = asyncio.run(request(middleware, headers=headers, method=method, scheme=scheme))
+    assert answer.status in {200, 403}
+    assert all(b"\r" not in value and b"\n" not in value for _, value in answer.headers)
