@@ -140,6 +140,25 @@ class TestEachFault:
         assert await reasons(page) == ["signed-out"]
         assert await page.evaluate("localStorage.length") == 0
 
+    @pytest.mark.parametrize(
+        ("media_type", "body"),
+        [
+            ("application/json", '{"code": "invalid_token"}'),
+            ("application/problem+json", '{"code": "wrong_credentials"}'),
+            ("application/problem+json", "null"),
+            ("application/problem+json", "{"),
+        ],
+    )
+    async def test_a_401_in_other_words_is_not_ours(self, page: Page, media_type: str, body: str) -> None:
+        await page.route("**/*", lambda route: route.fulfill(status=401, content_type=media_type, body=body))
+        assert (await page.evaluate(FETCH, "/api/notes"))["status"] == 401
+        assert await page.evaluate("session.state.signedIn") is True
+        assert await reasons(page) == []
+
+    async def test_signing_out_twice_is_told_once(self, page: Page) -> None:
+        await page.evaluate("session.signOut().then(() => session.signOut())")
+        assert await reasons(page) == ["signed-out"]
+
 
 class TestTheToken:
     async def test_in_header_mode_it_goes_to_the_session_s_origin_and_to_no_other(
@@ -486,6 +505,10 @@ class TestLiveSignOut:
             asked = len(server.requests)
             stream.write(b": still here\n\n")
             await stream.drain()
+            for _ in range(5):
+                await page.evaluate(FETCH, "/api/notes")  # time enough to have heard it
+            assert "/session/status" not in [request.path for request in server.requests[asked:]]
+            asked = len(server.requests)
             server.status = dict(SIGNED_OUT)
             stream.write(b"event: ended\ndata: {}\n\n")
             await stream.drain()
