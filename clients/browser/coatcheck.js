@@ -80,12 +80,18 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @type {AuthState} */
   let state = { signedIn: store.getItem(key) !== null, userId: null, sessionId: null, scopes: [], reason: null };
   let generation = 0; // grows with each sign-in and sign-out; an answer to an older question is no news
+  let signingOut = -1; // the generation that somebody is signing out of in this tab
   let isLeaving = false;
   let lastCheck = 0;
   /** @type {Promise<boolean> | null} */
   let checking = null;
   /** @type {AbortController | null} */
   let live = null;
+
+  /** @param {{ in: string | null } | { out: string | null }} news */
+  function announce(news) {
+    if (!closing.signal.aborted) channel?.postMessage(news);
+  }
 
   /** @param {AuthState} next */
   function become(next) {
@@ -100,20 +106,22 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   }
 
   /**
-   * @param {SignOutReason} reason
-   * @param {{ here?: boolean, tell?: boolean }} [how]
+   * @param {SignOutReason} why
+   * @param {{ tell?: boolean }} [how]
    */
-  function leave(reason, { here = false, tell = true } = {}) {
+  function leave(why, { tell = true } = {}) {
     const { signedIn, sessionId } = state;
+    const isAskedForHere = signingOut === generation; // a refusal may overtake the answer to the sign-out
+    const reason = isAskedForHere ? "signed-out" : why;
     generation++;
-    live?.abort();
+    stopListening();
     // In cookie mode the mark may be of a session that another tab has signed in to by now.
     if (!inCookie || sessionId === null || store.getItem(key) === sessionId) store.removeItem(key);
     if (signedIn) {
-      if (tell) channel?.postMessage({ out: sessionId });
+      if (tell) announce({ out: sessionId });
       become({ signedIn: false, userId: null, sessionId: null, scopes: [], reason });
     }
-    goToLogin(reason, !here);
+    goToLogin(reason, !isAskedForHere);
   }
 
   /** @param {SignOutReason | null} reason @param {boolean} andBack */
@@ -122,7 +130,8 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const target = new URL(loginUrl, location.href);
     if (target.origin === location.origin && target.pathname === location.pathname) return;
     isLeaving = true;
-    if (andBack) target.searchParams.set("next", location.pathname + location.search + location.hash);
+    const here = safeNext(location.pathname + location.search + location.hash, "");
+    if (andBack && here) target.searchParams.set("next", here);
     if (reason) target.searchParams.set("reason", reason);
     location.replace(target);
   }
@@ -132,13 +141,13 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const isNews = !state.signedIn || state.sessionId !== status.session_id || `${state.scopes}` !== `${status.scopes}`;
     if (inCookie && store.getItem(key) !== status.session_id) {
       store.setItem(key, status.session_id);
-      channel?.postMessage({ in: status.session_id });
+      announce({ in: status.session_id });
     }
     if (isNews) {
       const { user_id: userId, session_id: sessionId, scopes } = status;
       become({ signedIn: true, userId, sessionId, scopes, reason: null });
     }
-    if (status.events && !live) listen(status.events);
+    if (status.events && !live && !closing.signal.aborted) listen(status.events);
   }
 
   /** @param {Headers} headers @param {string | null} sent */
@@ -216,11 +225,12 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const request = new Request(input, init);
     if (new URL(request.url).origin !== origin) return fetch(request);
     const headers = new Headers(request.headers);
+    const isTheirs = /^bearer /i.test(headers.get("Authorization") ?? ""); // the server reads no cookie next to it
     const sent = headers.has("Authorization") ? null : token();
     const isCrossOrigin = origin !== location.origin && request.credentials === "same-origin";
     const credentials = inCookie && isCrossOrigin ? "include" : request.credentials;
     const response = await fetch(new Request(request, { headers: dress(headers, sent), credentials }));
-    await judge(response, sent);
+    if (!isTheirs) await judge(response, sent);
     return response;
   }
 
@@ -236,35 +246,44 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     }
     generation++;
     checking = null;
-    live?.abort();
-    if (!inCookie) store.setItem(key, success.token);
+    stopListening();
+    store.setItem(key, success.token); // empty in cookie mode, until the server has said which session it is
     become({ signedIn: true, userId: success.auth_user_id, sessionId: null, scopes: success.scope_names, reason: null });
-    if (!inCookie) channel?.postMessage({ in: null });
+    if (!inCookie) announce({ in: null });
     await check().catch(() => {});
   }
 
   /** @param {string} path */
   async function signOut(path) {
+    const asked = (signingOut = generation);
     try {
       const response = await ask(path, { method: "POST", keepalive: true });
       return response.ok && isOurs(response) && typeof (await response.json()).ended === "number";
     } catch {
       return false;
     } finally {
-      leave("signed-out", { here: true });
+      if (asked === generation) leave("signed-out"); // and not what somebody has signed in to meanwhile
     }
+  }
+
+  function stopListening() {
+    live?.abort();
+    live = null;
   }
 
   /** @param {string} path */
   async function listen(path) {
-    const own = (live = new AbortController());
-    const { signal } = own;
-    for (let pause = 1000; !signal.aborted && !closing.signal.aborted; pause = Math.min(2 * pause, 60_000)) {
+    const { signal } = (live = new AbortController());
+    for (let pause = 1000; !signal.aborted; pause = Math.min(2 * pause, 60_000)) {
       try {
         const response = await sessionFetch(new URL(path, home), { signal, headers: { Accept: "text/event-stream" } });
-        const reader = response.ok ? response.body?.pipeThrough(new TextDecoderStream()).getReader() : null;
+        const isStream = response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream");
+        const reader = isStream ? response.body?.pipeThrough(new TextDecoderStream()).getReader() : null;
+        let line = ""; // what has arrived of the last one
         for (let part; reader && !(part = await reader.read()).done; pause = 1000) {
-          if (/^(event|data)/m.test(part.value)) recheck(); // and not for the comments that keep it open
+          line += part.value;
+          if (/^(event|data)/m.test(line)) recheck(); // and not for the comments that keep it open
+          line = line.slice(line.lastIndexOf("\n") + 1);
         }
       } catch {
         // the network is down, or we are leaving
@@ -272,7 +291,6 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
       await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
       if (!signal.aborted) recheck();
     }
-    if (live === own) live = null;
   }
 
   /** @param {EventTarget} target @param {string} type @param {(event: any) => void} listener */
@@ -291,8 +309,8 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     on(channel, "message", ({ data }) => ("out" in data ? endedElsewhere(data.out) : recheck()));
   }
   on(window, "storage", (event) => {
-    if (event.key !== key) return;
-    if (event.newValue !== null) recheck();
+    if (event.key !== null && event.key !== key) return;
+    if (event.key === null || event.newValue !== null) recheck(); // null: emptied as a whole, not by a sign-out
     else endedElsewhere(inCookie ? event.oldValue : null);
   });
 
@@ -308,7 +326,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     document.documentElement.style.visibility = visible ? "" : "hidden";
   };
   on(window, "pagehide", (event) => {
-    live?.abort();
+    stopListening();
     if (event.persisted && state.signedIn) show(false);
   });
   on(window, "pageshow", async (event) => {
@@ -336,7 +354,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     },
     close() {
       closing.abort();
-      live?.abort();
+      stopListening();
       channel?.close();
       listeners.clear();
     },

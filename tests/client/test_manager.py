@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,15 +23,19 @@ from coatcheck.client import (
     SignOutReason,
     open_login_page,
 )
+from coatcheck.client.flows import Call, Flows, Tell
 from tests.client.programs import TOKEN, Program, ada, bob
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from coatcheck import AuthSuccess
     from tests.client.conftest import NewProgram
 
 
 SERVER = "https://notes.example"
+PROBLEM = {"Content-Type": "application/problem+json"}
 
 
 class BrokenStorage(MemoryStorage):
@@ -42,6 +47,33 @@ class BrokenStorage(MemoryStorage):
         if self.is_broken:
             raise StorageError("cannot write the disk: it is full")
         super().write(session)
+
+    def remove(self, session: AuthSuccess) -> bool:
+        if self.is_broken:
+            raise StorageError("cannot write the disk: it is full")
+        return super().remove(session)
+
+
+class Unreachable(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Takes requests, minds no timeout, and does not come back until it may: as looking up a name without network."""
+
+    def __init__(self) -> None:
+        self.may_come_back = threading.Event()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.may_come_back.wait()
+        raise httpx.ConnectError("no network", request=request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise httpx.ConnectError("no network", request=request)
+
+
+@pytest.fixture
+def unreachable() -> Iterator[Unreachable]:
+    transport = Unreachable()
+    yield transport
+    transport.may_come_back.set()
 
 
 class TestWhoIsSignedIn:
@@ -159,6 +191,26 @@ class TestWhoIsSignedIn:
         assert await program.do("initialize") is True
         assert program.manager.auth_info is None
 
+    def test_initializing_ends_in_time_whatever_takes_long(self, unreachable: Unreachable) -> None:
+        """K5: within the timeout as a whole."""
+        with httpx.Client(transport=unreachable) as http:
+            manager = ClientSessionManager(SERVER, http=http)
+            manager.update_signed_in_user(ada())
+            assert manager.initialize(0.01) is False
+            with pytest.raises(httpx.TimeoutException, match=r"within 0\.01 s"):
+                manager.validate_authentication(0.01)
+        assert manager.is_authenticated
+
+    async def test_so_it_does_in_an_asynchronous_program(self, unreachable: Unreachable) -> None:
+        """K5: within the timeout as a whole."""
+        async with httpx.AsyncClient(transport=unreachable) as http:
+            manager = AsyncClientSessionManager(SERVER, http=http)
+            await manager.update_signed_in_user(ada())
+            assert await manager.initialize(0.01) is False
+            with pytest.raises(httpx.TimeoutException, match=r"within 0\.01 s"):
+                await manager.validate_authentication(0.01)
+        assert manager.is_authenticated
+
 
 class TestSigningOut:
     @pytest.mark.parametrize(
@@ -196,6 +248,53 @@ class TestSigningOut:
         assert program.manager.auth_info is None
         assert program.reasons == ["signed-out"]
 
+    async def test_a_token_that_could_not_be_deleted_is_not_taken_up_again(
+        self, new_program: NewProgram, server: FaultyServer
+    ) -> None:
+        """Nobody is signed in by a storage that failed to sign them out."""
+        storage = BrokenStorage()
+        program = new_program(storage=storage)
+        await program.sign_in()
+        storage.is_broken = True
+        for _ in range(2):
+            with pytest.raises(StorageError):
+                await program.do("sign_out_device")
+            await program.do("restore")
+            await program.get()
+            assert "authorization" not in server.requests[-1].headers
+            assert not program.manager.is_authenticated
+        storage.is_broken = False
+        await program.do("sign_out_device")
+        assert storage.read() is None
+        await program.do("update_signed_in_user", ada())
+        await program.get()
+        assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
+
+    async def test_whoever_another_process_has_signed_in_is_signed_out(
+        self, program: Program, server: FaultyServer
+    ) -> None:
+        """K6: a token that is deleted here is ended there."""
+        await program.sign_in()
+        program.storage.write(bob())
+        assert await program.do("sign_out_device") is True
+        assert [request.headers["authorization"] for request in server.requests] == ["Bearer c2Fz-of-bob"]
+        assert program.storage.read() is None
+
+    async def test_a_storage_that_cannot_be_read_is_cleared_all_the_same(
+        self, program: Program, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """K6: clears locally whatever happens."""
+
+        def fail(_storage: MemoryStorage) -> None:
+            raise StorageError("session.json holds no session; delete it and sign in again")
+
+        await program.sign_in()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryStorage, "read", fail)
+            assert await program.do("sign_out_device") is True
+        assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
+        assert program.manager.auth_info is program.storage.read() is None
+
     async def test_a_sign_out_that_is_cancelled_forgets_all_the_same(self, server: FaultyServer) -> None:
         program = Program("async", server.url)
         await program.sign_in()
@@ -219,6 +318,27 @@ class TestSigningOut:
             with pytest.raises(KeyboardInterrupt):
                 manager.sign_out_device()
             assert manager.auth_info is None
+
+    def test_so_does_one_that_is_interrupted_while_streams_are_closed(self) -> None:
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        manager = ClientSessionManager(SERVER)
+        manager.update_signed_in_user(ada())
+        with manager.closing(interrupt), pytest.raises(KeyboardInterrupt):
+            manager.sign_out_device()
+        assert manager.auth_info is None
+
+    def test_leaving_does_not_wait_for_a_network_that_is_down(
+        self, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """K6."""
+        monkeypatch.setattr("coatcheck.client.flows.SIGN_OUT_SECONDS", 0.01)
+        with httpx.Client(transport=unreachable) as http:
+            manager = ClientSessionManager(SERVER, http=http)
+            manager.update_signed_in_user(ada())
+            assert manager.sign_out_device() is False
+        assert manager.auth_info is None
 
 
 class TestRequests:
@@ -287,6 +407,33 @@ class TestRequests:
         await program.get(f"{elsewhere.url}/notes")
         assert "authorization" not in server.requests[-1].headers
 
+    async def test_nor_after_it_went_away_and_came_back(self, program: Program, server: FaultyServer) -> None:
+        await program.sign_in()
+        assert server.elsewhere is not None
+        server.elsewhere.elsewhere = server
+        await server.fail(Fault.REDIRECT_AWAY)
+        await server.elsewhere.fail(Fault.REDIRECT_AWAY)
+        with pytest.raises(httpx.TooManyRedirects):
+            await program.get()
+        sent = ["authorization" in request.headers for request in server.requests]
+        assert sent == [True] + [False] * (len(sent) - 1)
+        assert not any("authorization" in request.headers for request in server.elsewhere.requests)
+
+    async def test_why_it_ended_is_told_also_where_the_storage_fails(
+        self, new_program: NewProgram, server: FaultyServer
+    ) -> None:
+        storage = BrokenStorage()
+        program = new_program(storage=storage)
+        await program.sign_in()
+        await server.fail(Fault.OURS_401)
+        storage.is_broken = True
+        with pytest.raises(StorageError):
+            await program.get()
+        assert program.reasons == ["revoked"]
+        assert len(program.required) == 1
+        assert (await program.get()).status_code == 401, "and the next request has nothing to delete"
+        assert program.reasons == ["revoked"]
+
     async def test_two_hundred_refusals_at_once_are_one_sign_out(self, program: Program, server: FaultyServer) -> None:
         await program.sign_in()
         await server.fail(Fault.OURS_401)
@@ -329,6 +476,7 @@ class TestRequests:
             ({"Content-Type": "application/problem+json"}, b'{"code": "authentication_required"}'),
             ({"Content-Type": "application/problem+json"}, b'["invalid_token"]'),
             ({"Content-Type": "application/problem+json"}, b"\xff\xfe"),
+            ({"Content-Type": "application/problem+json"}, b"[" * 60_000),
             ({"Content-Type": "application/problem+json"}, b'{"code": "invalid_token"}' + b" " * 70_000),
             ({"Content-Type": "text/html"}, b"<html>invalid_token</html>"),
         ],
@@ -389,6 +537,18 @@ class TestStreams:
             pass
         await program.do("update_signed_in_user", ada())
         assert closed == ["first"]
+
+    def test_they_are_closed_also_where_somebody_else_was_signed_in_a_moment_before(self) -> None:
+        """K3: what counts is who is replaced, and not who was seen before."""
+        flows = Flows(SERVER, session_path="/session", storage=MemoryStorage(), mode="header", client_label=None)
+        flows.local.sign_in(ada())
+        update = flows.update(ada("c2Fz-renewed"))
+        call = next(update)
+        flows.local.sign_in(bob())
+        assert isinstance(call, Call)
+        told = update.send(call.function())
+        assert isinstance(told, Tell)
+        assert told.closes_streams
 
     async def test_the_server_s_refusal_closes_them(self, program: Program, server: FaultyServer) -> None:
         await program.sign_in()
@@ -487,22 +647,55 @@ class TestCookieMode:
             await program.do("update_signed_in_user", ada(""))
         assert program.storage.read() is None
 
-    def test_a_cookie_that_is_gone_is_as_definite_as_one_that_is_refused(self) -> None:
-        problem = httpx.Response(
-            401, json={"code": "authentication_required"}, headers={"Content-Type": "application/problem+json"}
-        )
-        manager = ClientSessionManager(SERVER, mode="cookie")
-        manager.update_signed_in_user(ada(""))
-        with httpx.Client(transport=httpx.MockTransport(lambda _request: problem), auth=manager.auth) as http:
-            http.get(SERVER)
-        assert manager.auth_info is None
+    @pytest.mark.parametrize(
+        "refusal",
+        [{"code": "invalid_token", "reason": "expired"}, {"code": "authentication_required", "reason": "expired"}],
+        ids=["refused", "gone"],
+    )
+    @pytest.mark.parametrize(
+        ("status", "is_kept"),
+        [
+            (httpx.Response(200, json={"signed_in": False, "reason": None}), False),
+            (httpx.Response(401, json={"code": "invalid_token"}, headers=PROBLEM), False),
+            (httpx.Response(200, json={"signed_in": True, "reason": None}), True),
+            (httpx.Response(200, html="<h1>Welcome to our network</h1>"), True),
+            (httpx.Response(503, json={"code": "store_unavailable"}, headers=PROBLEM), True),
+            (httpx.ConnectError("no network"), True),
+        ],
+        ids=["signed out", "refused", "signed in", "captive portal", "unavailable", "no network"],
+    )
+    def test_the_server_is_asked_once_more_before_it_is_believed(
+        self,
+        refusal: dict[str, str],
+        status: httpx.Response | httpx.ConnectError,
+        is_kept: bool,
+    ) -> None:
+        """Which cookie was sent cannot be seen: it may be that of the sign-in before."""
+        asked: list[str] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.path)
+            if request.url.path == "/notes":
+                return httpx.Response(401, json=refusal, headers=PROBLEM)
+            if isinstance(status, httpx.ConnectError):
+                raise status
+            return status
+
+        with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+            manager = ClientSessionManager(SERVER, mode="cookie", http=http)
+            manager.update_signed_in_user(ada(""))
+            changes: list[AuthChange] = []
+            manager.listen(changes.append)
+            assert http.get(f"{SERVER}/notes", auth=manager.auth).status_code == 401
+        assert asked == ["/notes", "/session/status"]
+        assert changes == ([] if is_kept else [AuthChange(None, SignOutReason.EXPIRED)])
 
 
 class TestSettings:
     @pytest.mark.parametrize(
         "server_url",
         ["", "example.org", "ftp://example.org", "https://", "https://u:p@example.org", "https://example.org/api",
-         "https://example.org?x=1", "https://[bad", 5],
+         "https://example.org?x=1", "https://example.org#x", "https://[bad", 5],
     )  # fmt: skip
     def test_what_is_no_origin_is_refused(self, server_url: str) -> None:
         with pytest.raises(ConfigurationError, match="server_url must be"):

@@ -180,6 +180,24 @@ def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() ->
     assert cached.read() == bob()
 
 
+def test_the_cache_may_be_cleared_by_another_thread_at_any_moment() -> None:
+    class Stamp:
+        """Stays as it is, but somebody clears the cache while it is being compared."""
+
+        __hash__ = None  # type: ignore[assignment]  # only compared
+
+        def __eq__(self, _other: object) -> bool:
+            cached.clear()
+            return True
+
+    stamp = Stamp()
+    inner = MemoryStorage()
+    inner.stamp = lambda: stamp  # type: ignore[method-assign]  # in place of the storage's own
+    inner.write(ada())
+    cached = CachedStorage(inner)
+    assert [cached.read(), cached.read()] == [ada(), ada()]
+
+
 class TestFile:
     def test_nobody_else_can_read_it_from_its_first_moment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -232,7 +250,7 @@ class TestFile:
         assert TOKEN not in caplog.text
 
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"token": "c2Fz-the-token-of-the-tests"}', b"null"]
+        "content", [b"", b"{", b"[" * 60_000, b"[]", b"\xff\xfe", b'{"token": "c2Fz-the-token-of-the-tests"}', b"null"]
     )
     def test_a_damaged_one_is_an_error_that_names_it_and_nobody_is_signed_out(
         self, tmp_path: Path, content: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,6 @@ from coatcheck.errors import UnexpectedAnswerError
 
 if TYPE_CHECKING:
     import httpx
-
-MAX_PROBLEM_BYTES = 64 * 1024
-"""Of a refusal that is read. Ours have some two hundred."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -28,16 +26,15 @@ def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
         response.status_code == HTTPStatus.UNAUTHORIZED
         and same_origin(response.url, origin)
         and _media_type(response) == "application/problem+json"
-        and _length(response) <= MAX_PROBLEM_BYTES
     )
 
 
-def reason_in(response: httpx.Response, *, in_cookie: bool) -> SignOutReason | None:
-    """Why the session is over, from a response that `may_be_ours` and was read; None if it does not say so.
+def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
+    """Why the session is over, from the body of a response that `may_be_ours`; None if it does not say so.
 
-    With the token in a cookie, "no token was sent" is as definite: the cookie is gone.
+    With the token in a cookie, "no token was sent" says it as well: the cookie is gone.
     """
-    problem = _json(response)
+    problem = _json(body)
     if not isinstance(problem, dict):
         return None
     code = problem.get("code")
@@ -52,7 +49,7 @@ def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | No
     Raises:
         UnexpectedAnswerError: it is no answer of the status route, so nothing is known.
     """
-    status = _json(response)
+    status = _json(response.content)
     if (
         response.status_code != HTTPStatus.OK
         or not same_origin(response.url, origin)
@@ -65,7 +62,7 @@ def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | No
 
 def confirms_sign_out(response: httpx.Response, origin: httpx.URL) -> bool:
     """Whether a sign-out route says that it is done."""
-    answer = _json(response)
+    answer = _json(response.content)
     is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
     return is_ours and isinstance(answer, dict) and isinstance(answer.get("ended"), int)
 
@@ -79,16 +76,10 @@ def _media_type(response: httpx.Response) -> str:
     return value.partition(";")[0].strip().lower()
 
 
-def _length(response: httpx.Response) -> int:
-    """The announced length; 0 where none is, as when a proxy compresses."""
-    text = response.headers.get("content-length", "0")
-    return int(text) if text.isdecimal() else 0
-
-
-def _json(response: httpx.Response) -> object:
+def _json(body: bytes | None) -> object:
     try:
-        value: object = response.json()
-    except ValueError:
+        value: object = None if body is None else json.loads(body)
+    except (ValueError, RecursionError):  # no JSON, or brackets without end
         return None
     return value
 

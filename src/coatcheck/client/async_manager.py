@@ -89,7 +89,7 @@ class AsyncClientSessionManager:
         """See `ClientSessionManager.restore`."""
         await self._run(self._flows.restore())
 
-    async def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:  # noqa: ASYNC109 (httpx's, for each step)
+    async def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:  # noqa: ASYNC109 (told as httpx tells it)
         """See `ClientSessionManager.initialize`."""
         return await self._run(self._flows.initialize(timeout))
 
@@ -139,9 +139,7 @@ class AsyncClientSessionManager:
 
     async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Send):
-            timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
-            request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
-            return await self._http.send(request, auth=None, follow_redirects=False)
+            return await self._send(need)
         # What is stored and who was told stay in step, also where the caller is cancelled in between.
         with anyio.CancelScope(shield=True):
             return await self._fulfil_here(need)
@@ -156,6 +154,13 @@ class AsyncClientSessionManager:
         if isinstance(need, CloseStreams):
             return await _call_all(self._hearers.closers())
         assert_never(need)
+
+    async def _send(self, need: Send) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+        request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        with anyio.move_on_after(need.timeout):
+            return await self._http.send(request, auth=None, follow_redirects=False)
+        raise httpx.ReadTimeout(f"no answer within {need.timeout:g} s", request=request)
 
 
 async def _call_all(calls: Iterable[Callable[[], object]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -20,7 +21,7 @@ from coatcheck.client.answers import confirms_sign_out, may_be_ours, reason_in, 
 from coatcheck.client.changes import AuthChange, SignOutReason
 from coatcheck.client.local_session import LocalSession
 from coatcheck.client_info import ClientInfo
-from coatcheck.errors import ConfigurationError, UnexpectedAnswerError
+from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
 
 if TYPE_CHECKING:
     from coatcheck.client.storage import SessionStorage
@@ -33,7 +34,7 @@ _HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # a name, or an address without its br
 Mode: TypeAlias = Literal["header", "cookie"]
 
 SIGN_OUT_SECONDS = 5.0
-"""For each step of a sign-out's request: somebody is waiting to leave."""
+"""For the request of a sign-out: somebody is waiting to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Call:
 class Send:
     """Send a request to the server, without redirects, and give back its response.
 
-    The client that sends it adds its cookies. `timeout` is in seconds, None for the client's own.
+    The client that sends it adds its cookies. `timeout` is in seconds and for all of it; None: only the client's own,
+    which is for each step.
     """
 
     method: str
@@ -108,14 +110,9 @@ class Flows:
         info = self.local.info
         if info is None:
             return False
-        response = yield self._ask("GET", "status", info, timeout)
-        reason = None
-        if may_be_ours(response, self.origin):
-            reason = reason_in(response, in_cookie=self._in_cookie)
-        if reason is None:
-            reason = status_in(response, self.origin)
+        reason = yield from self._verdict(info, timeout)
         if reason is not None:
-            yield from self._changing(partial(self.local.end, info, reason))
+            yield from self._ending(info, reason)
         return reason is None
 
     def update(self, info: AuthSuccess | None) -> Flow[None]:
@@ -133,9 +130,12 @@ class Flows:
 
     def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:
         """Row K6."""
-        yield CloseStreams()
-        info, confirmed = self.local.info, False
+        confirmed = False
         try:
+            yield CloseStreams()
+            with suppress(StorageError):  # then the last that is known; that it cannot be deleted is told below
+                yield from self._changing(self.local.refresh)
+            info = self.local.info
             if info is not None:
                 response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
@@ -162,23 +162,50 @@ class Flows:
         """Whether `after` has to look at this response."""
         return may_be_ours(response, self.origin)
 
-    def after(self, response: httpx.Response, sent: AuthSuccess) -> Flow[None]:
-        """Sign out where a response, now read, says that the session that was sent is over."""
-        reason = reason_in(response, in_cookie=self._in_cookie)
-        if reason is not None:
-            yield from self._changing(partial(self.local.end, sent, reason))
+    def after(self, body: bytes | None, sent: AuthSuccess) -> Flow[None]:
+        """Sign out where such a response's body says that the session that was sent is over."""
+        reason = reason_in(body, in_cookie=self._in_cookie)
+        if reason is None or self.local.info != sent:
+            return
+        # Which cookie was sent cannot be seen, and it may be that of an earlier sign-in: the server says it again.
+        if self._in_cookie and not (yield from self._is_over(sent)):
+            return
+        yield from self._ending(sent, reason)
 
     # --- parts of them ---
 
-    def _changing(self, change: Callable[[], AuthChange | None]) -> Flow[None]:
-        """Change who is signed in, and have it told."""
+    def _is_over(self, info: AuthSuccess) -> Flow[bool]:
+        """Whether the server says so, asked once more; False if it cannot be asked."""
+        try:
+            reason = yield from self._verdict(info, None)
+        except (httpx.HTTPError, UnexpectedAnswerError):
+            return False
+        return reason is not None
+
+    def _verdict(self, info: AuthSuccess, timeout: float | None) -> Flow[SignOutReason | None]:
+        """Why the session is over, from the status route; None if it is not."""
+        response = yield self._ask("GET", "status", info, timeout)
+        if may_be_ours(response, self.origin):
+            reason = reason_in(response.content, in_cookie=self._in_cookie)
+            if reason is not None:
+                return reason
+        return status_in(response, self.origin)
+
+    def _ending(self, info: AuthSuccess, reason: SignOutReason) -> Flow[None]:
+        """Take the server's word that the session is over."""
+        yield from self._changing(partial(self.local.end, info, reason), reason)
+
+    def _changing(
+        self, change: Callable[[], AuthChange | None], lost: SignOutReason = SignOutReason.SIGNED_OUT
+    ) -> Flow[None]:
+        """Change who is signed in, and have it told; `lost` is told where the session ends and the storage fails."""
         before = self.local.info
         try:
-            changed = yield Call(change)
+            before, changed = yield Call(partial(self.local.observe, change))
         except Exception:
             # The storage failed. Where that leaves nobody signed in here, it is told before the error.
             if before is not None and self.local.info is None:
-                yield Tell(AuthChange(None, SignOutReason.SIGNED_OUT), closes_streams=True)
+                yield Tell(AuthChange(None, lost), closes_streams=True)
             raise
         if changed is not None:
             yield Tell(changed, closes_streams=_identity(before) != _identity(changed.auth_info))
@@ -208,11 +235,13 @@ def _checked_origin(server_url: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError):
         raise no_origin from None
     has_host = _HOST.fullmatch(url.raw_host) is not None
-    if url.scheme not in {"http", "https"} or not has_host or url.userinfo or url.path not in {"", "/"} or url.query:
+    if url.scheme not in {"http", "https"} or not has_host:
+        raise no_origin
+    if url.userinfo or url.path not in {"", "/"} or url.query or url.fragment:
         raise no_origin
     if url.scheme == "http" and not _is_loopback(url.host):
         raise ConfigurationError("server_url must be https: over plain http anybody on the way can read the token")
-    return url.copy_with(path="/", fragment=None)
+    return url.copy_with(path="/")
 
 
 def _is_loopback(host: str) -> bool:

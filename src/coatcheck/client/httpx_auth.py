@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import httpx
 
+from coatcheck.client.refusal_body import apeek, peek
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Generator
 
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANONYMOUS = {"coatcheck": "anonymous"}
-"""The `extensions` of a request that is to carry no session: `http.get(url, extensions=ANONYMOUS)`, as `auth=None`."""
+"""The `extensions` of a request that is to carry no token: `http.get(url, extensions=ANONYMOUS)`, as `auth=None`.
+
+In cookie mode the cookie is the HTTP client's, and goes with every request of that client: use another one.
+"""
 
 
 class Run(Protocol):
@@ -53,8 +58,7 @@ class SessionAuth(httpx.Auth):
         sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
         response = yield request
         if sent is not None and self._flows.is_news(response):
-            response.read()
-            self._run(self._flows.after(response, sent))
+            self._run(self._flows.after(peek(response), sent))
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """See `httpx.Auth`."""
@@ -63,8 +67,7 @@ class SessionAuth(httpx.Auth):
         sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
         response = yield request
         if sent is not None and self._flows.is_news(response):
-            await response.aread()
-            await self._run_async(self._flows.after(response, sent))
+            await self._run_async(self._flows.after(await apeek(response), sent))
 
 
 def _is_anonymous(request: httpx.Request) -> bool:

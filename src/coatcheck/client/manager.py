@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import httpx
@@ -10,6 +11,7 @@ from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.storage import MemoryStorage
+from coatcheck.client.time_limit import TimeLimitError, call_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -112,7 +114,7 @@ class ClientSessionManager:
         """Restore, and ask the server whether the session still lives. For the start of a program.
 
         True if it has answered, so that `is_authenticated` is its word, or if there was nothing to ask. False if it
-        could not be asked: the session is kept. `timeout` is in seconds, for each step of the request.
+        could not be asked: the session is kept. `timeout` is in seconds, and for the whole question.
 
         Raises:
             StorageError: the storage cannot be read.
@@ -121,6 +123,8 @@ class ClientSessionManager:
 
     def validate_authentication(self, timeout: float | None = None) -> bool:
         """Ask the server whether the session lives; if not, sign out here. Returns whether somebody is signed in.
+
+        `timeout` is in seconds, and for the whole question; None: as long as the HTTP client takes.
 
         Raises:
             httpx.HTTPError: it cannot be reached; still signed in.
@@ -184,9 +188,7 @@ class ClientSessionManager:
         if isinstance(need, Call):
             return need.function()
         if isinstance(need, Send):
-            timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
-            request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
-            return self._http.send(request, auth=None, follow_redirects=False)
+            return self._send(need)
         if isinstance(need, Tell):
             if need.closes_streams:
                 _call_all(self._hearers.closers())
@@ -194,6 +196,17 @@ class ClientSessionManager:
         if isinstance(need, CloseStreams):
             return _call_all(self._hearers.closers())
         assert_never(need)
+
+    def _send(self, need: Send) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+        request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        send = partial(self._http.send, request, auth=None, follow_redirects=False)
+        if need.timeout is None:
+            return send()
+        try:
+            return call_within(need.timeout, send)
+        except TimeLimitError:
+            raise httpx.ReadTimeout(f"no answer within {need.timeout:g} s", request=request) from None
 
 
 def _call_all(calls: Iterable[Callable[[], object]]) -> None:

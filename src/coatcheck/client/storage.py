@@ -77,9 +77,10 @@ class CachedStorage:
     def read(self) -> AuthSuccess | None:
         """See `SessionStorage.read`."""
         stamp = self._storage.stamp()  # before reading: what is written in between is read next time
-        if self._cached is None or self._cached[0] != stamp:
-            self._cached = stamp, self._storage.read()
-        return self._cached[1]
+        cached = self._cached  # once: another thread may clear it
+        if cached is None or cached[0] != stamp:
+            self._cached = cached = stamp, self._storage.read()
+        return cached[1]
 
     def write(self, session: AuthSuccess | None) -> None:
         """See `SessionStorage.write`."""

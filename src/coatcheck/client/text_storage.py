@@ -26,7 +26,7 @@ class TextStorage(ABC):
             return None
         try:
             return auth_success_of(json.loads(text))
-        except (ValueError, InvalidArgumentError):
+        except (ValueError, RecursionError, InvalidArgumentError):
             # Neither the text nor the parser's words for it: both may hold the token.
             raise StorageError(f"{self.place} holds no session; delete it and sign in again") from None
 

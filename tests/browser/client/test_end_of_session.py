@@ -1,0 +1,163 @@
+"""What ends the session for a page and what does not, where several things happen at once; and where it goes then."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.test_client_in_browser import PAGE, SIGNED_OUT, TOKEN, opened, reasons, started
+from tests.servers.faults import Fault
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, Page, Route
+
+    from tests.servers.faults import FaultyServer
+
+pytestmark = pytest.mark.chromium
+
+
+class TestSigningOut:
+    async def test_a_refusal_that_overtakes_the_sign_out_is_the_sign_out(
+        self, context: BrowserContext, server: FaultyServer, mode: str
+    ) -> None:
+        """The server has ended the session and its answer is under way: what is refused meanwhile is no news."""
+        page = await opened(context, server)
+        await started(page, mode, login_url="/sign-in", sign_in=True)
+        is_refused = asyncio.Event()
+
+        async def answer(route: Route) -> None:
+            server.status = dict(SIGNED_OUT)
+            await is_refused.wait()
+            await route.fulfill(json={"ended": 1})
+
+        await page.route("**/session/sign-out", answer)
+        await page.route(
+            "**/api/notes",
+            lambda route: route.fulfill(
+                status=401, content_type="application/problem+json", body='{"code": "invalid_token"}'
+            ),
+        )
+        await page.evaluate("""() => {
+            session.signOut();
+            session.fetch("/api/notes");
+        }""")
+        await page.wait_for_url("**/sign-in*")
+        is_refused.set()
+        await expect(page).to_have_url(f"{server.url}/sign-in?reason=signed-out")
+
+    async def test_a_slow_sign_out_leaves_what_was_signed_in_to_meanwhile(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        page = await started(await opened(context, server), "header", sign_in=True)
+        is_signed_in = asyncio.Event()
+
+        async def answer(route: Route) -> None:
+            await is_signed_in.wait()
+            await route.fulfill(json={"ended": 1})
+
+        await page.route("**/session/sign-out", answer)
+        await page.evaluate("""async () => {
+            window.signedOut = session.signOut();
+            await session.signedIn({ token: "c2Fz-newer", auth_user_id: "ada", scope_names: [] });
+        }""")
+        is_signed_in.set()
+        assert await page.evaluate("signedOut") is True
+        assert await page.evaluate("[session.state.signedIn, Object.values(localStorage)]") == [True, ["c2Fz-newer"]]
+
+    async def test_everywhere_is_asked_for_and_ends_it_here(self, page: Page, server: FaultyServer) -> None:
+        assert await page.evaluate("session.signOutEverywhere()") is True
+        assert (server.requests[-1].method, server.requests[-1].path) == ("POST", "/session/sign-out-all")
+        assert await reasons(page) == ["signed-out"]
+
+
+class TestWhatIsRefused:
+    async def test_a_credential_of_the_page_s_own_leads_nobody_to_the_login_page(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        server.status = dict(SIGNED_OUT)
+        page = await started(await opened(context, server, "/public"), "header", login_url="/sign-in")
+        await server.fail(Fault.OURS_401)
+        status = await page.evaluate(
+            "session.fetch('/api', { headers: { Authorization: 'Bearer another' } }).then((answer) => answer.status)"
+        )
+        assert status == 401
+        await server.heal()
+        assert await page.evaluate("session.fetch('/api').then((answer) => answer.ok)") is True
+        assert page.url == f"{server.url}/public"
+
+    async def test_a_stranger_who_is_refused_is_led_to_the_login_page_and_back(
+        self, context: BrowserContext, server: FaultyServer, mode: str
+    ) -> None:
+        server.status = dict(SIGNED_OUT)
+        page = await started(await opened(context, server), mode, login_url="/sign-in")
+        await server.fail(Fault.OURS_401)
+        await page.evaluate("void session.fetch('/api/notes')")
+        await expect(page).to_have_url(f"{server.url}/sign-in?next=%2Fpage")
+
+    async def test_the_answer_after_closing_is_the_caller_s_all_the_same(
+        self, page: Page, server: FaultyServer
+    ) -> None:
+        """A part of the page is taken down while its request is under way."""
+        await server.fail(Fault.OURS_401)
+        status = await page.evaluate("""() => {
+            const asked = session.fetch("/api/notes");
+            session.close();
+            return asked.then((answer) => answer.status);
+        }""")
+        assert status == 401
+
+    async def test_a_closed_client_can_still_sign_out(self, page: Page) -> None:
+        await page.evaluate("session.close()")
+        assert await page.evaluate("session.signOut()") is True
+        assert await page.evaluate("[session.state.signedIn, localStorage.length]") == [False, 0]
+
+
+class TestComingBack:
+    async def test_who_has_just_signed_in_stays_so_where_the_server_could_not_say_more(
+        self, context: BrowserContext, server: FaultyServer, mode: str
+    ) -> None:
+        server.status, status = dict(SIGNED_OUT), server.status
+        page = await started(await opened(context, server), mode)
+        server.status = status
+        await server.fail(Fault.UNAVAILABLE_503)
+        token = TOKEN if mode == "header" else ""
+        await page.evaluate("(token) => session.signedIn({ token, auth_user_id: 'ada', scope_names: [] })", token)
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        assert await page.evaluate("session.state.signedIn") is True
+        assert await reasons(page) == []
+        await page.evaluate("session.check().catch(() => {})")  # joins the question of `pageshow`, if it is still asked
+        await server.heal()
+        assert await page.evaluate("session.check()") is True
+
+    async def test_a_storage_that_another_tab_has_emptied_is_asked_about(
+        self, context: BrowserContext, server: FaultyServer, mode: str
+    ) -> None:
+        """`localStorage.clear()` takes the token away, and in cookie mode nothing that matters."""
+        page = await started(await opened(context, server), mode, sign_in=True)
+        other = await opened(context, server)
+        asked = len(server.requests)
+        if mode == "header":
+            await other.evaluate("localStorage.clear()")
+            await page.wait_for_function("!session.state.signedIn")
+            assert await reasons(page) == ["elsewhere"]
+        else:
+            async with page.expect_response("**/session/status"):
+                await other.evaluate("localStorage.clear()")
+            await page.wait_for_function("localStorage.length === 1")  # the mark is back
+            assert await reasons(page) == []
+            assert "/session/status" in [request.path for request in server.requests[asked:]]
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/page?a=[b]|c", "/page?" + "a" * 512])
+async def test_a_page_that_safe_next_would_refuse_is_not_named_as_the_way_back(
+    context: BrowserContext, server: FaultyServer, mode: str, path: str
+) -> None:
+    """A sign-in page that does not look would be sent to another site by the first of these."""
+    server.files["//evil.example/x"] = ("text/html", PAGE)
+    page = await started(await opened(context, server, path), mode, login_url="/sign-in", sign_in=True)
+    server.status = dict(SIGNED_OUT)
+    await page.evaluate("void session.check()")
+    await expect(page).to_have_url(f"{server.url}/sign-in?reason=revoked")

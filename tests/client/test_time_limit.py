@@ -1,0 +1,55 @@
+"""A blocking call is waited for so long, and no longer."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+import pytest
+
+from coatcheck.client.time_limit import TimeLimitError, call_within
+
+LONG = 600.0
+
+trace = contextvars.ContextVar("trace", default="none")
+
+
+def test_what_comes_in_time_is_handed_on() -> None:
+    assert call_within(LONG, lambda: 5) == 5
+
+
+def test_what_does_not_is_left_to_itself() -> None:
+    may_end = threading.Event()
+    try:
+        with pytest.raises(TimeLimitError):
+            call_within(0.001, may_end.wait)
+    finally:
+        may_end.set()
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), TimeoutError("its own"), KeyboardInterrupt()])
+def test_what_it_raises_is_raised(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        call_within(LONG, fail)
+    assert raised.value is error
+
+
+def test_it_runs_in_the_context_of_its_caller() -> None:
+    token = trace.set("the caller's")
+    try:
+        assert call_within(LONG, trace.get) == "the caller's"
+    finally:
+        trace.reset(token)
+
+
+def test_without_another_thread_it_is_called_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that signs out while it exits."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert call_within(LONG, lambda: 5) == 5
