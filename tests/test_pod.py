@@ -188,9 +188,9 @@ class TestLifespan:
             clock.now += 120_000_000
             assert await auth.token_manager.validate_token(success.token) is not None
         async with store:
-            (reading,) = await store.read_sessions([success.server_side_session_id])
+            reading = await store.read_session(success.server_side_session_id)
         assert reading is not None
-        assert reading.session.last_used_at_us == clock.now
+        assert reading.last_used_at_us == clock.now
 
     async def test_the_pod_prunes_in_the_background(self, tmp_path: Path) -> None:
         clock = _Clock()
@@ -206,7 +206,7 @@ class TestLifespan:
             success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
             clock.now += 1_000_000
             await store.pruned.wait()
-            assert await store.read_sessions([success.server_side_session_id]) == [None]
+            assert await store.read_session(success.server_side_session_id) is None
 
     async def test_one_process_at_a_time_prunes(self, tmp_path: Path) -> None:
         clock = _Clock()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck import Pod, ServerSideSessions, ServerSideSessionsConfig, ServerSideSessionsTokenManager
 from coatcheck.clock import from_us
+from coatcheck.testing.samples import read
 
 if TYPE_CHECKING:
     from coatcheck import AuthServices, AuthSuccess, AuthUser, TokenManager, TokenManagerBuilder, UserSource
@@ -57,8 +58,7 @@ class World:
         return await self.tokens.validate_token(success.token) is not None
 
     async def row(self, success: AuthSuccess) -> SessionRecord | None:
-        (reading,) = await self.store.read_sessions([success.server_side_session_id])
-        return None if reading is None else reading.session
+        return await read(self.store, success.server_side_session_id)
 
 
 NewWorld = Callable[..., Coroutine[Any, Any, World]]

@@ -28,7 +28,8 @@ def _text_length(secret_length: int) -> int:
 _MIN_TEXT_LENGTH = _text_length(MIN_SECRET_LENGTH)
 _MAX_TEXT_LENGTH = _text_length(MAX_SECRET_LENGTH)
 
-_TO_STANDARD = str.maketrans("-_+/", "+/!!")  # the standard alphabet's own two signs are not base64url's
+# To the alphabet that `binascii` reads. Its own two signs are not base64url's, and become what it refuses.
+_TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 class Secret(bytes):
@@ -64,15 +65,16 @@ def parse_token(text: str) -> ParsedToken | None:
     """
     if not isinstance(text, str) or not _MIN_TEXT_LENGTH <= len(text) <= _MAX_TEXT_LENGTH:
         return None
-    if not text.startswith(_TEXT_PREFIX) or not text.isascii():
+    if not text.startswith(_TEXT_PREFIX):
         return None
     try:
-        raw = binascii.a2b_base64(text.translate(_TO_STANDARD), strict_mode=True)
-    except binascii.Error:
+        standard = text.encode("ascii").translate(_TO_STANDARD)
+        raw = binascii.a2b_base64(standard, strict_mode=True)
+    except (UnicodeEncodeError, binascii.Error):
         return None
     # Strict mode still accepts bits after the last byte; only the spelling we would write ourselves is canonical.
-    secret_length = len(raw) - _ID_END
-    if not MIN_SECRET_LENGTH <= secret_length <= MAX_SECRET_LENGTH or urlsafe_b64encode(raw).decode() != text:
+    is_canonical = binascii.b2a_base64(raw, newline=False) == standard
+    if not is_canonical or not MIN_SECRET_LENGTH <= len(raw) - _ID_END <= MAX_SECRET_LENGTH:
         return None
     return ParsedToken(session_id_from_bytes(raw[len(PREFIX) : _ID_END]), Secret(raw[_ID_END:]))
 

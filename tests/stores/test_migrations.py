@@ -88,7 +88,7 @@ async def test_processes_that_start_together_make_the_tables_once(url: str) -> N
 async def test_without_tables_and_without_migrating_the_store_is_unavailable_not_empty(url: str) -> None:
     with pytest.raises(StoreUnavailable):
         async with store_at(url, migrates=False) as store:
-            await store.read_sessions(["019bea92-71f5-71cd-84bb-86c3d1c42710"])  # type: ignore[list-item]  # a literal id
+            await store.read_session("019bea92-71f5-71cd-84bb-86c3d1c42710")  # type: ignore[arg-type]  # a literal id
 
 
 ENV = """

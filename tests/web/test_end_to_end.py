@@ -3,7 +3,7 @@
 # FastAPI reads these annotations when the routes are defined, so their names are imported for real.
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -58,19 +58,19 @@ class Site:
     auth: AuthServices
     app: AsgiApp
     clock: MovableClock
-    reads: list[Sequence[SessionId]] = field(default_factory=list)
+    reads: list[SessionId] = field(default_factory=list)
     is_down: bool = False
 
     def spy(self) -> None:
-        read = self.pod.store.read_sessions
+        read = self.pod.store.read_session
 
-        async def counted(ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
-            self.reads.append(ids)
+        async def counted(session_id: SessionId) -> SessionReading | None:
+            self.reads.append(session_id)
             if self.is_down:
                 raise StoreUnavailable("down")
-            return await read(ids)
+            return await read(session_id)
 
-        self.pod.store.read_sessions = counted  # type: ignore[method-assign]  # a spy
+        self.pod.store.read_session = counted  # type: ignore[method-assign]  # a spy
 
     async def user(self, *scopes: str) -> AuthUser:
         return await self.auth.auth_users.create(scopes=set(scopes))

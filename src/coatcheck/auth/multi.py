@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import ConfigurationError, InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from uuid import UUID
 
@@ -110,8 +110,11 @@ class MultiTokenManager:
         answer = await self.explain_token(token)
         return answer if isinstance(answer, AuthenticationInfo) else None
 
-    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+    def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """See `TokenManager.explain_token`. Of several refusals the one meant for the token's holder is given."""
+        return self._ask_all(token) if len(self.managers) > 1 else self.primary.explain_token(token)
+
+    async def _ask_all(self, token: str) -> AuthenticationInfo | TokenRefusal:
         refusal = TokenRefusal.NOT_A_TOKEN
         for manager in self.managers:
             answer = await manager.explain_token(token)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from coatcheck.stores.records import KeyHash
 
@@ -47,11 +48,11 @@ class Pepper:
         return hashlib.sha512(secret + salt + self._bytes).digest()
 
 
-class Match(NamedTuple):
-    """The secret is right. `is_current` says that the row needs no rehash."""
+class Match(Enum):
+    """The secret is right."""
 
-    pepper: Pepper
-    is_current: bool
+    CURRENT = "hashed as new secrets are"
+    OUTDATED = "hashed with an earlier pepper or scheme: to be rehashed"
 
 
 class KeyHasher:
@@ -61,7 +62,7 @@ class KeyHasher:
         """`salt_length` is in bytes and concerns new hashes only."""
         self.primary = primary
         self._in_order = (primary, *fallbacks)
-        self._by_id = {pepper.id: pepper for pepper in self._in_order}
+        self._by_id = {pepper.id: (pepper,) for pepper in self._in_order}
         self._salt_length = salt_length
 
     def hash(self, secret: bytes) -> KeyHash:
@@ -75,23 +76,20 @@ class KeyHasher:
     def check(self, secret: bytes, stored: KeyHash) -> Match | None:
         """Whether `secret` is the one that was hashed. An unknown scheme or pepper matches nothing."""
         for pepper in self._candidates(stored.pepper_id):
-            if len(stored.hash) == 1 + _DIGEST_LENGTH and stored.hash[:1] == VERSION:
-                if hmac.compare_digest(stored.hash[1:], pepper.digest(secret, stored.salt)):
-                    return Match(pepper, is_current=pepper is self.primary and stored.pepper_id == pepper.id)
-            elif len(stored.hash) == _DIGEST_LENGTH:
-                # The superseded scheme, without salt and version.
-                if hmac.compare_digest(stored.hash, pepper.digest(secret)):
-                    return Match(pepper, is_current=False)
-            else:
-                return None
+            if len(stored.hash) == 1 + _DIGEST_LENGTH:
+                if hmac.compare_digest(stored.hash, VERSION + pepper.digest(secret, stored.salt)):
+                    is_current = pepper is self.primary and stored.pepper_id is not None
+                    return Match.CURRENT if is_current else Match.OUTDATED
+            # The superseded scheme, without salt and version.
+            elif len(stored.hash) == _DIGEST_LENGTH and hmac.compare_digest(stored.hash, pepper.digest(secret)):
+                return Match.OUTDATED
         return None
 
     def _candidates(self, pepper_id: str | None) -> Sequence[Pepper]:
         """The pepper a row names, or all of them, primary first, where it names none."""
         if pepper_id is None:
             return self._in_order
-        named = self._by_id.get(pepper_id)
-        return () if named is None else (named,)
+        return self._by_id.get(pepper_id, ())
 
     def _hash(self, secret: bytes, salt: bytes) -> KeyHash:
         return KeyHash(VERSION + self.primary.digest(secret, salt), salt, self.primary.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import SignInWhileAuthenticatedError
 from coatcheck.identifiers import user_id_of
@@ -12,6 +12,7 @@ from coatcheck.sessions.sign_in import STRATEGY
 from coatcheck.tokens import AuthenticationInfo, TokenInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from collections.abc import Set as AbstractSet
     from uuid import UUID
 
@@ -100,9 +101,9 @@ class ServerSideSessionsTokenManager:
         answer = await self.server_side_sessions.authenticate(token)
         return answer if isinstance(answer, AuthenticationInfo) else None
 
-    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+    def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """See `TokenManager.explain_token`."""
-        return await self.server_side_sessions.authenticate(token)
+        return self.server_side_sessions.authenticate(token)
 
     async def list_tokens(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coatcheck.sessions import deadlines
+from coatcheck.sessions.key_hash import Match
 from coatcheck.stores.records import Rehash, SessionUse
 from coatcheck.token_format import parse_token
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
@@ -40,32 +41,28 @@ class Validator:
         parsed = parse_token(token)
         if parsed is None:
             return TokenRefusal.NOT_A_TOKEN
-        (reading,) = await self._store.read_sessions((parsed.session_id,))
+        reading = await self._store.read_session(parsed.session_id)
         if reading is None:
             return TokenRefusal.UNKNOWN
-        session = reading.session
-        match = self._hasher.check(parsed.secret, session.key)
+        match = self._hasher.check(parsed.secret, reading.key)
         if match is None:
             return TokenRefusal.WRONG_SECRET
-        if session.scopes is None:
+        if reading.scopes is None:
             return TokenRefusal.CORRUPT
-        ended = deadlines.ended(session, reading.now_us)
+        ended = deadlines.ended(reading)
         if ended is not None:
             return ended
-        if not await self._touch(reading):
+        if deadlines.is_touch_due(reading) and not await self._touch(reading):
             return TokenRefusal.UNKNOWN
-        if not match.is_current:
-            self._upkeep.note_rehash(Rehash(session.id, session.key, self._hasher.rehash(parsed.secret, session.key)))
-        return AuthenticationInfo(session.user_id, session.scopes, session.id)
+        if match is not Match.CURRENT:
+            self._upkeep.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
+        return AuthenticationInfo(reading.user_id, reading.scopes, reading.id)
 
     async def _touch(self, reading: SessionReading) -> bool:
-        """Note the use, if it is time to. False where the session turned out to have been ended since it was read."""
-        session = reading.session
-        if not deadlines.is_touch_due(session, reading.now_us):
-            return True
-        use = SessionUse(session.id, reading.now_us)
-        if deadlines.is_touch_urgent(session, reading.now_us):
+        """Note the use. False where the session turned out to have been ended since it was read."""
+        use = SessionUse(reading.id, reading.now_us)
+        if deadlines.is_touch_urgent(reading):
             # Waiting for the channel could let the session run out under an active user.
-            return session.id in await self._store.touch_sessions((use,))
-        self._upkeep.note_use(use, delay_us=deadlines.touch_delay_us(session))
+            return reading.id in await self._store.touch_sessions((use,))
+        self._upkeep.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
         return True

@@ -77,11 +77,12 @@ class Store(Protocol):
 
     # --- the path of every request ---
 
-    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
-        """Read sessions, one answer for each id in its place, None where there is no row.
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
+        """Read what a validation needs of one session; None where there is no row.
 
-        The read starts after the call and sees everything that was committed before it. Expired sessions are
-        handed out too: judging deadlines takes the secret first.
+        The read starts after the call and sees everything that was committed before it; reads of many callers may
+        share it. Expired sessions are handed out too: judging deadlines takes the secret first. A caller who is
+        cancelled harms nobody else.
         """
         ...
 

@@ -105,7 +105,7 @@ class PausingStore(_AnyStore):  # type: ignore[misc]  # calls are forwarded by n
 
 
 def _is_call(name: str) -> bool:
-    return inspect.iscoroutinefunction(getattr(Store, name, None))
+    return name == "read_session" or inspect.iscoroutinefunction(getattr(Store, name, None))
 
 
 async def _pass(gate: Gate | None) -> None:

@@ -36,7 +36,7 @@ from coatcheck.stores.records import (
     UserRecord,
 )
 from coatcheck.testing.model import Attempt, Model, Scopes, Wish
-from coatcheck.testing.samples import SECOND_US, key_of, new_session, numbered_id
+from coatcheck.testing.samples import SECOND_US, key_of, new_session, numbered_id, read_together, reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -368,9 +368,14 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     def _stored(self) -> dict[SessionId, SessionRecord]:
-        readings = self.run(self.store.read_sessions(self.ever))
-        assert all(reading is None or reading.now_us == self.model.now_us for reading in readings)
-        return {reading.session.id: reading.session for reading in readings if reading is not None}
+        readings = self.run(read_together(self.store, self.ever))
+        page = self.run(self.store.list_sessions(SessionFilter(), limit=1000))
+        sessions = {listed.session.id: listed.session for listed in page}
+        assert readings == [
+            None if session_id not in sessions else reading_of(sessions[session_id], self.model.now_us)
+            for session_id in self.ever
+        ]
+        return sessions
 
     def _end_all(
         self, user_id: UserId, *, method: str | None = None, spared: SessionId | None = None

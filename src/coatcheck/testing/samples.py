@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from coatcheck.client_info import UNKNOWN_CLIENT
 from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes
 from coatcheck.scope import scope_set
-from coatcheck.stores.records import KeyHash, NewSession, SessionFilter, SessionRecord, UserEpochs, UserRecord
+from coatcheck.stores.records import (
+    KeyHash,
+    NewSession,
+    SessionFilter,
+    SessionReading,
+    SessionRecord,
+    UserEpochs,
+    UserRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable
@@ -131,9 +139,35 @@ async def sign_in_following(store: Store, user_id: UserId = ADA, **fields: Any) 
 
 
 async def read(store: Store, session_id: SessionId) -> SessionRecord | None:
-    """The session as it is stored, or None."""
-    (reading,) = await store.read_sessions([session_id])
-    return None if reading is None else reading.session
+    """The session as it is stored, or None. What validations and lists see of it is the same."""
+    reading = await store.read_session(session_id)
+    page = await store.list_sessions(SessionFilter(session_id=session_id), limit=1)
+    if reading is None:
+        assert not page, "a session is listed that validations do not find"
+        return None
+    assert page, "a session is not listed that validations find"
+    session = page[0].session
+    assert reading == reading_of(session, reading.now_us)
+    return session
+
+
+def reading_of(session: SessionRecord, now_us: int) -> SessionReading:
+    """What a validation is to read of this session at this time of the store's clock."""
+    return SessionReading(
+        session.id,
+        session.user_id,
+        session.scopes,
+        session.last_used_at_us,
+        session.expires_at_us,
+        session.expire_after_unused_for_us,
+        session.key,
+        now_us,
+    )
+
+
+async def read_together(store: Store, ids: Iterable[SessionId]) -> list[SessionReading | None]:
+    """Read many sessions at once, as concurrent validations do."""
+    return list(await asyncio.gather(*map(store.read_session, ids)))
 
 
 async def read_present(store: Store, session_id: SessionId) -> SessionRecord:

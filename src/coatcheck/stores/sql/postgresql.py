@@ -16,20 +16,22 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.identifiers import SessionId
-from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnections
-from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
+from coatcheck.stores.shared_reads import SharedReads
+from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
+from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
-READ_ONE = f"SELECT {SESSION_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
-READ_MANY = f"SELECT {SESSION_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants only)
+# One alone goes without an array, which costs it a third more (PERF.md).
+READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
+READ_MANY = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants only)
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
@@ -77,12 +79,15 @@ class PostgresStore(SqlStore):
         """
         self._dsn = dsn
         self._timeout_seconds = timeout_seconds
-        self._reads = HeldConnections(
-            self._connect_reader, (READ_ONE, READ_MANY), size=read_connections, timeout_seconds=timeout_seconds
-        )
+        self._readers = [
+            HeldConnection(self._connect_reader, (READ_ONE, READ_MANY), timeout_seconds=timeout_seconds)
+            for _ in range(read_connections)
+        ]
+        self._reads = SharedReads([_ReadLane(connection) for connection in self._readers])
         self._touches = HeldConnections(
-            self._connect_toucher,
-            (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST),
+            lambda: HeldConnection(
+                self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST), timeout_seconds=timeout_seconds
+            ),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
@@ -94,16 +99,9 @@ class PostgresStore(SqlStore):
         parts = urlsplit(self._dsn)
         return f"PostgresStore({parts.hostname or ''}{parts.path})"
 
-    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
-        """See `Store.read_sessions`."""
-        self._transactions.opened_engine()
-        if len(ids) == 1:
-            rows = await self._reads.fetch(READ_ONE, ids[0])
-        else:
-            rows = await self._reads.fetch(READ_MANY, ids)
-        found = {reading.session.id: reading for reading in map(reading_of, rows)}
-        # Looked up by the id that was asked for: whatever a connection answers, nobody gets another one's session.
-        return [found.get(session_id) for session_id in ids]
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
+        """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
+        return self._reads.read(session_id)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
@@ -131,10 +129,16 @@ class PostgresStore(SqlStore):
 
     async def _open_reader(self) -> None:
         self._touches.reopen()
-        await self._reads.open()
+        first, *others = self._readers
+        await first.open()
+        for reader in others:
+            reader.reopen()
+        self._reads.open()
 
     async def _close_reader(self) -> None:
         await self._reads.close()
+        for reader in self._readers:
+            await reader.close()
         await self._touches.close()
 
     async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
@@ -164,6 +168,23 @@ class PostgresStore(SqlStore):
 
     async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
         return await _with_integer_times(await self._connect(synchronous_commit="off"))
+
+
+class _ReadLane:
+    """Reads a batch of sessions over one connection."""
+
+    def __init__(self, connection: HeldConnection) -> None:
+        self._connection = connection
+
+    async def read(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading]:
+        """See `Lane.read`."""
+        if len(keys) == 1:
+            rows = await self._connection.fetch(READ_ONE, keys[0])
+        else:
+            rows = await self._connection.fetch(READ_MANY, keys)
+        # Filed under the id that the row has: whatever a connection answers, nobody gets another one's session.
+        readings = (reading_of((str(row[0]), *row[1:-1]), row[-1]) for row in rows)
+        return {reading.id: reading for reading in readings}
 
 
 class _Postgres:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 from coatcheck.errors import InvalidArgumentError
-from coatcheck.identifiers import SessionId
 from coatcheck.stores.records import KeyHash, ListedSession, SessionReading, SessionRecord, UserEpochs, UserRecord
 from coatcheck.stores.scope_text import decode_scopes
 from coatcheck.stores.sql.schema import sessions, users
@@ -35,7 +34,19 @@ SESSION_COLUMNS = (
     sessions.c.pepper_id,
 )
 CLIENT_COLUMNS = (sessions.c.client_label, sessions.c.user_agent, sessions.c.ip_address)
-SESSION_COLUMN_LIST = ", ".join(column.name for column in SESSION_COLUMNS)
+# What the path of every request reads, in the order of `SessionReading`.
+READING_COLUMNS = (
+    sessions.c.id,
+    sessions.c.user_id,
+    sessions.c.scopes,
+    sessions.c.last_used_at,
+    sessions.c.expires_at,
+    sessions.c.expire_after_unused_for_us,
+    sessions.c.key_hash,
+    sessions.c.key_salt,
+    sessions.c.pepper_id,
+)
+READING_COLUMN_LIST = ", ".join(column.name for column in READING_COLUMNS)
 
 USER_COLUMNS = (
     users.c.id,
@@ -52,7 +63,7 @@ def session_of(row: AnyRow) -> SessionRecord:
     """A session from the values of SESSION_COLUMNS; anything behind them is left alone."""
     id_, user_id, method, scopes, follows_user, created_at, last_used_at, expires_at, unused_for = row[:9]
     return SessionRecord(
-        SessionId(id_ if type(id_) is str else str(id_)),  # asyncpg hands out its own UUID class
+        id_,
         user_id,
         method,
         decode_scopes(scopes),
@@ -65,9 +76,11 @@ def session_of(row: AnyRow) -> SessionRecord:
     )
 
 
-def reading_of(row: AnyRow) -> SessionReading:
-    """A session and the store's clock, from the values of SESSION_COLUMNS and the time behind them."""
-    return SessionReading(session_of(row), row[len(SESSION_COLUMNS)])
+def reading_of(row: Sequence[Any], now_us: int) -> SessionReading:
+    """What a validation needs, from the values of READING_COLUMNS and the time on the clock."""
+    id_, user_id, scopes, last_used_at, expires_at, unused_for, key_hash, key_salt, pepper_id = row
+    key = KeyHash(key_hash, key_salt, pepper_id)
+    return SessionReading(id_, user_id, decode_scopes(scopes), last_used_at, expires_at, unused_for, key, now_us)
 
 
 def listed_of(row: AnyRow) -> ListedSession:

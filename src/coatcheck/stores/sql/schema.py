@@ -40,6 +40,27 @@ class Timestamp(TypeDecorator[int]):
         return to_us(value) if isinstance(value, datetime) else value
 
 
+class HiddenBytes(bytes):
+    """Bytes whose repr does not show them: SQLAlchemy logs the rows it reads at level DEBUG."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"<{len(self)} bytes>"
+
+
+class Hidden(TypeDecorator[bytes]):
+    """Bytes that no log may show."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 (the signature is SQLAlchemy's)
+        """From the database to Python."""
+        return None if value is None else HiddenBytes(value)
+
+
 _session_id = Uuid(as_uuid=False).with_variant(Text(), "sqlite")
 # Byte order, so that paging by id does not depend on the database's locale.
 _exact_text = Text().with_variant(Text(collation="C"), "postgresql")
@@ -69,8 +90,8 @@ sessions = Table(
     Column("last_used_at", Timestamp, nullable=False),
     Column("expires_at", Timestamp, nullable=True),
     Column("expire_after_unused_for_us", BigInteger, nullable=True),
-    Column("key_hash", LargeBinary, nullable=False),
-    Column("key_salt", LargeBinary, nullable=False),
+    Column("key_hash", Hidden, nullable=False),
+    Column("key_salt", Hidden, nullable=False),
     Column("pepper_id", Text, nullable=True),
     Column("client_label", Text, nullable=True),
     Column("user_agent", Text, nullable=True),

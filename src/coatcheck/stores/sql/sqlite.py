@@ -20,9 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.types import BigInteger
 
 from coatcheck.clock import Clock, SystemClock
-from coatcheck.errors import ConfigurationError, NotOpenError
-from coatcheck.stores.records import SessionReading
-from coatcheck.stores.sql.rows import SESSION_COLUMN_LIST, USER_COLUMNS, session_of, user_of
+from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
@@ -36,13 +35,13 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from coatcheck.identifiers import SessionId, UserId
-    from coatcheck.stores.records import SessionUse, UserRecord
+    from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 
-_READ_SESSION = f"SELECT {SESSION_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
+_READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -87,16 +86,17 @@ class SqliteStore(SqlStore):
                 await asyncio.to_thread(self._switch_to_wal)
         await super().open()
 
-    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
-        """See `Store.read_sessions`."""
+    async def read_session(self, session_id: SessionId) -> SessionReading | None:
+        """See `Store.read_session`."""
         reader = self._reader
         if reader is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
-        # Each statement is a read transaction of its own, which begins now: nothing older can be seen.
-        with self._transactions.answering():
-            rows = [reader.execute(_READ_SESSION, (session_id,)).fetchone() for session_id in ids]
-        now_us = self._clock.now_us()
-        return [None if row is None else SessionReading(session_of(row), now_us) for row in rows]
+        try:
+            # A read transaction of its own, which begins now: nothing older can be seen.
+            row = reader.execute(_READ_SESSION, (session_id,)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        return None if row is None else reading_of(row, self._clock.now_us())
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""

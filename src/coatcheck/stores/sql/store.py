@@ -30,7 +30,7 @@ from coatcheck.stores.sql import migrate, pruning, session_statements, user_stat
 from coatcheck.stores.sql.transactions import CallersOwnError, Transactions, connection_of, run_callers_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -69,8 +69,8 @@ class SqlStore(ABC):
         """Disconnect the hot path."""
 
     @abstractmethod
-    async def read_sessions(self, ids: Sequence[SessionId]) -> Sequence[SessionReading | None]:
-        """See `Store.read_sessions`."""
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
+        """See `Store.read_session`."""
 
     @abstractmethod
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:

@@ -15,6 +15,8 @@ from coatcheck.testing.samples import (
     ADA,
     read,
     read_present,
+    read_together,
+    reading_of,
     register,
     sign_in,
     sign_in_following,
@@ -40,8 +42,10 @@ class DamagePromises(Promises):
         self, harness: StoreHarness, store: Store
     ) -> None:
         before, damaged, behind = await sign_in(store), await self._damaged(harness), await sign_in(store)
-        readings = await store.read_sessions([before.id, damaged.id, behind.id])
-        assert [reading and reading.session for reading in readings] == [before, damaged, behind]
+        sessions = [before, damaged, behind]
+        now_us = await harness.now_us()
+        readings = await read_together(store, [session.id for session in sessions])
+        assert readings == [reading_of(session, now_us) for session in sessions]
         page = await store.list_sessions(SessionFilter())
         assert {reading.session.id: reading.session for reading in page}[damaged.id] == damaged
 

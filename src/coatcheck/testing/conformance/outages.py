@@ -20,6 +20,7 @@ from coatcheck.testing.samples import (
     new_session,
     numbered_id,
     read,
+    read_together,
     read_user_present,
     sign_in,
 )
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 _ID = numbered_id(1)
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
-    "read_sessions": lambda store: store.read_sessions([_ID]),
-    "read_sessions, many": lambda store: store.read_sessions([_ID, new_session_id()]),
+    "read_session": lambda store: store.read_session(_ID),
+    "read_session, many": lambda store: read_together(store, [_ID, new_session_id()]),
     "touch_sessions": lambda store: store.touch_sessions([SessionUse(_ID, 0)]),
     "rehash_sessions": lambda store: store.rehash_sessions([Rehash(_ID, key_of("secret"), key_of("new"))]),
     "read_user": lambda store: store.read_user(ADA),

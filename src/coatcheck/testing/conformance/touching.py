@@ -167,7 +167,7 @@ class RehashPromises(Promises):
         """F4: the row is rewritten in the current scheme with its existing salt."""
         old = KeyHash(b"\x17" * 64, b"salt", None)
         session = await sign_in(store, key=old)
-        new = replace(key_of("new"), salt=old.salt)
+        new = key_of("new")._replace(salt=old.salt)
         await store.rehash_sessions([Rehash(session.id, old, new)])
         assert (await read_present(store, session.id)).key == new
 
