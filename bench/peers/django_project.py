@@ -1,7 +1,5 @@
 """A Django project without files: settings for the given applications, and their tables by Django's own migrations."""
 
-# ruff: noqa: INP001 (a module of PYTHONPATH, not of a package)
-
 from __future__ import annotations
 
 import secrets

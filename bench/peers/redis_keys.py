@@ -1,7 +1,5 @@
 """Keys of Redis in bulk, for peers that keep a session as one value that expires."""
 
-# ruff: noqa: INP001 (a module of PYTHONPATH, not of a package)
-
 from __future__ import annotations
 
 import asyncio

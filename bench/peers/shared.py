@@ -1,7 +1,5 @@
 """What several peers need: where their store is, their rows, and the quickest way to put those there."""
 
-# ruff: noqa: INP001 (a module of PYTHONPATH, not of a package)
-
 from __future__ import annotations
 
 import os
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from candidate import sample_of
+from contract import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -6,15 +6,13 @@ no write: AUTO_REFRESH is off by default. Every user has one token, which is the
 with the number of its user's tokens.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import django_project
-from candidate import ThreadedCandidate, serve
+from contract import ThreadedCandidate, serve
 from shared import Database, rows
 
 DATABASE = Database.from_environment()

@@ -5,8 +5,6 @@ password with the session's. Two statements in autocommit, and no write. It is w
 The session key is stored as it is, so the wrong secret is another key.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 import secrets
@@ -14,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import django_project
-from candidate import ThreadedCandidate, serve
+from contract import ThreadedCandidate, serve
 from shared import USERS, Database, rows
 
 DATABASE = Database.from_environment()

@@ -5,8 +5,6 @@ It writes nothing. As in its documentation a request has an `AsyncSession`, a us
 and wants an active user. Its tokens are stored as they are, so the wrong secret is another token.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 import secrets
@@ -14,15 +12,16 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from candidate import Candidate, serve
-from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.authentication.strategy.db import DatabaseStrategy
 from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
-from shared import USERS, Database, rows
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+
+from contract import Candidate, serve
+from fastapi_users import BaseUserManager, UUIDIDMixin
+from shared import USERS, Database, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,8 +76,11 @@ class FastapiUsers(Candidate):
         )
         expired = secrets.token_urlsafe()
         await self._insert([(expired, now - LIFETIME - timedelta(seconds=1), owners[0])])
-        async with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            await connection.execute(text("VACUUM (ANALYZE)" if self._database.postgres else "ANALYZE"))
+        if self._database.sqlite:
+            self._database.settle()
+        else:
+            async with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                await connection.execute(text("VACUUM (ANALYZE)"))
         return kept, {"expired": expired, "wrong secret": secrets.token_urlsafe()}
 
     async def _insert(self, tokens: Iterable[tuple[str, datetime, uuid.UUID]]) -> None:

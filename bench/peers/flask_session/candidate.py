@@ -7,18 +7,17 @@ each request, which is what returns the connection, and the plainest request tha
 The session id is stored as it is, so the wrong secret is another id.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from candidate import ThreadedCandidate, serve
 from flask import Flask
-from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
+
+from contract import ThreadedCandidate, serve
+from flask_session import Session
 from shared import USERS, Database, rows
 
 if TYPE_CHECKING:

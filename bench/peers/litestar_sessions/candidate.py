@@ -5,16 +5,15 @@ nothing here; its middleware also writes each session back with the response (SE
 The session id is part of the key as it is, so the wrong secret is another id.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 from datetime import timedelta
 
-import redis_keys
-from candidate import Candidate, serve
 from litestar.middleware.session.server_side import ServerSideSessionBackend, ServerSideSessionConfig
 from litestar.stores.redis import RedisStore
+
+import redis_keys
+from contract import Candidate, serve
 from shared import USERS, rows
 
 

@@ -5,20 +5,19 @@ nothing here; its middleware also writes each loaded session back with the respo
 The session id is part of the key as it is, so the wrong secret is another id.
 """
 
-# ruff: noqa: INP001 (a program; as a package the folder would hide the peer's own)
-
 from __future__ import annotations
 
 import time
 from datetime import timedelta
 
-import redis_keys
-from candidate import Candidate, serve
-from shared import USERS, rows
 from starlette.requests import HTTPConnection
-from starsessions import JsonSerializer, load_session
 from starsessions.session import SessionHandler, generate_session_id
 from starsessions.stores.redis import RedisStore
+
+import redis_keys
+from contract import Candidate, serve
+from shared import USERS, rows
+from starsessions import JsonSerializer, load_session
 
 LIFETIME = timedelta(days=14)
 

@@ -47,12 +47,14 @@ class SharedReads(Generic[K, V]):
         self._lanes = lanes
         self._waiting: list[tuple[K, asyncio.Future[V | None]]] = []
         self._parked: list[asyncio.Future[None]] = []
+        self._is_waking = False
         self._workers: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """Start to read, in the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._is_waking = False
         self._workers = [self._loop.create_task(self._work(lane)) for lane in self._lanes]
 
     async def close(self) -> None:
@@ -76,8 +78,8 @@ class SharedReads(Generic[K, V]):
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         waiter: asyncio.Future[V | None] = self._loop.create_future()
         self._waiting.append((key, waiter))
-        if self._parked:
-            self._parked.pop().set_result(None)  # it looks at who is waiting in the next step of the loop
+        if self._parked and not self._is_waking:
+            self._wake()
         return waiter
 
     async def _work(self, lane: Lane[K, V]) -> None:
@@ -109,6 +111,12 @@ class SharedReads(Generic[K, V]):
         parked = asyncio.get_running_loop().create_future()
         self._parked.append(parked)
         await parked
+        self._is_waking = False
+
+    def _wake(self) -> None:
+        """Have one idle lane look at who is waiting, in the next step of the loop; the others stay for who comes then."""
+        self._is_waking = True
+        self._parked.pop().set_result(None)
 
     def _take(self) -> list[tuple[K, asyncio.Future[V | None]]]:
         """The next batch. Half of many, where another lane is idle: one is served while the other is asked."""
@@ -116,7 +124,7 @@ class SharedReads(Generic[K, V]):
         size = min(len(waiting), MAX_BATCH)
         if self._parked and size >= _SHARE_FROM:
             size = (size + 1) // 2
-            self._parked.pop().set_result(None)
+            self._wake()
         if size == len(waiting):
             self._waiting = []
             return waiting

@@ -1,4 +1,6 @@
-"""What every candidate of a comparison is: a program of its own, in an environment of its own, that
+"""What every candidate of a comparison is.
+
+A program of its own, in an environment of its own, that
 
 1. fills its store with live sessions, and a few that must be refused,
 2. proves that it refuses them, and

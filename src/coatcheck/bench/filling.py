@@ -1,0 +1,135 @@
+"""A store full of sessions, every one of which can be validated: their tokens follow from their numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from coatcheck.identifiers import SessionId, UserId, session_id_from_bytes
+from coatcheck.scope import scope_set
+from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.token_format import Secret, format_token
+from coatcheck.tokens import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from coatcheck.sessions.key_hash import KeyHasher
+
+COLUMNS = (
+    "id", "user_id", "method", "scopes", "follows_user", "created_at", "last_used_at", "expires_at",
+    "expire_after_unused_for_us", "key_hash", "key_salt", "pepper_id",
+)  # fmt: skip
+
+_CHUNK = 20_000
+_LIFETIME_US = 30 * 86_400 * 1_000_000
+_SCOPES = encode_scopes(scope_set({"notes:read", "notes:write"}))
+_POSTGRES_EPOCH_US = 946_684_800_000_000
+
+
+class Population:
+    """`size` sessions of `size // 2` users at most, made as if one had signed in each millisecond until now.
+
+    `of_one_user` gives all of them to one user. `ended_every` n lets each nth be past its deadline.
+    """
+
+    def __init__(self, size: int, hasher: KeyHasher, *, of_one_user: bool = False, ended_every: int = 0) -> None:
+        """Plan it; nothing is stored yet."""
+        self.size = size
+        self.users = 1 if of_one_user else max(1, size // 2)
+        self._hasher = hasher
+        self._ended_every = ended_every
+        self._now_us = time.time_ns() // 1000
+
+    def user(self, number: int) -> UserId:
+        """Whose session this is."""
+        return UserId(f"bench-user-{number % self.users}")
+
+    def session_id(self, number: int) -> SessionId:
+        """The id of a session: a UUIDv7, in the order of the numbers."""
+        raw = bytearray((self._now_us // 1000 - self.size + number).to_bytes(6, "big") + _digest(b"id", number)[:10])
+        raw[6] = 0x70 | (raw[6] & 0x0F)
+        raw[8] = 0x80 | (raw[8] & 0x3F)
+        return session_id_from_bytes(bytes(raw))
+
+    def token(self, number: int) -> Token:
+        """The token of a session."""
+        return Token(format_token(self.session_id(number), _digest(b"secret", number)))
+
+    def rows(self, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of some sessions, in the order of COLUMNS; times in microseconds since 1970."""
+        for number in range(start, stop):
+            key = self._hasher.hash(Secret(_digest(b"secret", number)))
+            is_ended = self._ended_every and number % self._ended_every == 0
+            expires_at = self._now_us + (-1 if is_ended else _LIFETIME_US)
+            created_at = self._now_us - 1000
+            yield (
+                self.session_id(number), self.user(number), "bench", _SCOPES, True, created_at, self._now_us,
+                expires_at, None, key.hash, key.salt, key.pepper_id,
+            )  # fmt: skip
+
+
+async def fill(url: str, population: Population, advance: Callable[[int], None]) -> None:
+    """Store a population in the tables at `url`, as quickly as the database takes it; `advance` hears of each chunk."""
+    if url.startswith("sqlite"):
+        await asyncio.to_thread(_fill_sqlite, url.removeprefix("sqlite:///"), population, advance)
+    else:
+        await _fill_postgres(url, population, advance)
+
+
+async def _fill_postgres(url: str, population: Population, advance: Callable[[int], None]) -> None:
+    import asyncpg  # noqa: PLC0415 (an extra)
+
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.set_type_codec(
+            "timestamptz",
+            schema="pg_catalog",
+            format="tuple",
+            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
+            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
+        )
+        await connection.execute(
+            "INSERT INTO coatcheck_users "
+            "SELECT 'bench-user-' || number, now(), $1, false, true, 0, 0 FROM generate_series(0, $2 - 1) AS number",
+            _SCOPES,
+            population.users,
+        )
+        for start, stop in _chunks(population.size):
+            rows = population.rows(start, stop)
+            await connection.copy_records_to_table("coatcheck_sessions", records=rows, columns=COLUMNS)
+            advance(stop - start)
+        await connection.execute("VACUUM ANALYZE coatcheck_sessions, coatcheck_users")
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
+
+
+def _fill_sqlite(path: str | Path, population: Population, advance: Callable[[int], None]) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executemany(
+            "INSERT INTO coatcheck_users VALUES (?, ?, ?, 0, 1, 0, 0)",
+            ((population.user(number), 0, _SCOPES) for number in range(population.users)),
+        )
+        statement = f"INSERT INTO coatcheck_sessions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 (constants only)
+        for start, stop in _chunks(population.size):
+            connection.executemany(statement, population.rows(start, stop))
+            connection.commit()
+            advance(stop - start)
+        connection.execute("ANALYZE")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _chunks(size: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
+
+
+def _digest(purpose: bytes, number: int) -> bytes:
+    return hashlib.sha256(purpose + number.to_bytes(8, "big")).digest()
