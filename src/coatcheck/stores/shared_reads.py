@@ -114,7 +114,7 @@ class SharedReads(Generic[K, V]):
         self._is_waking = False
 
     def _wake(self) -> None:
-        """Have one idle lane look at who is waiting, in the next step of the loop; the others stay for who comes then."""
+        """Have one idle lane look at who is waiting, in the next step of the loop."""
         self._is_waking = True
         self._parked.pop().set_result(None)
 

@@ -1,0 +1,237 @@
+"""Candidates side by side, in alternation, in one run: `make bench-peers`, or `python bench/compare.py --help`.
+
+Each candidate is a process that fills a store of its own and waits; a round asks one after the other, and what is
+reported are medians over the rounds. PostgreSQL and Redis are started for the run, on loopback, and removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tests.servers.ports import free_port
+from tests.servers.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).parent
+OURS = HERE / "ours" / "candidate.py"
+PEERS = HERE / "peers"
+STORES = {
+    "coatcheck": ("postgresql", "sqlite"),
+    "fetchrow": ("postgresql",),
+    "prepared": ("postgresql",),
+    "core": ("postgresql",),
+    "sqlite": ("sqlite",),
+    "fastapi_users": ("postgresql", "sqlite"),
+    "django_sessions": ("postgresql", "sqlite"),
+    "django_rest_knox": ("postgresql", "sqlite"),
+    "flask_session": ("postgresql", "sqlite"),
+    "starsessions": ("redis",),
+    "litestar_sessions": ("redis",),
+}
+ONE_CALLER = {"prepared"}  # one connection, no waiting for it
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+class CandidateError(Exception):
+    """A candidate said that something went wrong, or nothing at all."""
+
+
+@dataclass
+class Running:
+    """A candidate's process, and what it has measured so far, by concurrency."""
+
+    name: str
+    store: str
+    process: subprocess.Popen[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    runs: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The candidate and its store."""
+        return f"{self.name}, {self.store}"
+
+    def order(self, **what: object) -> dict[str, Any]:
+        """Have it do something, and wait.
+
+        Raises:
+            CandidateError: it failed.
+        """
+        _pipe(self.process.stdin).write(json.dumps(what) + "\n")
+        _pipe(self.process.stdin).flush()
+        line = _pipe(self.process.stdout).readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "it has ended; see its output above"}
+        if "error" in answer:
+            raise CandidateError(f"{self.title}: {answer['error']}")
+        return answer
+
+    def of(self, concurrency: int) -> dict[str, float] | None:
+        """The medians over its runs at this concurrency."""
+        runs = self.runs.get(concurrency)
+        if not runs:
+            return None
+        rates = [run["operations"] / run["seconds"] for run in runs]
+        return {"ops_per_s": median(rates)} | {
+            name: median(run[name] for run in runs) for name in ("p50_us", "p99_us", "cpu_us")
+        }
+
+
+class Servers:
+    """The servers of a run, started when a candidate needs them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        """Everything is stopped with `stack`."""
+        self._stack = stack
+        self._postgres: PostgresServer | None = None
+        self._databases = 0
+
+    def environment(self, store: str) -> dict[str, str]:
+        """The variable that gives a candidate a store of its own."""
+        if store == "sqlite":
+            folder = tempfile.mkdtemp(prefix="coatcheck-bench-")
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            return {"BENCH_SQLITE": folder}
+        if store == "redis":
+            return {"BENCH_REDIS": self._redis()}
+        if self._postgres is None:
+            self._postgres = PostgresServer(durable=True)
+            self._stack.callback(self._postgres.remove)
+        self._databases += 1
+        name = f"bench_{self._databases}"
+        asyncio.run(_create_database(self._postgres.dsn(), name))
+        return {"BENCH_POSTGRES": self._postgres.dsn(name)}
+
+    def _redis(self) -> str:
+        port = free_port()
+        settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(["redis-server", *settings], stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())  # noqa: S607 (Debian's)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.terminate)
+        return f"redis://127.0.0.1:{port}/0"
+
+
+def main(
+    candidates: Annotated[str, typer.Option(help="names, with commas; `all` for every one")] = "coatcheck,fetchrow",
+    stores: Annotated[str, typer.Option(help="postgresql, sqlite, redis, with commas")] = "postgresql,sqlite,redis",
+    sessions: Annotated[int, typer.Option(help="how many are stored")] = 1_000_000,
+    concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,64",
+    rounds: Annotated[int, typer.Option(help="how often each is measured")] = 5,
+    seconds: Annotated[float, typer.Option(help="how long each time")] = 2.0,
+    results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
+) -> None:
+    """Measure validations of candidates side by side."""
+    names = list(STORES) if candidates == "all" else candidates.split(",")
+    for name in names:
+        if name not in STORES:
+            raise typer.BadParameter(f"{name!r} is no candidate; there are {', '.join(STORES)}")
+    levels = [int(level) for level in concurrency.split(",")]
+    chosen = [(name, store) for name in names for store in STORES[name] if store in stores.split(",")]
+    with ExitStack() as stack:
+        servers = Servers(stack)
+        running: list[Running] = []
+        for name, store in track(chosen, "filling", console=console):
+            running.append(_start(name, store, servers, stack))
+            answer = running[-1].order(do="fill", sessions=sessions)
+            running[-1].versions = answer["versions"]
+        for number in track(range(rounds * len(levels)), "measuring", console=console):
+            level = levels[number % len(levels)]
+            for candidate in running:
+                if level > 1 and candidate.name in ONE_CALLER:
+                    continue
+                run = candidate.order(do="run", concurrency=level, seconds=seconds)
+                candidate.runs.setdefault(level, []).append(run)
+    for level in levels:
+        console.print(_table(running, level, sessions))
+    if results is not None:
+        results.write_text(json.dumps(_document(running, sessions, rounds, seconds), indent=1) + "\n")
+
+
+def _start(name: str, store: str, servers: Servers, stack: ExitStack) -> Running:
+    program = PEERS / name / "candidate.py"
+    command = [sys.executable, str(OURS), name] if not program.exists() else [_python(name), str(program)]
+    environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
+    stack.callback(process.wait)
+    stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
+    return Running(name, store, process)
+
+
+def _python(name: str) -> str:
+    """The interpreter of a peer's environment, made when it is missing or its requirements have changed."""
+    folder = HERE.parent / ".venv-peers" / name
+    requirements = PEERS / name / "requirements.txt"
+    made = folder / "made-from"
+    if not made.exists() or made.read_text() != requirements.read_text():
+        console.print(f"installing {name} ...")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)  # noqa: S603
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", str(requirements)], check=True)  # noqa: S603
+        made.write_text(requirements.read_text())
+    return str(folder / "bin" / "python")
+
+
+def _table(running: Sequence[Running], level: int, sessions: int) -> Table:
+    table = Table(title=f"validations, {sessions:,} sessions, {level} at a time")
+    table.add_column("candidate")
+    for column in ("per second", "p50 µs", "p99 µs", "CPU µs", "coatcheck is faster by"):
+        table.add_column(column, justify="right")
+    ours = {one.store: one.of(level) for one in running if one.name == "coatcheck"}
+    for candidate in running:
+        figures = candidate.of(level)
+        if figures is None:
+            continue
+        own = ours.get(candidate.store)
+        factor = (
+            "" if own is None or candidate.name == "coatcheck" else f"{own['ops_per_s'] / figures['ops_per_s']:.2f}"
+        )
+        cells = [f"{figures['ops_per_s']:,.0f}", *(f"{figures[name]:.1f}" for name in ("p50_us", "p99_us", "cpu_us"))]
+        table.add_row(candidate.title, *cells, factor)
+    return table
+
+
+def _document(running: Sequence[Running], sessions: int, rounds: int, seconds: float) -> dict[str, object]:
+    return {
+        "sessions": sessions,
+        "rounds": rounds,
+        "seconds": seconds,
+        "python": sys.version.split()[0],
+        "candidates": [
+            {"name": one.name, "store": one.store, "versions": one.versions, "runs": one.runs} for one in running
+        ],
+    }
+
+
+async def _create_database(dsn: str, name: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    await connection.close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        raise CandidateError("the process has no pipe")
+    return pipe
+
+
+if __name__ == "__main__":
+    typer.run(main)

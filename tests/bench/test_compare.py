@@ -1,0 +1,51 @@
+"""The comparison runs, small, so that it cannot rot. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def compare(results: Path, *options: str) -> dict[str, object]:
+    command = [sys.executable, "bench/compare.py", "--results", str(results), *options]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "validations, 300 sessions" in done.stdout
+    document: dict[str, object] = json.loads(results.read_text())
+    return document
+
+
+@pytest.mark.parametrize(
+    ("store", "candidates"),
+    [
+        pytest.param("postgresql", ["coatcheck", "fetchrow", "prepared", "core"], marks=pytest.mark.postgres),
+        ("sqlite", ["coatcheck", "sqlite"]),
+    ],
+)
+def test_our_candidates_check_what_they_should_and_are_measured(
+    tmp_path: Path, store: str, candidates: list[str]
+) -> None:
+    """Each candidate itself refuses to be measured unless it refuses a wrong secret and an expired session."""
+    document = compare(
+        tmp_path / "results.json",
+        *("--candidates", ",".join(candidates), "--stores", store, "--sessions", "300"),
+        *("--concurrency", "1,3", "--rounds", "1", "--seconds", "0.05"),
+    )
+    measured = document["candidates"]
+    assert isinstance(measured, list)
+    assert [one["name"] for one in measured] == candidates
+    for one in measured:
+        assert all(run["operations"] > 0 for runs in one["runs"].values() for run in runs)
+
+
+def test_a_name_that_is_no_candidate_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"is no candidate(?s:.)*coatcheck"):
+        compare(tmp_path / "results.json", "--candidates", "coatchek")
