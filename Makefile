@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PY := .venv/bin
 
 help:  ## list these commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STORE=postgresql://... for PostgreSQL)
 	@scripts/venv .venv-demo requirements/demo.txt
@@ -27,8 +27,13 @@ setup:  ## make the environment for development
 lock:  ## renew the locked requirements from pyproject.toml
 	@scripts/lock
 
+bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
+	@scripts/install-postgres
+	@command -v redis-server >/dev/null || scripts/apt-install redis-server
+	@PYTHONPATH=. $(PY)/python bench/compare.py --candidates all $(BENCH_ARGS)
+
 clean:  ## remove environments, caches and the demo's data
-	rm -rf .venv .venv-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
+	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock clean
+.PHONY: help demo test lint format setup lock bench-peers clean

@@ -124,7 +124,8 @@ class Servers:
     def _redis(self) -> str:
         port = free_port()
         settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(["redis-server", *settings], stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())  # noqa: S607 (Debian's)
+        command = ["redis-server", *settings]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())  # noqa: S603 (fixed)
         self._stack.callback(process.wait)
         self._stack.callback(process.terminate)
         return f"redis://127.0.0.1:{port}/0"
@@ -201,9 +202,9 @@ def _table(running: Sequence[Running], level: int, sessions: int) -> Table:
         if figures is None:
             continue
         own = ours.get(candidate.store)
-        factor = (
-            "" if own is None or candidate.name == "coatcheck" else f"{own['ops_per_s'] / figures['ops_per_s']:.2f}"
-        )
+        factor = ""
+        if own is not None and candidate.name != "coatcheck":
+            factor = f"{own['ops_per_s'] / figures['ops_per_s']:.2f}"
         cells = [f"{figures['ops_per_s']:,.0f}", *(f"{figures[name]:.1f}" for name in ("p50_us", "p99_us", "cpu_us"))]
         table.add_row(candidate.title, *cells, factor)
     return table
