@@ -114,7 +114,7 @@ class Servers:
         if store == "redis":
             return {"BENCH_REDIS": self._redis()}
         if self._postgres is None:
-            self._postgres = PostgresServer(durable=True)
+            self._postgres = PostgresServer(durable=True, max_connections=1000)
             self._stack.callback(self._postgres.remove)
         self._databases += 1
         name = f"bench_{self._databases}"

@@ -27,7 +27,7 @@ class _Account(TypedDict, total=False):
 class PostgresServer:
     """A cluster of its own in a temporary folder. Every call blocks until it is done, also within an event loop."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, max_connections: int = 200) -> None:
         """Make the cluster and start it.
 
         Without `durable`, `fsync` is off: what was committed outlives the server's processes, killed ones too, but not
@@ -35,6 +35,7 @@ class PostgresServer:
         """
         self.port = free_port()
         self._durable = durable
+        self._max_connections = max_connections
         self._process: subprocess.Popen[bytes] | None = None
         self._account = _account()
         self._folder = Path(tempfile.mkdtemp(prefix="coatcheck-postgres-"))
@@ -74,7 +75,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self._folder),
             "fsync": "on" if self._durable else "off",
-            "max_connections": "200",
+            "max_connections": str(self._max_connections),
         }
         command = [_program("postgres"), "-D", str(self._data)]
         for name, value in settings.items():

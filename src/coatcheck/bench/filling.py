@@ -27,6 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _CHUNK = 20_000
+_UNUSED_US = 120 * 1_000_000
 _LIFETIME_US = 30 * 86_400 * 1_000_000
 _SCOPES = encode_scopes(scope_set({"notes:read", "notes:write"}))
 _POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -35,15 +36,18 @@ _POSTGRES_EPOCH_US = 946_684_800_000_000
 class Population:
     """`size` sessions of `size // 2` users at most, made as if one had signed in each millisecond until now.
 
-    `of_one_user` gives all of them to one user. `ended_every` n lets each nth be past its deadline.
+    `of_one_user` gives all of them to one user. Those from number `unused_from` on were last used two minutes ago, so
+    that their next use has to be written.
     """
 
-    def __init__(self, size: int, hasher: KeyHasher, *, of_one_user: bool = False, ended_every: int = 0) -> None:
+    def __init__(
+        self, size: int, hasher: KeyHasher, *, of_one_user: bool = False, unused_from: int | None = None
+    ) -> None:
         """Plan it; nothing is stored yet."""
         self.size = size
         self.users = 1 if of_one_user else max(1, size // 2)
         self._hasher = hasher
-        self._ended_every = ended_every
+        self._unused_from = size if unused_from is None else unused_from
         self._now_us = time.time_ns() // 1000
 
     def user(self, number: int) -> UserId:
@@ -65,11 +69,10 @@ class Population:
         """The rows of some sessions, in the order of COLUMNS; times in microseconds since 1970."""
         for number in range(start, stop):
             key = self._hasher.hash(Secret(_digest(b"secret", number)))
-            is_ended = self._ended_every and number % self._ended_every == 0
-            expires_at = self._now_us + (-1 if is_ended else _LIFETIME_US)
-            created_at = self._now_us - 1000
+            used_at = self._now_us - (_UNUSED_US if number >= self._unused_from else 0)
+            expires_at = self._now_us + _LIFETIME_US
             yield (
-                self.session_id(number), self.user(number), "bench", _SCOPES, True, created_at, self._now_us,
+                self.session_id(number), self.user(number), "bench", _SCOPES, True, used_at, used_at,
                 expires_at, None, key.hash, key.salt, key.pepper_id,
             )  # fmt: skip
 

@@ -1,0 +1,86 @@
+"""`coatcheck bench`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from coatcheck.bench.filling import Population, fill
+from coatcheck.bench.report import draw, table_of, write_json
+from coatcheck.bench.running import MIXES, Figures, Workload
+from coatcheck.bench.scratch import scratch
+from coatcheck.errors import CoatcheckError, ConfigurationError
+from coatcheck.pod import Pod
+from coatcheck.sessions.config import ServerSideSessionsConfig
+
+_PEPPER = "made for a benchmark, guards nothing"
+
+
+def bench(
+    postgresql: Annotated[
+        str | None, typer.Option(help="URL of a server on which a database may be made; default: a SQLite file")
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=100, help="how many sessions are stored")] = 100_000,
+    mixes: Annotated[str, typer.Option(help=f"with commas: {', '.join(MIXES)}")] = ",".join(MIXES),
+    concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,16,64,256",
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="how long each is measured")] = 2.0,
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    chart: Annotated[Path | None, typer.Option(help="draw the figures here, .png or .svg")] = None,
+) -> None:
+    """Measure validations, touches, sign-ins and revocations on a store that is made for it and removed."""
+    console = Console(width=None if Console().is_terminal else 110)
+    try:
+        levels = [_level(text) for text in concurrency.split(",")]
+        wanted = mixes.split(",")
+        for mix in wanted:
+            if mix not in MIXES:
+                raise ConfigurationError(f"--mixes: {mix!r} is none; there are {', '.join(MIXES)}")
+        if chart is not None and chart.suffix not in {".png", ".svg"}:
+            raise ConfigurationError("--chart must end in .png or .svg")
+        figures = asyncio.run(_measured(console, postgresql, sessions, wanted, levels, seconds))
+    except (CoatcheckError, OSError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    store = "SQLite" if postgresql is None else "PostgreSQL"
+    title = f"Coatcheck on {store}, {sessions:,} sessions stored"
+    console.print(table_of(figures, title=title))
+    if json is not None:
+        write_json(json, figures, store=store, sessions=sessions)
+    if chart is not None:
+        draw(chart, figures, title=title)
+
+
+async def _measured(
+    console: Console, server: str | None, sessions: int, mixes: list[str], levels: list[int], seconds: float
+) -> list[Figures]:
+    config = ServerSideSessionsConfig(session_key_hash_pepper=_PEPPER)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        async with scratch(server) as url:
+            pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
+            auth = pod.initialize_auth_services(token_manager_builders=[config])
+            async with pod:
+                filling = progress.add_task("storing sessions", total=sessions)
+                population = Population(sessions, config.key_hasher(), unused_from=sessions // 2)
+                await fill(url, population, lambda stored: progress.advance(filling, stored))
+                workload = Workload(auth.token_manager, population)
+                measuring = progress.add_task("measuring", total=len(mixes) * len(levels))
+                figures: list[Figures] = []
+                for mix in mixes:
+                    for level in levels:
+                        figures.append(await workload.run(mix, concurrency=level, seconds=seconds))
+                        progress.advance(measuring)
+    return figures
+
+
+def _level(text: str) -> int:
+    with suppress(ValueError):
+        if 1 <= int(text) <= 10_000:
+            return int(text)
+    raise ConfigurationError(f"--concurrency: {text!r} is not a number from 1 to 10000")

@@ -1,0 +1,73 @@
+"""`coatcheck bench`, as a person runs it, small. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import PostgresServer
+
+COATCHECK = Path(sys.executable).with_name("coatcheck")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COATCHECK, *arguments], capture_output=True, text=True, timeout=100, check=False)
+
+
+SMALL = ("bench", "--sessions", "4000", "--concurrency", "1,4", "--seconds", "0.02")
+
+
+def test_every_mix_is_measured_and_written_and_drawn_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    done = run(*SMALL, "--json", str(tmp_path / "figures.json"), "--chart", str(tmp_path / "chart.png"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Coatcheck on SQLite, 4,000 sessions stored" in done.stdout
+    document = json.loads((tmp_path / "figures.json").read_text())
+    measured = [(one["mix"], one["concurrency"]) for one in document["figures"]]
+    assert measured == [
+        (mix, level) for mix in ("validate", "touch", "sign-in", "revoke", "everyday") for level in (1, 4)
+    ]
+    assert all(one["operations"] > 0 and one["p50_us"] <= one["p99_us"] for one in document["figures"])
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(scratch.glob("coatcheck-bench-*"))
+
+
+@pytest.mark.postgres
+async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresServer) -> None:
+    done = run(*SMALL, "--postgresql", postgres_server.dsn())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Coatcheck on PostgreSQL" in done.stdout
+    connection = await asyncpg.connect(postgres_server.dsn())
+    names = await connection.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'coatcheck_bench%'")
+    await connection.close()
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--mixes", "validat"], "validat.* is none; there are validate, touch"),
+        (["--concurrency", "1,x"], "'x' is not a number from 1 to 10000"),
+        (["--concurrency", "0"], "'0' is not a number from 1 to 10000"),
+        (["--chart", "chart.pdf"], "must end in .png or .svg"),
+        (["--postgresql", "mysql://somewhere"], "must be a URL like postgresql://"),
+        (["--postgresql", "postgresql://postgres@127.0.0.1:1/x"], "Error"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(options: list[str], says: str) -> None:
+    done = run(*SMALL, *options)
+    assert done.returncode == 1
+    assert re.search(says, done.stdout), done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
