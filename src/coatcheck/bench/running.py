@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from coatcheck.errors import CoatcheckError
@@ -54,16 +54,19 @@ class Figures:
 class Workload:
     """The calls on one population. Sessions are divided: half are validated, a quarter touched, a quarter revoked."""
 
-    def __init__(self, manager: TokenManager, population: Population) -> None:
-        """Calls go to `manager`, whose store holds `population`."""
+    def __init__(self, manager: TokenManager, population: Population, *, runs: int) -> None:
+        """Calls go to `manager`, whose store holds `population`. What is touched and revoked is shared by `runs`."""
         self._manager = manager
         self._population = population
         size = population.size
         chooser = random.Random(0)  # noqa: S311 (the same choice each time, and no secret)
         sample = [population.token(chooser.randrange(max(1, size // 2))) for _ in range(min(20_000, size))]
         self._validated = _endless(sample)
-        self._touched = iter(range(size // 2, size * 3 // 4))
-        self._revoked = iter(range(size * 3 // 4, size))
+        self._all_touched = iter(range(size // 2, size * 3 // 4))
+        self._all_revoked = iter(range(size * 3 // 4, size))
+        self._share = max(1, size // 4 // runs)
+        self._touched: Iterator[int] = iter(())
+        self._revoked: Iterator[int] = iter(())
         self._users = map(population.user, count())
         self._calls: Mapping[str, Callable[[], Awaitable[None]]] = {
             "validate": self._validate,
@@ -73,12 +76,14 @@ class Workload:
         }
 
     async def run(self, mix: str, *, concurrency: int, seconds: float) -> Figures:
-        """Run one mix for about so many seconds. Where the sessions to touch or to revoke are used up, it ends early.
+        """Run one mix for about so many seconds; where its share of sessions to touch or revoke is used up, for less.
 
         Raises:
             BenchError: a call gave what it should not have.
             StoreUnavailable: the store cannot answer.
         """
+        self._touched = islice(self._all_touched, self._share)
+        self._revoked = islice(self._all_revoked, self._share)
         chooser = random.Random(concurrency)  # noqa: S311
         kinds = chooser.choices(list(MIXES[mix]), list(MIXES[mix].values()), k=10_000)
         calls = _endless([self._calls[kind] for kind in kinds])
@@ -117,19 +122,15 @@ class Workload:
         _expect(await self._manager.validate_token(next(self._validated)), "a live session is refused")
 
     async def _touch(self) -> None:
-        _expect(
-            await self._manager.validate_token(self._population.token(_next(self._touched))),
-            "a live session is refused",
-        )
+        token = self._population.token(_next(self._touched))
+        _expect(await self._manager.validate_token(token), "a live session is refused")
 
     async def _sign_in(self) -> None:
         await self._manager.create_token(auth_user_id=next(self._users), method="bench")
 
     async def _revoke(self) -> None:
-        _expect(
-            await self._manager.revoke_token(token_id=self._population.session_id(_next(self._revoked))),
-            "a session was not there to be revoked",
-        )
+        session_id = self._population.session_id(_next(self._revoked))
+        _expect(await self._manager.revoke_token(token_id=session_id), "a session was not there to be revoked")
 
 
 class _UsedUpError(Exception):

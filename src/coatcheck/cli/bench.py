@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import Annotated
 
 import typer
@@ -69,7 +69,7 @@ async def _measured(
                 filling = progress.add_task("storing sessions", total=sessions)
                 population = Population(sessions, config.key_hasher(), unused_from=sessions // 2)
                 await fill(url, population, lambda stored: progress.advance(filling, stored))
-                workload = Workload(auth.token_manager, population)
+                workload = Workload(auth.token_manager, population, runs=len(mixes) * len(levels))
                 measuring = progress.add_task("measuring", total=len(mixes) * len(levels))
                 figures: list[Figures] = []
                 for mix in mixes:
