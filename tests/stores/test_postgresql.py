@@ -7,7 +7,7 @@ import logging
 import signal
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -27,6 +27,7 @@ from coatcheck import (
 )
 from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import SessionUse
+from coatcheck.stores.sql.held_connections import HeldConnection
 from coatcheck.stores.sql.postgresql import READ_MANY, READ_ONE, PostgresStore
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER
@@ -219,6 +220,63 @@ async def test_a_cancelled_validation_harms_no_other(postgres_dsn: str) -> None:
             answers = await asyncio.gather(*calls, return_exceptions=True)
             for user, answer in zip(users, answers, strict=True):
                 assert isinstance(answer, asyncio.CancelledError) or answer.user_identifier == user.id  # type: ignore[union-attr]  # never None
+
+
+async def test_concurrent_validations_share_reads_and_a_lone_one_has_its_own(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    fetch = HeldConnection.fetch
+
+    async def counted(held: HeldConnection, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        read.append(1 if statement == READ_ONE else len(cast("list[object]", arguments[0])))
+        return await fetch(held, statement, *arguments)
+
+    pod, auth = pod_on(postgres_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        tokens = [await auth.token_manager.create_token(auth_user_id=user.id, method="email") for _ in range(40)]
+        monkeypatch.setattr(HeldConnection, "fetch", counted)
+        answers = await asyncio.gather(*(auth.token_manager.validate_token(one.token) for one in tokens * 2))
+        assert [answer and answer.auth_id for answer in answers] == [one.server_side_session_id for one in tokens * 2]
+        assert len(read) <= 4
+        read.clear()
+        assert await auth.token_manager.validate_token(tokens[0].token) is not None
+        assert read == [1]
+
+
+async def test_a_whole_batch_outlives_its_connection(proxied_dsn: str, proxy: Proxy) -> None:
+    pod, auth = pod_on(proxied_dsn)
+    async with pod:
+        user = await auth.auth_users.create()
+        tokens = [await auth.token_manager.create_token(auth_user_id=user.id, method="email") for _ in range(30)]
+        await asyncio.gather(*(auth.token_manager.validate_token(one.token) for one in tokens))
+        await proxy.cut()
+        await proxy.heal()
+        answers = await asyncio.gather(*(auth.token_manager.validate_token(one.token) for one in tokens))
+        assert [answer and answer.auth_id for answer in answers] == [one.server_side_session_id for one in tokens]
+
+
+async def test_validations_that_are_given_up_cost_no_connection(postgres_dsn: str) -> None:
+    pod, auth = pod_on(postgres_dsn)
+    watching = await asyncpg.connect(postgres_dsn)
+    processes = "SELECT pid FROM pg_stat_activity WHERE application_name = 'coatcheck' ORDER BY pid"
+    async with pod:
+        user = await auth.auth_users.create()
+        token = (await auth.token_manager.create_token(auth_user_id=user.id, method="email")).token
+        await asyncio.gather(*(auth.token_manager.validate_token(token) for _ in range(40)))
+        before = await watching.fetch(processes)
+        for steps in range(12):
+            calls = [asyncio.create_task(auth.token_manager.validate_token(token)) for _ in range(40)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        assert await auth.token_manager.validate_token(token) is not None
+        assert len(before) >= 2
+        assert await watching.fetch(processes) == before
+    await watching.close()
 
 
 async def test_a_batch_of_touches_does_not_wait_for_a_row_that_somebody_holds(postgres_dsn: str) -> None:
