@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
+TIMEOUT = 60.0  # longer than a test may take
+
+
 class Question:
     """One read of a lane, answered by the test."""
 
@@ -43,7 +46,9 @@ class Reads:
 
     def __init__(self, lanes: int) -> None:
         self.asked: asyncio.Queue[Question] = asyncio.Queue()
-        self.shared: SharedReads[str, str] = SharedReads([Lane(self.asked) for _ in range(lanes)])
+        self.shared: SharedReads[str, str] = SharedReads(
+            [Lane(self.asked) for _ in range(lanes)], timeout_seconds=TIMEOUT
+        )
         self.shared.open()
 
     async def call(self, key: str) -> str | None:
@@ -51,6 +56,13 @@ class Reads:
 
     def start(self, *keys: str) -> list[asyncio.Task[str | None]]:
         return [asyncio.create_task(self.call(key)) for key in keys]
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set the clock of the event loop forward."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + seconds)
 
 
 @pytest.fixture
@@ -110,7 +122,7 @@ async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
                 await asyncio.sleep(0)
             return dict.fromkeys(keys, own)
 
-    counting: SharedReads[str, int] = SharedReads([CountingLane(), CountingLane()])
+    counting: SharedReads[str, int] = SharedReads([CountingLane(), CountingLane()], timeout_seconds=TIMEOUT)
     counting.open()
 
     async def caller(number: int) -> None:
@@ -216,19 +228,38 @@ async def test_a_failure_reaches_each_of_the_batch_and_nobody_else(one: Reads) -
     assert await later == "C"
 
 
-async def test_an_outage_that_took_its_time_is_not_waited_for_again(one: Reads) -> None:
+async def test_a_database_that_does_not_answer_is_an_outage_for_everybody_who_waits(
+    one: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = one.start("a")
     question = await one.asked.get()
     calls += one.start("b", "c")
     await asyncio.sleep(0)
-    outage = StoreUnavailable("no answer")
-    outage.__cause__ = TimeoutError()
-    question.answer.set_exception(outage)
+    pass_time(monkeypatch, TIMEOUT)
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert question.answer.cancelled()
     again = one.start("d")[0]
     (await one.asked.get()).give()
     assert await again == "D"
+
+
+async def test_the_time_that_a_caller_waits_counts_from_the_call(one: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = one.start("a")[0]
+    slow = await one.asked.get()
+    pass_time(monkeypatch, TIMEOUT / 2 + 1)
+    second = one.start("b")[0]
+    await asyncio.sleep(0)
+    slow.give()
+    assert await first == "A"
+    question = await one.asked.get()
+    pass_time(monkeypatch, TIMEOUT / 2 + 1)
+    await asyncio.sleep(0)
+    assert not second.done()
+    pass_time(monkeypatch, TIMEOUT / 2)
+    with pytest.raises(StoreUnavailable):
+        await second
+    assert question.answer.cancelled()
 
 
 async def test_a_mistake_in_a_lane_is_raised_and_the_next_read_goes_on(

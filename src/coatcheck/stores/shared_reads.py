@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from coatcheck.errors import NotOpenError, StoreUnavailable
 
@@ -26,12 +26,17 @@ K = TypeVar("K")
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
+# For which key, who, and since when by the clock of the loop.
+_Waiting: TypeAlias = "tuple[K, asyncio.Future[V | None], float]"
+
 
 class Lane(Protocol[K, V_co]):
     """A connection that reads for one batch at a time."""
 
     async def read(self, keys: Sequence[K]) -> Mapping[K, V_co]:
         """Read what is stored under these keys, no key twice. The read starts after the call.
+
+        It is cancelled where it takes too long; nobody else may get its answer then.
 
         Raises:
             StoreUnavailable: no answer; a lane tries again on a new connection before it says so.
@@ -42,10 +47,11 @@ class Lane(Protocol[K, V_co]):
 class SharedReads(Generic[K, V]):
     """Gathers the reads of one event loop and hands them to its lanes, a batch at a time."""
 
-    def __init__(self, lanes: Sequence[Lane[K, V]]) -> None:
-        """Read over `lanes`. Two are enough: one works while the other waits."""
+    def __init__(self, lanes: Sequence[Lane[K, V]], *, timeout_seconds: float) -> None:
+        """Read over `lanes`; two are enough. Nobody waits for longer than `timeout_seconds`, from call to answer."""
         self._lanes = lanes
-        self._waiting: list[tuple[K, asyncio.Future[V | None]]] = []
+        self._timeout_seconds = timeout_seconds
+        self._waiting: list[_Waiting[K, V]] = []
         self._parked: list[asyncio.Future[None]] = []
         self._is_waking = False
         self._workers: list[asyncio.Task[None]] = []
@@ -77,7 +83,7 @@ class SharedReads(Generic[K, V]):
         if self._loop is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         waiter: asyncio.Future[V | None] = self._loop.create_future()
-        self._waiting.append((key, waiter))
+        self._waiting.append((key, waiter, self._loop.time()))
         if self._parked and not self._is_waking:
             self._wake()
         return waiter
@@ -89,21 +95,24 @@ class SharedReads(Generic[K, V]):
                 continue
             batch = self._take()
             try:
-                # Asked anew for each batch, and only now: what is read is never older than the question.
-                found = await lane.read(list(dict.fromkeys([key for key, _ in batch])))
+                async with asyncio.timeout_at(batch[0][2] + self._timeout_seconds):  # the first came first
+                    # Asked anew for each batch, and only now: what is read is never older than the question.
+                    found = await lane.read(list(dict.fromkeys([key for key, _, _ in batch])))
+            except TimeoutError as error:
+                # No answer for so long is an outage. Who came meanwhile is not made to wait as long again.
+                waiting, self._waiting = self._waiting, []
+                outage = StoreUnavailable("the store cannot answer (TimeoutError)")
+                outage.__cause__ = error
+                _fail(batch + waiting, outage)
             except Exception as error:  # noqa: BLE001 (whatever it is, the callers get it, and the worker goes on)
                 if not isinstance(error, StoreUnavailable):
                     _log.exception("a shared read failed")
                 _fail(batch, error)
-                if isinstance(error.__cause__, TimeoutError):
-                    # No answer for so long is an outage. Who came meanwhile is not made to wait as long again.
-                    waiting, self._waiting = self._waiting, []
-                    _fail(waiting, error)
             except BaseException:
                 _fail(batch, StoreUnavailable("the store is closed"))
                 raise
             else:
-                for key, waiter in batch:
+                for key, waiter, _ in batch:
                     if not waiter.done():  # else the caller has gone
                         waiter.set_result(found.get(key))
 
@@ -118,7 +127,7 @@ class SharedReads(Generic[K, V]):
         self._is_waking = True
         self._parked.pop().set_result(None)
 
-    def _take(self) -> list[tuple[K, asyncio.Future[V | None]]]:
+    def _take(self) -> list[_Waiting[K, V]]:
         """The next batch. Half of many, where another lane is idle: one is served while the other is asked."""
         waiting = self._waiting
         size = min(len(waiting), MAX_BATCH)
@@ -133,8 +142,8 @@ class SharedReads(Generic[K, V]):
         return batch
 
 
-def _fail(batch: Sequence[tuple[K, asyncio.Future[V | None]]], error: Exception) -> None:
-    for _, waiter in batch:
+def _fail(batch: Sequence[_Waiting[K, V]], error: Exception) -> None:
+    for _, waiter, _ in batch:
         if not waiter.done():
             # One for each: an exception that is raised in many tasks gathers the tracebacks of all.
             own = StoreUnavailable(str(error)) if isinstance(error, StoreUnavailable) else error

@@ -105,6 +105,7 @@ class PausingStore(_AnyStore):  # type: ignore[misc]  # calls are forwarded by n
 
 
 def _is_call(name: str) -> bool:
+    # `read_session` is no coroutine function: it may hand out a future that many share in.
     return name == "read_session" or inspect.iscoroutinefunction(getattr(Store, name, None))
 
 

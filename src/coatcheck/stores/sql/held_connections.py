@@ -6,7 +6,6 @@ Taking a pooled connection for each read costs three times as much (PERF.md).
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -14,7 +13,7 @@ import asyncpg
 from coatcheck.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from asyncpg.prepared_stmt import PreparedStatement
 
@@ -29,13 +28,10 @@ class HeldConnection:
         self,
         connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
         statements: Sequence[str],
-        *,
-        timeout_seconds: float,
     ) -> None:
         """Set up without connecting."""
         self._connect = connect
         self._statements = statements
-        self._timeout_seconds = timeout_seconds
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._is_closed = False
@@ -49,33 +45,32 @@ class HeldConnection:
         """Allow connecting again; the first use does."""
         self._is_closed = False
 
-    async def close(self) -> None:
+    async def close(self, *, timeout_seconds: float) -> None:
         """Close the connection. What is still under way makes no new one."""
         self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             try:
-                await connection.close(timeout=self._timeout_seconds)
+                await connection.close(timeout=timeout_seconds)
             except (*DRIVER_ERRORS, TimeoutError):
                 connection.terminate()
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a prepared statement; once more on a new connection if the first attempt fails.
 
-        Only for statements that may run twice.
+        Only for statements that may run twice. How long it may take is for the caller to say.
 
         Raises:
-            StoreUnavailable: both attempts failed, or no answer came in time.
+            StoreUnavailable: both attempts failed.
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                try:
-                    return await (await self._prepare())[statement].fetch(*arguments)
-                except DRIVER_ERRORS:
-                    # A held connection may have been dead for hours without anybody noticing.
-                    self._discard()
-                    return await (await self._prepare())[statement].fetch(*arguments)
-        except (*DRIVER_ERRORS, TimeoutError) as error:
+            try:
+                return await (await self._prepare())[statement].fetch(*arguments)
+            except DRIVER_ERRORS:
+                # A held connection may have been dead for hours without anybody noticing.
+                self._discard()
+                return await (await self._prepare())[statement].fetch(*arguments)
+        except DRIVER_ERRORS as error:
             self._discard()
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
         except asyncio.CancelledError:
@@ -105,7 +100,7 @@ class HeldConnections:
     """A few held connections, handed out to one caller each."""
 
     def __init__(self, make: Callable[[], HeldConnection], *, size: int, timeout_seconds: float) -> None:
-        """Wait for one to be free for at most `timeout_seconds`."""
+        """A call takes at most `timeout_seconds`, the wait for a connection included."""
         self._all = [make() for _ in range(size)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.LifoQueue[HeldConnection] = asyncio.LifoQueue()
@@ -120,21 +115,20 @@ class HeldConnections:
     async def close(self) -> None:
         """Close every connection."""
         for held in self._all:
-            await held.close()
+            await held.close(timeout_seconds=self._timeout_seconds)
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """See `HeldConnection.fetch`."""
-        async with self._taken() as held:
-            return await held.fetch(statement, *arguments)
+        """See `HeldConnection.fetch`.
 
-    @asynccontextmanager
-    async def _taken(self) -> AsyncIterator[HeldConnection]:
+        Raises:
+            StoreUnavailable: both attempts failed, or no answer came in time.
+        """
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 held = await self._idle.get()
+                try:
+                    return await held.fetch(statement, *arguments)
+                finally:
+                    self._idle.put_nowait(held)
         except TimeoutError as error:
-            raise StoreUnavailable("the store cannot answer: its connections are all in use") from error
-        try:
-            yield held
-        finally:
-            self._idle.put_nowait(held)
+            raise StoreUnavailable("the store cannot answer (TimeoutError)") from error

@@ -79,15 +79,10 @@ class PostgresStore(SqlStore):
         """
         self._dsn = dsn
         self._timeout_seconds = timeout_seconds
-        self._readers = [
-            HeldConnection(self._connect_reader, (READ_ONE, READ_MANY), timeout_seconds=timeout_seconds)
-            for _ in range(read_connections)
-        ]
-        self._reads = SharedReads([_ReadLane(connection) for connection in self._readers])
+        self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
+        self._reads = SharedReads([_ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
         self._touches = HeldConnections(
-            lambda: HeldConnection(
-                self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST), timeout_seconds=timeout_seconds
-            ),
+            lambda: HeldConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
@@ -138,7 +133,7 @@ class PostgresStore(SqlStore):
     async def _close_reader(self) -> None:
         await self._reads.close()
         for reader in self._readers:
-            await reader.close()
+            await reader.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
 
     async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
@@ -164,10 +159,10 @@ class PostgresStore(SqlStore):
         return connection
 
     async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await _with_integer_times(await self._connect())
+        return await with_integer_times(await self._connect())
 
     async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await _with_integer_times(await self._connect(synchronous_commit="off"))
+        return await with_integer_times(await self._connect(synchronous_commit="off"))
 
 
 class _ReadLane:
@@ -217,7 +212,7 @@ def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
     return frozenset(SessionId(str(row[0])) for row in rows)
 
 
-async def _with_integer_times(
+async def with_integer_times(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> asyncpg.Connection[asyncpg.Record]:
     """Hand times over as whole microseconds: building a `datetime` for each costs more than the rest of the row."""
