@@ -27,6 +27,9 @@ setup:  ## make the environment for development
 lock:  ## renew the locked requirements from pyproject.toml
 	@scripts/lock
 
+bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.png"; --help for more)
+	@$(PY)/coatcheck bench $(BENCH_ARGS)
+
 bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
 	@scripts/install-postgres
 	@command -v redis-server >/dev/null || scripts/apt-install redis-server
@@ -36,4 +39,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench-peers clean
+.PHONY: help demo test lint format setup lock bench bench-peers clean

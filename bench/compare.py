@@ -16,7 +16,6 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import asyncpg
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import markdown
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 
@@ -58,13 +58,13 @@ class CandidateError(Exception):
 
 @dataclass
 class Running:
-    """A candidate's process, and what it has measured so far, by concurrency."""
+    """A candidate's process, and what it has measured so far, by concurrency (text, as JSON has it)."""
 
     name: str
     store: str
     process: subprocess.Popen[str]
     versions: dict[str, str] = field(default_factory=dict)
-    runs: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -84,16 +84,6 @@ class Running:
         if "error" in answer:
             raise CandidateError(f"{self.title}: {answer['error']}")
         return answer
-
-    def of(self, concurrency: int) -> dict[str, float] | None:
-        """The medians over its runs at this concurrency."""
-        runs = self.runs.get(concurrency)
-        if not runs:
-            return None
-        rates = [run["operations"] / run["seconds"] for run in runs]
-        return {"ops_per_s": median(rates)} | {
-            name: median(run[name] for run in runs) for name in ("p50_us", "p99_us", "cpu_us")
-        }
 
 
 class Servers:
@@ -160,11 +150,12 @@ def main(
                 if level > 1 and candidate.name in ONE_CALLER:
                     continue
                 run = candidate.order(do="run", concurrency=level, seconds=seconds)
-                candidate.runs.setdefault(level, []).append(run)
-    for level in levels:
-        console.print(_table(running, level, sessions))
+                candidate.runs.setdefault(str(level), []).append(run)
+    document = _document(running, sessions, rounds, seconds)
+    for level in markdown.levels(document):
+        console.print(_table(document, level))
     if results is not None:
-        results.write_text(json.dumps(_document(running, sessions, rounds, seconds), indent=1) + "\n")
+        results.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _start(name: str, store: str, servers: Servers, stack: ExitStack) -> Running:
@@ -191,26 +182,16 @@ def _python(name: str) -> str:
     return str(folder / "bin" / "python")
 
 
-def _table(running: Sequence[Running], level: int, sessions: int) -> Table:
-    table = Table(title=f"validations, {sessions:,} sessions, {level} at a time")
-    table.add_column("candidate")
-    for column in ("per second", "p50 µs", "p99 µs", "CPU µs", "coatcheck is faster by"):
-        table.add_column(column, justify="right")
-    ours = {one.store: one.of(level) for one in running if one.name == "coatcheck"}
-    for candidate in running:
-        figures = candidate.of(level)
-        if figures is None:
-            continue
-        own = ours.get(candidate.store)
-        factor = ""
-        if own is not None and candidate.name != "coatcheck":
-            factor = f"{own['ops_per_s'] / figures['ops_per_s']:.2f}"
-        cells = [f"{figures['ops_per_s']:,.0f}", *(f"{figures[name]:.1f}" for name in ("p50_us", "p99_us", "cpu_us"))]
-        table.add_row(candidate.title, *cells, factor)
+def _table(document: dict[str, Any], level: str) -> Table:
+    table = Table(title=f"validations, {document['sessions']:,} sessions, {level} at a time")
+    for number, column in enumerate(markdown.COLUMNS):
+        table.add_column(column, justify="right" if number else "left")
+    for row in markdown.rows(document, level):
+        table.add_row(*row)
     return table
 
 
-def _document(running: Sequence[Running], sessions: int, rounds: int, seconds: float) -> dict[str, object]:
+def _document(running: Sequence[Running], sessions: int, rounds: int, seconds: float) -> dict[str, Any]:
     return {
         "sessions": sessions,
         "rounds": rounds,

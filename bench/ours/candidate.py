@@ -53,7 +53,7 @@ class Ours(Candidate):
         self._validate = self.auth.token_manager.validate_token
 
     async def fill(self, sessions: int) -> tuple[Sequence[str], dict[str, str]]:
-        """See `Candidate.fill`; where another candidate has filled the table already, it is read as it is."""
+        """See `Candidate.fill`."""
         await self.pod.__aenter__()
         population = Population(sessions, self.config.key_hasher())
         await fill(self.url, population, lambda _: None)

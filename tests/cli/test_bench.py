@@ -62,7 +62,9 @@ async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresSe
         (["--concurrency", "0"], "'0' is not a number from 1 to 10000"),
         (["--chart", "chart.pdf"], "must end in .png or .svg"),
         (["--postgresql", "mysql://somewhere"], "must be a URL like postgresql://"),
-        (["--postgresql", "postgresql://postgres@127.0.0.1:1/x"], "Error"),
+        (["--postgresql", "postgresql://postgres:hunter2@127.0.0.1:1/x"], "the server cannot be reached"),
+        (["--json", "no-such-folder/figures.json"], "--json: no file can be written at no-such-folder"),
+        (["--chart", "/proc/chart.png"], "Error: .*/proc/chart.png"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(options: list[str], says: str) -> None:
@@ -70,3 +72,23 @@ def test_what_cannot_be_is_refused_by_name(options: list[str], says: str) -> Non
     assert done.returncode == 1
     assert re.search(says, done.stdout), done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.postgres
+async def test_whoever_may_make_no_database_is_told(postgres_server: PostgresServer) -> None:
+    connection = await asyncpg.connect(postgres_server.dsn())
+    await connection.execute("CREATE ROLE guest LOGIN")
+    done = run(*SMALL, "--postgresql", postgres_server.dsn().replace("postgres@", "guest@"))
+    await connection.execute("DROP ROLE guest")
+    await connection.close()
+    assert done.returncode == 1
+    assert "no database can be made there (permission denied" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_without_its_packages_the_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['typer'] = None; from coatcheck.cli import run; run()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "the command needs the package typer; install coatcheck[cli]\n"

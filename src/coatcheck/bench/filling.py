@@ -30,7 +30,6 @@ _CHUNK = 20_000
 _UNUSED_US = 120 * 1_000_000
 _LIFETIME_US = 30 * 86_400 * 1_000_000
 _SCOPES = encode_scopes(scope_set({"notes:read", "notes:write"}))
-_POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
 class Population:
@@ -88,15 +87,11 @@ async def fill(url: str, population: Population, advance: Callable[[int], None])
 async def _fill_postgres(url: str, population: Population, advance: Callable[[int], None]) -> None:
     import asyncpg  # noqa: PLC0415 (an extra)
 
+    from coatcheck.stores.sql.postgresql import with_integer_times  # noqa: PLC0415 (as asyncpg)
+
     connection = await asyncpg.connect(url)
     try:
-        await connection.set_type_codec(
-            "timestamptz",
-            schema="pg_catalog",
-            format="tuple",
-            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
-            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
-        )
+        await with_integer_times(connection)
         await connection.execute(
             "INSERT INTO coatcheck_users "
             "SELECT 'bench-user-' || number, now(), $1, false, true, 0, 0 FROM generate_series(0, $2 - 1) AS number",

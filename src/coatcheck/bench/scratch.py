@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from coatcheck.errors import ConfigurationError
+from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,8 +21,8 @@ async def scratch(server: str | None) -> AsyncIterator[str]:
     """The URL of an empty store: a new database on the PostgreSQL server at `server`, None: a SQLite file.
 
     Raises:
-        ConfigurationError: `server` is no PostgreSQL URL.
-        OSError, asyncpg.PostgresError: the server cannot be reached, or allows no database to be made.
+        ConfigurationError: `server` is no PostgreSQL URL, a package is missing, or no database may be made there.
+        StoreUnavailable: the server cannot be reached.
     """
     if server is None:
         with tempfile.TemporaryDirectory(prefix="coatcheck-bench-") as folder:
@@ -30,15 +31,19 @@ async def scratch(server: str | None) -> AsyncIterator[str]:
     parts = urlsplit(server)
     if parts.scheme not in {"postgresql", "postgres"}:
         raise ConfigurationError("--postgresql must be a URL like postgresql://user@host:5432/database")
+    store_from_url(server)  # whose error says which package is missing
     import asyncpg  # noqa: PLC0415 (an extra)
 
     name = f"coatcheck_bench_{secrets.token_hex(4)}"
-    connection = await asyncpg.connect(server)
     try:
+        connection = await asyncpg.connect(server)
         await connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield parts._replace(path=f"/{name}").geturl()
-        finally:
-            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    except asyncpg.PostgresError as error:
+        raise ConfigurationError(f"--postgresql: no database can be made there ({error})") from error
+    except (OSError, ValueError, asyncpg.InterfaceError) as error:
+        raise StoreUnavailable(f"--postgresql: the server cannot be reached ({type(error).__name__})") from error
+    try:
+        yield parts._replace(path=f"/{name}").geturl()
     finally:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await connection.close()

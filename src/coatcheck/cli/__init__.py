@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from coatcheck.cli.main import app
+import sys
 
-__all__ = ["app"]
+
+def run() -> None:
+    """Run the command; without its packages, say what to install."""
+    try:
+        from coatcheck.cli.main import app  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError as missing:
+        sys.exit(f"the command needs the package {missing.name}; install coatcheck[cli]")
+    app()

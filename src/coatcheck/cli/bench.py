@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coatcheck.bench.filling import Population, fill
@@ -26,7 +28,9 @@ def bench(
     postgresql: Annotated[
         str | None, typer.Option(help="URL of a server on which a database may be made; default: a SQLite file")
     ] = None,
-    sessions: Annotated[int, typer.Option(min=100, help="how many sessions are stored")] = 100_000,
+    sessions: Annotated[
+        int, typer.Option(min=100, help="how many are stored; a quarter is for touches, a quarter for revocations")
+    ] = 100_000,
     mixes: Annotated[str, typer.Option(help=f"with commas: {', '.join(MIXES)}")] = ",".join(MIXES),
     concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,16,64,256",
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="how long each is measured")] = 2.0,
@@ -43,17 +47,20 @@ def bench(
                 raise ConfigurationError(f"--mixes: {mix!r} is none; there are {', '.join(MIXES)}")
         if chart is not None and chart.suffix not in {".png", ".svg"}:
             raise ConfigurationError("--chart must end in .png or .svg")
+        for option, path in (("--json", json), ("--chart", chart)):  # before anything is measured
+            if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+                raise ConfigurationError(f"{option}: no file can be written at {path}")
         figures = asyncio.run(_measured(console, postgresql, sessions, wanted, levels, seconds))
+        store = "SQLite" if postgresql is None else "PostgreSQL"
+        title = f"Coatcheck on {store}, {sessions:,} sessions stored"
+        console.print(table_of(figures, title=title))
+        if json is not None:
+            write_json(json, figures, store=store, sessions=sessions)
+        if chart is not None:
+            draw(chart, figures, title=title)
     except (CoatcheckError, OSError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-    store = "SQLite" if postgresql is None else "PostgreSQL"
-    title = f"Coatcheck on {store}, {sessions:,} sessions stored"
-    console.print(table_of(figures, title=title))
-    if json is not None:
-        write_json(json, figures, store=store, sessions=sessions)
-    if chart is not None:
-        draw(chart, figures, title=title)
 
 
 async def _measured(
