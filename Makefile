@@ -33,7 +33,7 @@ bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.pn
 bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
 	@scripts/install-postgres
 	@command -v redis-server >/dev/null || scripts/apt-install redis-server
-	@PYTHONPATH=. $(PY)/python bench/compare.py --candidates all $(BENCH_ARGS)
+	@PYTHONPATH=. $(PY)/python bench/compare.py $(BENCH_ARGS)
 
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*

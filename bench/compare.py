@@ -122,7 +122,7 @@ class Servers:
 
 
 def main(
-    candidates: Annotated[str, typer.Option(help="names, with commas; `all` for every one")] = "coatcheck,fetchrow",
+    candidates: Annotated[str, typer.Option(help="names, with commas; `all` for every one")] = "all",
     stores: Annotated[str, typer.Option(help="postgresql, sqlite, redis, with commas")] = "postgresql,sqlite,redis",
     sessions: Annotated[int, typer.Option(help="how many are stored")] = 1_000_000,
     concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,64",
