@@ -141,7 +141,7 @@ class TestTabs:
         tabs = [Device(await laptop.context.new_page(), laptop.context, laptop.url) for _ in range(count)]
         for number, tab in enumerate(tabs):
             await tab.open("/notes" if number % 2 else "/devices")
-            await tab.page.wait_for_function("localStorage.length > 0")  # its script runs
+            await tab.runs_its_script()
         return tabs
 
     async def test_signing_out_in_one_of_five_tabs_empties_all_of_them(self, new_device: NewDevice, ada: str) -> None:
@@ -199,7 +199,7 @@ class TestTabs:
         laptop = await new_device(LAPTOP)
         await laptop.sign_up(ada)
         await laptop.is_on("/notes", "Notes")
-        await laptop.page.wait_for_function("localStorage.length > 0")
+        await laptop.runs_its_script()
         async with operator_pod.store.transaction() as transaction:
             await transaction.execute(update(sessions).values(**columns))
         await laptop.page.evaluate("window.dispatchEvent(new Event('online'))")
