@@ -26,9 +26,10 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.identifiers import new_session_id
-from coatcheck.stores.records import SessionUse
+from coatcheck.stores.records import SessionFilter, SessionUse
 from coatcheck.stores.sql.held_connections import HeldConnection
 from coatcheck.stores.sql.postgresql import READ_MANY, READ_ONE, PostgresStore
+from coatcheck.testing.samples import ADA, sign_in, stored_ids
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER
 
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
+
+NESTED_LOOP = "?" + "&".join(
+    f"enable_{way}=off" for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "memoize")
+)
+"""Added to a DSN it leaves the planner no other way."""
 
 
 def pod_on(dsn: str, *, timeout_seconds: float = 5.0) -> tuple[Pod, AuthServices]:
@@ -293,6 +299,18 @@ async def test_a_batch_of_touches_does_not_wait_for_a_row_that_somebody_holds(po
         after = {one.id: one.last_used_at for one in await _sessions(auth).list_sessions()}
         assert after[held.server_side_session_id] == before[held.server_side_session_id]
         assert after[free.server_side_session_id] > before[free.server_side_session_id]
+
+
+@pytest.mark.parametrize("plan", ["", NESTED_LOOP], ids=["usual", "nested loop"])
+async def test_a_limit_limits_whatever_the_plan(postgres_dsn: str, plan: str) -> None:
+    """S15: a subquery that is run anew for each row would let all of them go."""
+    async with PostgresStore(postgres_dsn) as store:
+        for _ in range(5):
+            await sign_in(store, expires_at_us=1, expire_after_unused_for_us=None)
+    async with PostgresStore(postgres_dsn + plan) as store:
+        assert len(await store.delete_sessions(SessionFilter(user_id=ADA), limit=1)) == 1
+        assert [await store.prune_expired(1), await store.prune_expired(2)] == [1, 2]
+        assert len(await stored_ids(store)) == 1
 
 
 async def test_what_must_be_durable_is_whatever_the_server_says(postgres_dsn: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, or_, select
 
 from coatcheck.stores.records import IdleSweep
+from coatcheck.stores.sql.deleting import delete_chosen
 from coatcheck.stores.sql.schema import leases, sessions
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def prune_expired(connection: AsyncConnection, database: Database, limit: 
         .with_for_update(skip_locked=True)
     )
     # The condition stands again in the DELETE: rows are judged as they are when they go, not when they were chosen.
-    return (await connection.execute(delete(sessions).where(sessions.c.id.in_(chosen), past))).rowcount
+    return (await connection.execute(delete_chosen(chosen, past))).rowcount
 
 
 async def prune_idle(
@@ -47,7 +48,7 @@ async def prune_idle(
     if last is not None:
         inside.append(sessions.c.id <= last)
     chosen = select(sessions.c.id).where(and_(*inside)).order_by(sessions.c.id).with_for_update(skip_locked=True)
-    deleted = await connection.execute(delete(sessions).where(sessions.c.id.in_(chosen), past))
+    deleted = await connection.execute(delete_chosen(chosen, past))
     return IdleSweep(deleted.rowcount, next_after=last)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 
 from coatcheck.identifiers import SessionId, UserId
 from coatcheck.pages import Page
@@ -24,6 +24,7 @@ from coatcheck.stores.records import (
     SessionRecord,
 )
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+from coatcheck.stores.sql.deleting import delete_chosen
 from coatcheck.stores.sql.rows import CLIENT_COLUMNS, SESSION_COLUMNS, listed_of, session_of
 from coatcheck.stores.sql.schema import sessions, users
 from coatcheck.stores.sql.user_statements import bump_epochs, ensure_user, update_user
@@ -235,9 +236,8 @@ async def _delete(
     connection: AsyncConnection, conditions: Sequence[ColumnElement[bool]], *, limit: int | None = None
 ) -> tuple[EndedSession, ...]:
     locked = select(sessions.c.id).where(*conditions).order_by(sessions.c.id).limit(limit).with_for_update()
-    gone = await connection.execute(
-        delete(sessions).where(sessions.c.id.in_(locked), *conditions).returning(sessions.c.user_id, sessions.c.id)
-    )
+    deletion = delete_chosen(locked, *conditions)
+    gone = await connection.execute(deletion.returning(sessions.c.user_id, sessions.c.id))
     ended = [EndedSession(UserId(user_id), SessionId(session_id)) for user_id, session_id in gone]
     return tuple(sorted(ended, key=lambda one: one.session_id))
 
