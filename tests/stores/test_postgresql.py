@@ -28,7 +28,8 @@ from coatcheck import (
 from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import SessionFilter, SessionUse
 from coatcheck.stores.sql.held_connections import HeldConnection
-from coatcheck.stores.sql.postgresql import READ_MANY, READ_ONE, PostgresStore
+from coatcheck.stores.sql.postgresql import PostgresStore
+from coatcheck.stores.sql.postgresql_lanes import READ_MANY, READ_ONE
 from coatcheck.testing.samples import ADA, sign_in, stored_ids
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from coatcheck.errors import StoreUnavailable
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.sql.transactions import INDETERMINATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from asyncpg.prepared_stmt import PreparedStatement
 
+_LOST = {
+    StoreUnavailable: "the store cannot answer (the connection broke)",
+    RevocationIndeterminate: INDETERMINATE,
+}
+
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises where the database does not answer."""
+
+
+class NotWrittenError(Exception):
+    """A statement that writes was refused, and has written nothing. The driver's error is the cause."""
 
 
 class HeldConnection:
@@ -77,6 +87,38 @@ class HeldConnection:
             self._discard()  # it may be in the middle of an answer: nobody else gets that
             raise
 
+    async def write(
+        self, statement: str, *arguments: object, when_lost: type[StoreUnavailable]
+    ) -> list[asyncpg.Record]:
+        """Run a prepared statement that writes, in a transaction of its own, and never twice.
+
+        Who is cancelled leaves the statement to the server: a COMMIT that waits for a standby and is then cancelled
+        has happened all the same.
+
+        Raises:
+            NotWrittenError: the server refused it, or its values cannot be sent; nothing was written.
+            StoreUnavailable: there is no connection; nothing was written.
+            when_lost: the connection broke before the answer came; the outcome is not known.
+        """
+        try:
+            prepared = (await self._prepare())[statement]
+        except DRIVER_ERRORS as error:
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        running = asyncio.ensure_future(prepared.fetch(*arguments))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_look_at)
+            self._discard()
+            raise
+        except ValueError as error:  # what asyncpg says of values that it cannot encode
+            raise NotWrittenError from error
+        except DRIVER_ERRORS as error:
+            self._discard()  # also where the server refused: a table that was changed takes a new preparation
+            if isinstance(error, asyncpg.PostgresError) and not _ends_the_connection(error):
+                raise NotWrittenError from error
+            raise when_lost(_LOST[when_lost]) from error
+
     async def _prepare(self) -> dict[str, PreparedStatement[asyncpg.Record]]:
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
@@ -94,6 +136,17 @@ class HeldConnection:
         if self._connection is not None:
             self._connection.terminate()
         self._connection = None
+
+
+def _ends_the_connection(error: asyncpg.PostgresError) -> bool:
+    """Whether the server broke off. It may have committed before it did: a wait for a standby ends like this."""
+    return getattr(error, "severity_en", None) in {"FATAL", "PANIC"} or str(error.sqlstate).startswith(("57", "08"))
+
+
+def _look_at(task: asyncio.Future[list[asyncpg.Record]]) -> None:
+    """Take the outcome that nobody waits for, so that it is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
 
 
 class HeldConnections:

@@ -1,7 +1,7 @@
 """The PostgreSQL store, 15 or newer, through asyncpg.
 
-The hot read goes straight through the driver on held connections with prepared statements: SQLAlchemy Core costs
-about 300 µs of CPU for each read where the driver costs 50 (PERF.md). Everything else goes through SQLAlchemy.
+What happens all the time goes straight through the driver on held connections with prepared statements: SQLAlchemy
+Core costs about 300 µs of CPU for each read where the driver costs 50 (PERF.md). The rest goes through SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -15,23 +15,32 @@ from sqlalchemy import ColumnElement, Table, func, literal_column, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coatcheck.errors import RevocationIndeterminate
 from coatcheck.identifiers import SessionId
-from coatcheck.stores.shared_reads import SharedReads
+from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
-from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
+from coatcheck.stores.sql.postgresql_lanes import (
+    DELETE,
+    INSERT,
+    READ_MANY,
+    READ_ONE,
+    READ_USERS,
+    DeleteLane,
+    InsertLane,
+    ReadLane,
+    UserLane,
+)
+from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
-from coatcheck.stores.sql.transactions import Transactions
+from coatcheck.stores.sql.transactions import INDETERMINATE, Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from coatcheck.identifiers import UserId
-    from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
-
-# One alone goes without an array, which costs it a third more (PERF.md).
-READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
-READ_MANY = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants only)
+    from coatcheck.stores.records import EndedSession, SessionReading, SessionRecord, SessionUse, UserRecord
+    from coatcheck.stores.sql.group_commit import Deletion, Insertion
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
@@ -80,7 +89,18 @@ class PostgresStore(SqlStore):
         self._dsn = dsn
         self._timeout_seconds = timeout_seconds
         self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
-        self._reads = SharedReads([_ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
+        self._reads = SharedTrips([ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
+        # One connection for each kind of write: two would find each other's users locked.
+        self._user_reader = HeldConnection(self._connect_reader, (READ_USERS,))
+        self._inserter = HeldConnection(self._connect_grouped_writer, (INSERT,))
+        self._deleter = HeldConnection(self._connect_grouped_writer, (DELETE,))
+        self._user_reads = SharedTrips([UserLane(self._user_reader)], timeout_seconds=timeout_seconds)
+        self._insertions = SharedTrips([InsertLane(self._inserter)], timeout_seconds=timeout_seconds)
+        self._deletions = SharedTrips(
+            [DeleteLane(self._deleter)],
+            timeout_seconds=timeout_seconds,
+            when_cut_off=lambda _: RevocationIndeterminate(INDETERMINATE),
+        )
         self._touches = HeldConnections(
             lambda: HeldConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
             size=2,  # one for batches, one for a touch that somebody waits for
@@ -96,7 +116,16 @@ class PostgresStore(SqlStore):
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
-        return self._reads.read(session_id)
+        return self._reads.ask(session_id)
+
+    def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
+        return self._user_reads.ask(user_id)
+
+    def _insert_together(self, insertion: Insertion) -> Awaitable[SessionRecord | None]:
+        return self._insertions.ask(insertion)
+
+    def _delete_together(self, deletion: Deletion) -> Awaitable[EndedSession | None]:
+        return self._deletions.ask(deletion)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
@@ -126,14 +155,16 @@ class PostgresStore(SqlStore):
         self._touches.reopen()
         first, *others = self._readers
         await first.open()
-        for reader in others:
-            reader.reopen()
-        self._reads.open()
+        for connection in (*others, self._user_reader, self._inserter, self._deleter):
+            connection.reopen()
+        for trips in (self._reads, self._user_reads, self._insertions, self._deletions):
+            trips.open()
 
     async def _close_reader(self) -> None:
-        await self._reads.close()
-        for reader in self._readers:
-            await reader.close(timeout_seconds=self._timeout_seconds)
+        for trips in (self._reads, self._user_reads, self._insertions, self._deletions):
+            await trips.close()
+        for connection in (*self._readers, self._user_reader, self._inserter, self._deleter):
+            await connection.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
 
     async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
@@ -161,25 +192,11 @@ class PostgresStore(SqlStore):
     async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
         return await with_integer_times(await self._connect())
 
+    async def _connect_grouped_writer(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await with_integer_times(await self._connect_writer())
+
     async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
         return await with_integer_times(await self._connect(synchronous_commit="off"))
-
-
-class _ReadLane:
-    """Reads a batch of sessions over one connection."""
-
-    def __init__(self, connection: HeldConnection) -> None:
-        self._connection = connection
-
-    async def read(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading]:
-        """See `Lane.read`."""
-        if len(keys) == 1:
-            rows = await self._connection.fetch(READ_ONE, keys[0])
-        else:
-            rows = await self._connection.fetch(READ_MANY, keys)
-        # Filed under the id that the row has: whatever a connection answers, nobody gets another one's session.
-        readings = (reading_of((str(row[0]), *row[1:-1]), row[-1]) for row in rows)
-        return {reading.id: reading for reading in readings}
 
 
 class _Postgres:

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, ColumnElement, Table, event, literal, type_coerce, update
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
+    from coatcheck.stores.sql.group_commit import Deletion, Insertion
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 
 _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
+_USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
+_READ_USER = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ?"  # noqa: S608 (constants only)
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -88,15 +91,29 @@ class SqliteStore(SqlStore):
 
     async def read_session(self, session_id: SessionId) -> SessionReading | None:
         """See `Store.read_session`."""
+        row = self._read(_READ_SESSION, session_id)
+        return None if row is None else reading_of(row, self._clock.now_us())
+
+    def _read(self, statement: str, key: str) -> tuple[Any, ...] | None:
         reader = self._reader
         if reader is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         try:
             # A read transaction of its own, which begins now: nothing older can be seen.
-            row = reader.execute(_READ_SESSION, (session_id,)).fetchone()
+            row: tuple[Any, ...] | None = reader.execute(statement, (key,)).fetchone()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
-        return None if row is None else reading_of(row, self._clock.now_us())
+        return row
+
+    async def _read_user(self, user_id: UserId) -> UserRecord | None:
+        row = self._read(_READ_USER, user_id)
+        return None if row is None else user_of(row)
+
+    async def _insert_together(self, insertion: Insertion) -> None:  # noqa: ARG002 (not grouped yet)
+        return None
+
+    async def _delete_together(self, deletion: Deletion) -> None:  # noqa: ARG002 (not grouped yet)
+        return None
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""

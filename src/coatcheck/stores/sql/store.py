@@ -27,6 +27,7 @@ from coatcheck.stores.records import (
     UserRecord,
 )
 from coatcheck.stores.sql import migrate, pruning, session_statements, user_statements
+from coatcheck.stores.sql.group_commit import deletion_of, insertion_of
 from coatcheck.stores.sql.transactions import CallersOwnError, Transactions, connection_of, run_callers_own
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
     from coatcheck.stores.sql.engine import Database
+    from coatcheck.stores.sql.group_commit import Deletion, Insertion
     from coatcheck.stores.store import InsideTransaction, Transaction
 
 
@@ -75,6 +77,18 @@ class SqlStore(ABC):
     @abstractmethod
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
+
+    @abstractmethod
+    def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
+        """Read a user's row outside of any transaction."""
+
+    @abstractmethod
+    def _insert_together(self, insertion: Insertion) -> Awaitable[SessionRecord | None]:
+        """Insert a session in one transaction with others. None: it was not inserted; one by itself says why."""
+
+    @abstractmethod
+    def _delete_together(self, deletion: Deletion) -> Awaitable[EndedSession | None]:
+        """Delete a session in one transaction with others. None: it was not deleted; one by itself says why."""
 
     # --- lifespan ---
 
@@ -126,6 +140,8 @@ class SqlStore(ABC):
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         """See `Store.read_user`."""
+        if transaction is None:
+            return await self._read_user(user_id)
         async with self._transactions.read(transaction) as connection:
             return await user_statements.read_user(connection, user_id)
 
@@ -140,6 +156,16 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> SessionRecord | InsertRefusal:
         """See `Store.insert_session`."""
+        if transaction is None and inside_transaction is None:
+            insertion = insertion_of(
+                session,
+                expected_revocations=expected_revocations,
+                expected_rescopes=expected_rescopes,
+                user_scopes=user_scopes,
+            )
+            inserted = None if insertion is None else await self._insert_together(insertion)
+            if inserted is not None:
+                return inserted
         try:
             async with self._transactions.write(transaction) as connection:
                 outcome = await session_statements.insert_session(
@@ -162,6 +188,11 @@ class SqlStore(ABC):
         self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
     ) -> Sequence[EndedSession]:
         """See `Store.delete_sessions`."""
+        if transaction is None:
+            deletion = deletion_of(which, limit=limit)
+            ended = None if deletion is None else await self._delete_together(deletion)
+            if ended is not None:
+                return (ended,)
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
             return await session_statements.delete_sessions(
                 connection, which, limit=limit, more_may_follow=transaction is not None

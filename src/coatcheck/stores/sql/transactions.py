@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+INDETERMINATE = "the outcome of a revocation is not known; treat it as not done and revoke again"
+
 
 class Transactions:
     """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
@@ -114,7 +116,7 @@ class Transactions:
             yield
         except self._no_answer as error:
             message = (
-                "the outcome of a revocation is not known; treat it as not done and revoke again"
+                INDETERMINATE
                 if failure is RevocationIndeterminate
                 else f"the store cannot answer ({type(error).__name__})"
             )

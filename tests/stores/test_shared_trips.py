@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.errors import NotOpenError, StoreUnavailable
-from coatcheck.stores.shared_reads import MAX_BATCH, SharedReads
+from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.shared_trips import MAX_BATCH, SharedTrips
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,7 +35,7 @@ class Lane:
     def __init__(self, asked: asyncio.Queue[Question]) -> None:
         self._asked = asked
 
-    async def read(self, keys: Sequence[str]) -> dict[str, str]:
+    async def go(self, keys: Sequence[str]) -> dict[str, str]:
         question = Question(keys)
         self._asked.put_nowait(question)
         return await question.answer
@@ -46,13 +46,13 @@ class Reads:
 
     def __init__(self, lanes: int) -> None:
         self.asked: asyncio.Queue[Question] = asyncio.Queue()
-        self.shared: SharedReads[str, str] = SharedReads(
+        self.shared: SharedTrips[str, str] = SharedTrips(
             [Lane(self.asked) for _ in range(lanes)], timeout_seconds=TIMEOUT
         )
         self.shared.open()
 
     async def call(self, key: str) -> str | None:
-        return await self.shared.read(key)
+        return await self.shared.ask(key)
 
     def start(self, *keys: str) -> list[asyncio.Task[str | None]]:
         return [asyncio.create_task(self.call(key)) for key in keys]
@@ -114,7 +114,7 @@ async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
     answered_by: list[tuple[int, int]] = []
 
     class CountingLane:
-        async def read(self, keys: Sequence[str]) -> dict[str, int]:
+        async def go(self, keys: Sequence[str]) -> dict[str, int]:
             nonlocal begun
             begun += 1
             own = begun
@@ -122,13 +122,13 @@ async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
                 await asyncio.sleep(0)
             return dict.fromkeys(keys, own)
 
-    counting: SharedReads[str, int] = SharedReads([CountingLane(), CountingLane()], timeout_seconds=TIMEOUT)
+    counting: SharedTrips[str, int] = SharedTrips([CountingLane(), CountingLane()], timeout_seconds=TIMEOUT)
     counting.open()
 
     async def caller(number: int) -> None:
         for step in range(50):
             before = begun
-            answer = await counting.read(f"key {(number * step) % 7}")
+            answer = await counting.ask(f"key {(number * step) % 7}")
             assert answer is not None
             answered_by.append((before, answer))
 
@@ -208,11 +208,48 @@ async def test_who_was_cancelled_while_waiting_is_not_answered(one: Reads) -> No
     waiting = one.start("b")[0]
     await asyncio.sleep(0)
     waiting.cancel()
+    other = one.start("c")[0]
     early.give()
     assert await first == "A"
-    (await one.asked.get()).give()
+    question = await one.asked.get()
+    assert question.keys == ["c"]
+    question.give()
+    assert await other == "C"
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_no_trip_is_made_for_callers_who_have_all_gone(one: Reads) -> None:
+    first = one.start("a")[0]
+    early = await one.asked.get()
+    waiting = one.start("b")[0]
+    await asyncio.sleep(0)
+    waiting.cancel()
+    early.give()
+    await first
+    await asyncio.wait({waiting})
+    later = one.start("c")[0]
+    question = await one.asked.get()
+    assert question.keys == ["c"]
+    question.give()
+    await later
+
+
+async def test_who_is_cut_off_hears_what_is_known_and_who_only_waited_that_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: asyncio.Queue[Question] = asyncio.Queue()
+    writes: SharedTrips[str, str] = SharedTrips(
+        [Lane(asked)], timeout_seconds=TIMEOUT, when_cut_off=RevocationIndeterminate
+    )
+    writes.open()
+    under_way = writes.ask("a")
+    await asked.get()
+    waiting = writes.ask("b")
+    pass_time(monkeypatch, TIMEOUT)
+    answers = await asyncio.gather(under_way, waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RevocationIndeterminate, StoreUnavailable]
+    await writes.close()
 
 
 async def test_a_failure_reaches_each_of_the_batch_and_nobody_else(one: Reads) -> None:
@@ -269,7 +306,7 @@ async def test_a_mistake_in_a_lane_is_raised_and_the_next_read_goes_on(
     (await one.asked.get()).answer.set_exception(ZeroDivisionError("a mistake"))
     with pytest.raises(ZeroDivisionError):
         await call
-    assert "a shared read failed" in caplog.text
+    assert "a shared trip to the store failed" in caplog.text
     again = one.start("b")[0]
     (await one.asked.get()).give()
     assert await again == "B"

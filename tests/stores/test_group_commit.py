@@ -1,0 +1,175 @@
+"""Sign-ins and revocations that share a transaction on PostgreSQL: none waits for, fails with or hides another's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.stores.records import EndedSession, InsertRefusal, SessionFilter, SessionRecord, UserEpochs
+from coatcheck.stores.sql.held_connections import HeldConnection
+from coatcheck.stores.sql.postgresql import PostgresStore
+from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    async with PostgresStore(postgres_dsn) as store:
+        yield store
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many went in each shared write."""
+    sizes: list[int] = []
+    write = HeldConnection.write
+
+    async def counted(
+        held: HeldConnection, statement: str, *arguments: object, when_lost: type[StoreUnavailable]
+    ) -> list[asyncpg.Record]:
+        assert isinstance(arguments[0], list | tuple)
+        sizes.append(len(arguments[0]))
+        return await write(held, statement, *arguments, when_lost=when_lost)
+
+    monkeypatch.setattr(HeldConnection, "write", counted)
+    return sizes
+
+
+async def test_sign_ins_at_once_share_a_transaction(store: PostgresStore, written: list[int]) -> None:
+    users = [UserId(f"user {number}") for number in range(40)]
+    for user in users:
+        await register(store, user)
+    made = await asyncio.gather(*(insert(store, new_session(user), epochs=UserEpochs()) for user in users))
+    assert all(isinstance(one, SessionRecord) for one in made)
+    assert sum(written) == 40
+    assert len(written) <= 3
+    assert await stored_ids(store) == {one.id for one in made}
+
+
+async def test_what_is_said_of_a_session_is_what_is_stored(store: PostgresStore) -> None:
+    await register(store)
+    made = await insert(store, new_session(lifetime_us=5_000_000, scopes={"a", "b"}, expire_after_unused_for_us=7))
+    (listed,) = await store.list_sessions(SessionFilter(user_id=ADA))
+    assert listed.session == made
+    assert made.expires_at_us == made.created_at_us + 5_000_000
+
+
+async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: PostgresStore, written: list[int]) -> None:
+    await register(store)
+    await register(store, BOB)
+    await store.end_user_sessions(BOB)
+    good, overtaken, wrong = new_session(), new_session(BOB), new_session(method="no\0text")
+    outcomes = await asyncio.gather(
+        *(insert(store, one, epochs=UserEpochs()) for one in (good, overtaken, wrong)), return_exceptions=True
+    )
+    assert max(written) == 3
+    assert isinstance(outcomes[0], SessionRecord)
+    assert outcomes[1] is InsertRefusal.USER_REVOKED
+    assert isinstance(outcomes[2], Exception)
+    assert await stored_ids(store) == {good.id}
+
+
+async def test_a_locked_user_keeps_nobody_else_waiting(store: PostgresStore) -> None:
+    await register(store)
+    await register(store, BOB)
+    async with store.transaction() as transaction:
+        await store.end_user_sessions(ADA, transaction=transaction)
+        overtaken = asyncio.create_task(insert(store, new_session(), epochs=UserEpochs()))
+        assert isinstance(await insert(store, new_session(BOB), epochs=UserEpochs()), SessionRecord)
+        assert not overtaken.done()
+    assert await overtaken is InsertRefusal.USER_REVOKED
+
+
+async def test_users_of_the_application_share_where_the_store_knows_their_scopes(
+    store: PostgresStore, written: list[int]
+) -> None:
+    known = frozenset({"a"})
+    for scopes in (known, known, known | {"b"}):
+        session = new_session(scopes=scopes, follows_user=True)
+        assert isinstance(await insert(store, session, user_scopes=scopes), SessionRecord)  # type: ignore[arg-type]  # plain texts
+    user = await store.read_user(ADA)
+    assert user is not None
+    assert user.scopes == {"a", "b"}
+    assert not user.is_registered
+    assert written == [1, 1, 1]
+
+
+async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own(
+    store: PostgresStore, written: list[int]
+) -> None:
+    await register(store)
+    made = [await insert(store, new_session()) for _ in range(30)]
+    written.clear()
+    filters = [SessionFilter(session_id=one.id) for one in made]
+    others = [
+        SessionFilter(session_id=made[0].id),
+        SessionFilter(session_id=made[1].id, user_id=BOB),
+        SessionFilter(session_id=new_session_id()),
+    ]
+    ended = await asyncio.gather(*(store.delete_sessions(which) for which in filters + others))
+    assert [tuple(one) for one in ended[1:30]] == [(EndedSession(ADA, one.id),) for one in made[1:]]
+    assert sorted(len(ended[index]) for index in (0, 30)) == [0, 1]
+    assert [len(one) for one in ended[31:]] == [0, 0]
+    assert await stored_ids(store) == set()
+    assert len(written) <= 3
+
+
+async def test_a_locked_session_keeps_no_other_revocation_waiting_and_ends_all_the_same(store: PostgresStore) -> None:
+    await register(store)
+    held, free = await insert(store, new_session()), await insert(store, new_session())
+    async with store.transaction() as transaction:
+        await store.set_session_scopes(held.id, frozenset(), transaction=transaction)
+        waiting = asyncio.create_task(store.delete_sessions(SessionFilter(session_id=held.id)))
+        assert len(await store.delete_sessions(SessionFilter(session_id=free.id))) == 1
+        assert not waiting.done()
+    assert list(await waiting) == [EndedSession(ADA, held.id)]
+
+
+async def test_a_write_whose_answer_is_lost_is_not_sent_again(store: PostgresStore, postgres_dsn: str) -> None:
+    """The server ends the connection in the middle of the statement, while it waits for a lock on the table."""
+    await register(store)
+    session = await insert(store, new_session())
+    assert await store.delete_sessions(SessionFilter(session_id=new_session_id())) == ()  # both are connected
+    other = await asyncpg.connect(postgres_dsn)
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_sessions%' "
+        "AND datname = current_database()"
+    )
+    for call, error in (
+        (store.delete_sessions(SessionFilter(session_id=session.id)), RevocationIndeterminate),
+        (insert(store, new_session(), epochs=UserEpochs()), StoreUnavailable),
+    ):
+        async with store.transaction() as transaction:
+            await transaction.execute(text("LOCK TABLE coatcheck_sessions IN EXCLUSIVE MODE"))
+            task = asyncio.create_task(call)
+            while not (found := await other.fetch(waiting)):  # noqa: ASYNC110 (there is no event to wait for)
+                await asyncio.sleep(0)
+            await other.execute("SELECT pg_terminate_backend($1)", found[0]["pid"])
+            with pytest.raises(error) as caught:
+                await task
+            assert type(caught.value) is error
+    await other.close()
+    assert await stored_ids(store) == {session.id}
+    assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+
+
+async def test_the_connections_of_shared_writes_are_durable_whatever_the_server_says(postgres_dsn: str) -> None:
+    name = postgres_dsn.rpartition("/")[2]
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    await admin.close()
+    async with PostgresStore(postgres_dsn) as store:
+        for held in (store._inserter, store._deleter):  # noqa: SLF001 (what the writes go over)
+            await held.open()
+            assert held._connection is not None  # noqa: SLF001 (the connection itself)
+            assert await held._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)
