@@ -36,6 +36,8 @@ OURS = HERE / "ours" / "candidate.py"
 PEERS = HERE / "peers"
 STORES = {
     "coatcheck": ("postgresql", "sqlite"),
+    "coatcheck_one_user": ("postgresql", "sqlite"),
+    "insert": ("postgresql", "sqlite"),
     "fetchrow": ("postgresql",),
     "prepared": ("postgresql",),
     "core": ("postgresql",),
@@ -47,6 +49,9 @@ STORES = {
     "starsessions": ("redis",),
     "litestar_sessions": ("redis",),
 }
+SIGNING_IN = {"coatcheck", "insert"}
+NOT_OF_ALL = {"coatcheck_one_user", "insert"}
+"""Asked for by name only."""
 ONE_CALLER = {"prepared"}  # one connection, no waiting for it
 
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -62,6 +67,7 @@ class Running:
 
     name: str
     store: str
+    sessions: int
     process: subprocess.Popen[str]
     versions: dict[str, str] = field(default_factory=dict)
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -124,48 +130,67 @@ class Servers:
 def main(
     candidates: Annotated[str, typer.Option(help="names, with commas; `all` for every one")] = "all",
     stores: Annotated[str, typer.Option(help="postgresql, sqlite, redis, with commas")] = "postgresql,sqlite,redis",
-    sessions: Annotated[int, typer.Option(help="how many are stored")] = 1_000_000,
+    sessions: Annotated[
+        str, typer.Option(help="how many are stored; with commas, each candidate is asked for each")
+    ] = ("1000000"),
+    call: Annotated[str, typer.Option(help="what is measured: validate or sign_in")] = "validate",
     concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,64",
     rounds: Annotated[int, typer.Option(help="how often each is measured")] = 5,
     seconds: Annotated[float, typer.Option(help="how long each time")] = 2.0,
     results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
 ) -> None:
-    """Measure validations of candidates side by side."""
-    names = list(STORES) if candidates == "all" else candidates.split(",")
-    for name in names:
-        if name not in STORES:
-            raise typer.BadParameter(f"{name!r} is no candidate; there are {', '.join(STORES)}")
+    """Measure validations, or sign-ins, of candidates side by side."""
+    if call not in markdown.NAMES:
+        raise typer.BadParameter(f"{call!r} is nothing that is measured; there are {', '.join(markdown.NAMES)}")
     levels = [int(level) for level in concurrency.split(",")]
-    chosen = [(name, store) for name in names for store in STORES[name] if store in stores.split(",")]
+    chosen = [
+        (name, store, int(size))
+        for name in _names(candidates, call)
+        for store in STORES[name]
+        if store in stores.split(",")
+        for size in sessions.split(",")
+    ]
     with ExitStack() as stack:
         servers = Servers(stack)
         running: list[Running] = []
-        for name, store in track(chosen, "filling", console=console):
-            running.append(_start(name, store, servers, stack))
-            answer = running[-1].order(do="fill", sessions=sessions)
+        for name, store, size in track(chosen, "filling", console=console):
+            running.append(_start(name, store, size, servers, stack))
+            answer = running[-1].order(do="fill", sessions=size)
             running[-1].versions = answer["versions"]
         for number in track(range(rounds * len(levels)), "measuring", console=console):
             level = levels[number % len(levels)]
             for candidate in running:
                 if level > 1 and candidate.name in ONE_CALLER:
                     continue
-                run = candidate.order(do="run", concurrency=level, seconds=seconds)
+                run = candidate.order(do="run", call=call, concurrency=level, seconds=seconds)
                 candidate.runs.setdefault(str(level), []).append(run)
-    document = _document(running, sessions, rounds, seconds)
+    document = _document(running, call, rounds, seconds)
     for level in markdown.levels(document):
         console.print(_table(document, level))
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _start(name: str, store: str, servers: Servers, stack: ExitStack) -> Running:
+def _names(candidates: str, call: str) -> Sequence[str]:
+    if candidates == "all":
+        return sorted(SIGNING_IN) if call == "sign_in" else [name for name in STORES if name not in NOT_OF_ALL]
+    names = candidates.split(",")
+    for name in names:
+        if name not in STORES:
+            raise typer.BadParameter(f"{name!r} is no candidate; there are {', '.join(STORES)}")
+        if call == "sign_in" and name not in SIGNING_IN:
+            raise typer.BadParameter(f"{name!r} is not measured for sign-ins; {', '.join(sorted(SIGNING_IN))} are")
+    return names
+
+
+def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:
     program = PEERS / name / "candidate.py"
     command = [sys.executable, str(OURS), name] if not program.exists() else [_python(name), str(program)]
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(process.wait)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
-    return Running(name, store, process)
+    return Running(name, store, sessions, process)
 
 
 def _python(name: str) -> str:
@@ -183,7 +208,7 @@ def _python(name: str) -> str:
 
 
 def _table(document: dict[str, Any], level: str) -> Table:
-    table = Table(title=f"validations, {document['sessions']:,} sessions, {level} at a time")
+    table = Table(title=f"{markdown.NAMES[document['call']]}, {level} at a time")
     for number, column in enumerate(markdown.COLUMNS):
         table.add_column(column, justify="right" if number else "left")
     for row in markdown.rows(document, level):
@@ -191,14 +216,21 @@ def _table(document: dict[str, Any], level: str) -> Table:
     return table
 
 
-def _document(running: Sequence[Running], sessions: int, rounds: int, seconds: float) -> dict[str, Any]:
+def _document(running: Sequence[Running], call: str, rounds: int, seconds: float) -> dict[str, Any]:
     return {
-        "sessions": sessions,
+        "call": call,
         "rounds": rounds,
         "seconds": seconds,
         "python": sys.version.split()[0],
         "candidates": [
-            {"name": one.name, "store": one.store, "versions": one.versions, "runs": one.runs} for one in running
+            {
+                "name": one.name,
+                "store": one.store,
+                "sessions": one.sessions,
+                "versions": one.versions,
+                "runs": one.runs,
+            }
+            for one in running
         ],
     }
 

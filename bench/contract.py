@@ -4,13 +4,13 @@ A program of its own, in an environment of its own, that
 
 1. fills its store with live sessions, and a few that must be refused,
 2. proves that it refuses them, and
-3. validates on request, for so many seconds at such a concurrency, and says how that went.
+3. validates on request, or signs in, for so many seconds at such a concurrency, and says how that went.
 
 It is told what to do in lines of JSON on its standard input, and answers each with one line on its standard output:
 
     {"do": "fill", "sessions": 1000000}          {"filled": 1000000, "versions": {"asyncpg": "0.31.0"}}
-    {"do": "run", "concurrency": 64, "seconds": 2} {"operations": ..., "seconds": ..., "p50_us": ..., "p99_us": ...,
-                                                  "cpu_us": ...}
+    {"do": "run", "call": "validate",            {"operations": ..., "seconds": ..., "p50_us": ..., "p99_us": ...,
+     "concurrency": 64, "seconds": 2}             "cpu_us": ...}
     {"do": "quit"}
 
 `cpu_us` is the processor time of the candidate's process for each operation; what a database server takes is not in
@@ -59,6 +59,10 @@ class Candidate(ABC):
     @abstractmethod
     async def validate(self, credential: str) -> bool:
         """Do what an authenticated request does: read, check credential and deadlines, say whether it is good."""
+
+    async def sign_in(self) -> str:
+        """Make one more session, durably, and return its credential. Not everybody is asked to."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Release what was opened."""
@@ -125,10 +129,21 @@ async def _serve(candidate: Candidate, answers: Any) -> None:  # noqa: ANN401
                     _expect(not await candidate.validate(credential), f"accepted in spite of: {reason}")
                 answer = _filled(candidate, order["sessions"])
             else:
-                answer = await _run(candidate.validate, sample, order["concurrency"], order["seconds"])
+                call = candidate.validate
+                if order["call"] == "sign_in":
+                    _expect(await candidate.validate(await candidate.sign_in()), "who has signed in is refused")
+                    call = _signing_in(candidate)
+                answer = await _run(call, sample, order["concurrency"], order["seconds"])
         except Exception as error:  # noqa: BLE001 (the driver says which candidate it was)
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers)
+
+
+def _signing_in(candidate: Candidate) -> Callable[[str], Awaitable[bool]]:
+    async def sign_in(_: str) -> bool:
+        return bool(await candidate.sign_in())
+
+    return sign_in
 
 
 async def _run(

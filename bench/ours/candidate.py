@@ -7,10 +7,14 @@
 * `prepared`: the same over one connection with a prepared statement: the least a read can cost.
 * `core`: the same with a SQLAlchemy Core select, AUTOCOMMIT.
 * `sqlite`: the same read by hand with `sqlite3`, in the event loop's thread.
+* `insert`: for sign-ins, one INSERT in a transaction of its own, durable, without a look at the user: through an
+  `asyncpg.Pool`, or with `sqlite3` in one thread.
+* `coatcheck_one_user`: Coatcheck, where all the sessions are one user's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -18,6 +22,9 @@ import sqlite3
 import sys
 import time
 from base64 import urlsafe_b64decode
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -28,13 +35,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
+from coatcheck.identifiers import SessionId
+from coatcheck.token_format import Secret, format_token
 from contract import Candidate, sample_of, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from coatcheck import AuthServices
 
+NEW_COLUMNS = (
+    "id", "user_id", "method", "scopes", "follows_user", "created_at", "last_used_at", "key_hash", "key_salt",
+)  # fmt: skip
 PEPPER = "a pepper of the benchmark, 32 bytes"
 
 
@@ -42,6 +54,7 @@ class Ours(Candidate):
     """Coatcheck itself, and the table that the others read too."""
 
     packages: Sequence[str] = ("coatcheck", "asyncpg", "sqlalchemy", "uvloop")
+    of_one_user = False
 
     def __init__(self) -> None:
         """Take the store from the environment."""
@@ -51,11 +64,12 @@ class Ours(Candidate):
         self.config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
         self.auth: AuthServices = self.pod.initialize_auth_services(token_manager_builders=[self.config])
         self._validate = self.auth.token_manager.validate_token
+        self._users = count()
 
     async def fill(self, sessions: int) -> tuple[Sequence[str], dict[str, str]]:
         """See `Candidate.fill`."""
         await self.pod.__aenter__()
-        population = Population(sessions, self.config.key_hasher())
+        population = self.population = Population(sessions, self.config.key_hasher(), of_one_user=self.of_one_user)
         await fill(self.url, population, lambda _: None)
         expired = await self.auth.token_manager.create_token(auth_user_id=population.user(0), method="bench")
         await self._expire(expired.server_side_session_id)
@@ -68,6 +82,11 @@ class Ours(Candidate):
     async def validate(self, credential: str) -> bool:
         """See `Candidate.validate`."""
         return await self._validate(credential) is not None
+
+    async def sign_in(self) -> str:
+        """See `Candidate.sign_in`."""
+        user = self.population.user(next(self._users))
+        return str((await self.auth.token_manager.create_token(auth_user_id=user, method="bench")).token)
 
     async def close(self) -> None:
         """See `Candidate.close`."""
@@ -178,7 +197,62 @@ class Sqlite(Ours):
         return is_right(row, secret, time.time_ns() // 1000)
 
 
-KINDS = {"coatcheck": Ours, "fetchrow": Fetchrow, "prepared": Prepared, "core": Core, "sqlite": Sqlite}
+class OneUser(Ours):
+    """Coatcheck, where all sessions are one user's."""
+
+    of_one_user = True
+
+
+class Insert(Ours):
+    """What a sign-in costs at least where each has a transaction of its own."""
+
+    packages = ("asyncpg",)
+
+    async def fill(self, sessions: int) -> tuple[Sequence[str], dict[str, str]]:
+        """See `Candidate.fill`."""
+        filled = await super().fill(sessions)
+        places = ", ".join("?" * len(NEW_COLUMNS))
+        self.statement = f"INSERT INTO coatcheck_sessions ({', '.join(NEW_COLUMNS)}) VALUES ({places})"  # noqa: S608 (constants only)
+        if self.url.startswith("sqlite"):
+            self.thread = ThreadPoolExecutor(max_workers=1)
+            self.writer = await self._in_thread(self._connect)
+            return filled
+        for number in range(len(NEW_COLUMNS)):
+            self.statement = self.statement.replace("?", f"${number + 1}", 1)
+        self.pool = await asyncpg.create_pool(self.url, min_size=10, max_size=10)
+        return filled
+
+    async def sign_in(self) -> str:
+        """See `Candidate.sign_in`."""
+        session_id, secret, salt = UUID(bytes=os.urandom(16), version=4), os.urandom(32), os.urandom(16)
+        digest = b"\x01" + hashlib.sha512(secret + salt + PEPPER.encode()).digest()
+        user = self.population.user(next(self._users))
+        if self.url.startswith("sqlite"):
+            row = [str(session_id), user, "bench", "[]", True, *[time.time_ns() // 1000] * 2, digest, salt]
+            await self._in_thread(self.writer.execute, self.statement, row)
+        else:
+            now = datetime.now(UTC)
+            await self.pool.execute(self.statement, session_id, user, "bench", "[]", True, now, now, digest, salt)
+        return format_token(SessionId(str(session_id)), Secret(secret))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    async def _in_thread(self, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+        return await asyncio.get_running_loop().run_in_executor(self.thread, call, *arguments)
+
+
+KINDS = {
+    "coatcheck": Ours,
+    "coatcheck_one_user": OneUser,
+    "insert": Insert,
+    "fetchrow": Fetchrow,
+    "prepared": Prepared,
+    "core": Core,
+    "sqlite": Sqlite,
+}
 
 if __name__ == "__main__":
     serve(KINDS[sys.argv[1]]())

@@ -18,7 +18,6 @@ def compare(results: Path, *options: str) -> dict[str, object]:
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "validations, 300 sessions" in done.stdout
     document: dict[str, object] = json.loads(results.read_text())
     return document
 
@@ -44,6 +43,26 @@ def test_our_candidates_check_what_they_should_and_are_measured(
     assert [one["name"] for one in measured] == candidates
     for one in measured:
         assert all(run["operations"] > 0 for runs in one["runs"].values() for run in runs)
+
+
+@pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
+def test_sign_ins_are_measured_and_each_size_by_itself(tmp_path: Path, store: str) -> None:
+    document = compare(
+        tmp_path / "results.json",
+        *("--candidates", "coatcheck,insert", "--stores", store, "--call", "sign_in"),
+        *("--sessions", "100,200", "--concurrency", "3", "--rounds", "1", "--seconds", "0.05"),
+    )
+    measured = document["candidates"]
+    assert isinstance(measured, list)
+    assert [(one["name"], one["sessions"]) for one in measured] == [
+        *(("coatcheck", 100), ("coatcheck", 200), ("insert", 100), ("insert", 200))
+    ]
+    assert all(run["operations"] > 0 for one in measured for run in one["runs"]["3"])
+
+
+def test_a_candidate_that_is_not_asked_to_sign_in_says_so(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="not measured for sign-ins"):
+        compare(tmp_path / "results.json", "--candidates", "core", "--call", "sign_in")
 
 
 def test_a_name_that_is_no_candidate_is_refused_with_those_that_are(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Sign-ins and revocations that share a transaction on PostgreSQL: none waits for, fails with or hides another's."""
+"""Sign-ins and revocations that share a transaction: none waits for, fails with or hides another's."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import sqlite3
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -12,18 +13,27 @@ from sqlalchemy import text
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId, new_session_id
 from coatcheck.stores.records import EndedSession, InsertRefusal, SessionFilter, SessionRecord, UserEpochs
-from coatcheck.stores.sql.held_connections import HeldConnection
+from coatcheck.stores.shared_trips import SharedTrips
+from coatcheck.stores.sql.group_commit import Deletion, Insertion
 from coatcheck.stores.sql.postgresql import PostgresStore
+from coatcheck.stores.sql.sqlite import SqliteStore
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
-pytestmark = pytest.mark.postgres
+    from coatcheck.stores.store import Store
+    from coatcheck.testing.harness import StoreHarness
 
 
 @pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+def store(harness: StoreHarness) -> Store:
+    return harness.store
+
+
+@pytest.fixture
+async def postgres(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
     async with PostgresStore(postgres_dsn) as store:
         yield store
 
@@ -32,20 +42,18 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many went in each shared write."""
     sizes: list[int] = []
-    write = HeldConnection.write
+    go = SharedTrips._go  # noqa: SLF001 (where trips begin)
 
-    async def counted(
-        held: HeldConnection, statement: str, *arguments: object, when_lost: type[StoreUnavailable]
-    ) -> list[asyncpg.Record]:
-        assert isinstance(arguments[0], list | tuple)
-        sizes.append(len(arguments[0]))
-        return await write(held, statement, *arguments, when_lost=when_lost)
+    async def counted(trips: Any, lane: Any, batch: Any, keys: Sequence[object]) -> None:
+        if isinstance(keys[0], Insertion | Deletion):
+            sizes.append(len(keys))
+        await go(trips, lane, batch, keys)
 
-    monkeypatch.setattr(HeldConnection, "write", counted)
+    monkeypatch.setattr(SharedTrips, "_go", counted)
     return sizes
 
 
-async def test_sign_ins_at_once_share_a_transaction(store: PostgresStore, written: list[int]) -> None:
+async def test_sign_ins_at_once_share_a_transaction(store: Store, written: list[int]) -> None:
     users = [UserId(f"user {number}") for number in range(40)]
     for user in users:
         await register(store, user)
@@ -56,7 +64,7 @@ async def test_sign_ins_at_once_share_a_transaction(store: PostgresStore, writte
     assert await stored_ids(store) == {one.id for one in made}
 
 
-async def test_what_is_said_of_a_session_is_what_is_stored(store: PostgresStore) -> None:
+async def test_what_is_said_of_a_session_is_what_is_stored(store: Store) -> None:
     await register(store)
     made = await insert(store, new_session(lifetime_us=5_000_000, scopes={"a", "b"}, expire_after_unused_for_us=7))
     (listed,) = await store.list_sessions(SessionFilter(user_id=ADA))
@@ -64,11 +72,11 @@ async def test_what_is_said_of_a_session_is_what_is_stored(store: PostgresStore)
     assert made.expires_at_us == made.created_at_us + 5_000_000
 
 
-async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: PostgresStore, written: list[int]) -> None:
+async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: Store, written: list[int]) -> None:
     await register(store)
     await register(store, BOB)
     await store.end_user_sessions(BOB)
-    good, overtaken, wrong = new_session(), new_session(BOB), new_session(method="no\0text")
+    good, overtaken, wrong = new_session(), new_session(BOB), new_session(method="\ud800")
     outcomes = await asyncio.gather(
         *(insert(store, one, epochs=UserEpochs()) for one in (good, overtaken, wrong)), return_exceptions=True
     )
@@ -79,19 +87,20 @@ async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: Postg
     assert await stored_ids(store) == {good.id}
 
 
-async def test_a_locked_user_keeps_nobody_else_waiting(store: PostgresStore) -> None:
-    await register(store)
-    await register(store, BOB)
-    async with store.transaction() as transaction:
-        await store.end_user_sessions(ADA, transaction=transaction)
-        overtaken = asyncio.create_task(insert(store, new_session(), epochs=UserEpochs()))
-        assert isinstance(await insert(store, new_session(BOB), epochs=UserEpochs()), SessionRecord)
+@pytest.mark.postgres
+async def test_a_locked_user_keeps_nobody_else_waiting(postgres: PostgresStore) -> None:
+    await register(postgres)
+    await register(postgres, BOB)
+    async with postgres.transaction() as transaction:
+        await postgres.end_user_sessions(ADA, transaction=transaction)
+        overtaken = asyncio.create_task(insert(postgres, new_session(), epochs=UserEpochs()))
+        assert isinstance(await insert(postgres, new_session(BOB), epochs=UserEpochs()), SessionRecord)
         assert not overtaken.done()
     assert await overtaken is InsertRefusal.USER_REVOKED
 
 
 async def test_users_of_the_application_share_where_the_store_knows_their_scopes(
-    store: PostgresStore, written: list[int]
+    store: Store, written: list[int]
 ) -> None:
     known = frozenset({"a"})
     for scopes in (known, known, known | {"b"}):
@@ -105,7 +114,7 @@ async def test_users_of_the_application_share_where_the_store_knows_their_scopes
 
 
 async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own(
-    store: PostgresStore, written: list[int]
+    store: Store, written: list[int]
 ) -> None:
     await register(store)
     made = [await insert(store, new_session()) for _ in range(30)]
@@ -124,32 +133,36 @@ async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own
     assert len(written) <= 3
 
 
-async def test_a_locked_session_keeps_no_other_revocation_waiting_and_ends_all_the_same(store: PostgresStore) -> None:
-    await register(store)
-    held, free = await insert(store, new_session()), await insert(store, new_session())
-    async with store.transaction() as transaction:
-        await store.set_session_scopes(held.id, frozenset(), transaction=transaction)
-        waiting = asyncio.create_task(store.delete_sessions(SessionFilter(session_id=held.id)))
-        assert len(await store.delete_sessions(SessionFilter(session_id=free.id))) == 1
+@pytest.mark.postgres
+async def test_a_locked_session_keeps_no_other_waiting_and_ends_all_the_same(
+    postgres: PostgresStore,
+) -> None:
+    await register(postgres)
+    held, free = await insert(postgres, new_session()), await insert(postgres, new_session())
+    async with postgres.transaction() as transaction:
+        await postgres.set_session_scopes(held.id, frozenset(), transaction=transaction)
+        waiting = asyncio.create_task(postgres.delete_sessions(SessionFilter(session_id=held.id)))
+        assert len(await postgres.delete_sessions(SessionFilter(session_id=free.id))) == 1
         assert not waiting.done()
     assert list(await waiting) == [EndedSession(ADA, held.id)]
 
 
-async def test_a_write_whose_answer_is_lost_is_not_sent_again(store: PostgresStore, postgres_dsn: str) -> None:
+@pytest.mark.postgres
+async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: PostgresStore, postgres_dsn: str) -> None:
     """The server ends the connection in the middle of the statement, while it waits for a lock on the table."""
-    await register(store)
-    session = await insert(store, new_session())
-    assert await store.delete_sessions(SessionFilter(session_id=new_session_id())) == ()  # both are connected
+    await register(postgres)
+    session = await insert(postgres, new_session())
+    assert await postgres.delete_sessions(SessionFilter(session_id=new_session_id())) == ()  # both are connected
     other = await asyncpg.connect(postgres_dsn)
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_sessions%' "
         "AND datname = current_database()"
     )
     for call, error in (
-        (store.delete_sessions(SessionFilter(session_id=session.id)), RevocationIndeterminate),
-        (insert(store, new_session(), epochs=UserEpochs()), StoreUnavailable),
+        (postgres.delete_sessions(SessionFilter(session_id=session.id)), RevocationIndeterminate),
+        (insert(postgres, new_session(), epochs=UserEpochs()), StoreUnavailable),
     ):
-        async with store.transaction() as transaction:
+        async with postgres.transaction() as transaction:
             await transaction.execute(text("LOCK TABLE coatcheck_sessions IN EXCLUSIVE MODE"))
             task = asyncio.create_task(call)
             while not (found := await other.fetch(waiting)):  # noqa: ASYNC110 (there is no event to wait for)
@@ -159,10 +172,11 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(store: PostgresSto
                 await task
             assert type(caught.value) is error
     await other.close()
-    assert await stored_ids(store) == {session.id}
-    assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+    assert await stored_ids(postgres) == {session.id}
+    assert len(await postgres.delete_sessions(SessionFilter(session_id=session.id))) == 1
 
 
+@pytest.mark.postgres
 async def test_the_connections_of_shared_writes_are_durable_whatever_the_server_says(postgres_dsn: str) -> None:
     name = postgres_dsn.rpartition("/")[2]
     admin = await asyncpg.connect(postgres_dsn)
@@ -173,3 +187,56 @@ async def test_the_connections_of_shared_writes_are_durable_whatever_the_server_
             await held.open()
             assert held._connection is not None  # noqa: SLF001 (the connection itself)
             assert await held._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)
+
+
+class FailingAtCommit(sqlite3.Connection):
+    """A connection whose COMMIT fails, as on a disk that breaks."""
+
+    fails = False
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if self.fails and statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(statement, *values)
+
+
+async def test_a_commit_that_fails_on_sqlite_is_said_to_be_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sessions.db"
+    async with SqliteStore(path) as store:
+        await register(store)
+        session = await insert(store, new_session())
+        broken = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=FailingAtCommit)
+        monkeypatch.setattr(broken, "fails", True)
+        whole, store._writer._connection = store._writer._connection, broken  # noqa: SLF001 (what the writes go over)
+        with pytest.raises(RevocationIndeterminate):
+            await store.delete_sessions(SessionFilter(session_id=session.id))
+        with pytest.raises(StoreUnavailable, match="COMMIT failed") as caught:
+            await insert(store, new_session())
+        assert not isinstance(caught.value, RevocationIndeterminate)
+        broken.close()
+        store._writer._connection = whole  # noqa: SLF001 (see above)
+        assert await stored_ids(store) == {session.id}
+        assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+
+
+async def test_a_file_that_another_process_writes_to_for_long_is_an_outage_in_which_nothing_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coatcheck.stores.sql.sqlite._BUSY_TIMEOUT_SECONDS", 0.01)
+    path = tmp_path / "sessions.db"
+    async with SqliteStore(path) as store:
+        await register(store)
+        session = await insert(store, new_session())
+        store._writer._connected().execute("PRAGMA busy_timeout = 0")  # noqa: SLF001 (no waiting in a test)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.delete_sessions(SessionFilter(session_id=session.id))
+        assert not isinstance(caught.value, RevocationIndeterminate)
+        with pytest.raises(StoreUnavailable):
+            await insert(store, new_session(), epochs=UserEpochs())
+        other.execute("ROLLBACK")
+        other.close()
+        assert await stored_ids(store) == {session.id}

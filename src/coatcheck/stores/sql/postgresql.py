@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, Table, func, literal_column, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from coatcheck.errors import RevocationIndeterminate
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
@@ -33,14 +32,13 @@ from coatcheck.stores.sql.postgresql_lanes import (
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
-from coatcheck.stores.sql.transactions import INDETERMINATE, Transactions
+from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from coatcheck.identifiers import UserId
-    from coatcheck.stores.records import EndedSession, SessionReading, SessionRecord, SessionUse, UserRecord
-    from coatcheck.stores.sql.group_commit import Deletion, Insertion
+    from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
@@ -90,24 +88,23 @@ class PostgresStore(SqlStore):
         self._timeout_seconds = timeout_seconds
         self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = SharedTrips([ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
-        # One connection for each kind of write: two would find each other's users locked.
         self._user_reader = HeldConnection(self._connect_reader, (READ_USERS,))
         self._inserter = HeldConnection(self._connect_grouped_writer, (INSERT,))
         self._deleter = HeldConnection(self._connect_grouped_writer, (DELETE,))
         self._user_reads = SharedTrips([UserLane(self._user_reader)], timeout_seconds=timeout_seconds)
-        self._insertions = SharedTrips([InsertLane(self._inserter)], timeout_seconds=timeout_seconds)
-        self._deletions = SharedTrips(
-            [DeleteLane(self._deleter)],
-            timeout_seconds=timeout_seconds,
-            when_cut_off=lambda _: RevocationIndeterminate(INDETERMINATE),
-        )
         self._touches = HeldConnections(
             lambda: HeldConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
         transactions = Transactions(driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds)
-        super().__init__(_Postgres(), transactions, migrates=migrates)
+        super().__init__(
+            _Postgres(),
+            transactions,
+            insert_lane=InsertLane(self._inserter),
+            delete_lane=DeleteLane(self._deleter),
+            migrates=migrates,
+        )
 
     def __repr__(self) -> str:
         """Show host and database, and nothing else of the connection URI."""
@@ -120,12 +117,6 @@ class PostgresStore(SqlStore):
 
     def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
         return self._user_reads.ask(user_id)
-
-    def _insert_together(self, insertion: Insertion) -> Awaitable[SessionRecord | None]:
-        return self._insertions.ask(insertion)
-
-    def _delete_together(self, deletion: Deletion) -> Awaitable[EndedSession | None]:
-        return self._deletions.ask(deletion)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
@@ -151,17 +142,17 @@ class PostgresStore(SqlStore):
             hide_parameters=True,  # errors and logs would show stored hashes
         )
 
-    async def _open_reader(self) -> None:
+    async def _open_direct(self) -> None:
         self._touches.reopen()
         first, *others = self._readers
         await first.open()
         for connection in (*others, self._user_reader, self._inserter, self._deleter):
             connection.reopen()
-        for trips in (self._reads, self._user_reads, self._insertions, self._deletions):
+        for trips in (self._reads, self._user_reads):
             trips.open()
 
-    async def _close_reader(self) -> None:
-        for trips in (self._reads, self._user_reads, self._insertions, self._deletions):
+    async def _close_direct(self) -> None:
+        for trips in (self._reads, self._user_reads):
             await trips.close()
         for connection in (*self._readers, self._user_reader, self._inserter, self._deleter):
             await connection.close(timeout_seconds=self._timeout_seconds)

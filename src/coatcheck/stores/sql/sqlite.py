@@ -23,6 +23,7 @@ from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
+from coatcheck.stores.sql.sqlite_lanes import DeleteLane, GroupWriter, InsertLane
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
-    from coatcheck.stores.sql.group_commit import Deletion, Insertion
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
@@ -76,7 +76,14 @@ class SqliteStore(SqlStore):
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
         transactions = Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
-        super().__init__(_Sqlite(self._clock), transactions, migrates=migrates)
+        self._writer = GroupWriter(self._connect, self._clock)
+        super().__init__(
+            _Sqlite(self._clock),
+            transactions,
+            insert_lane=InsertLane(self._writer),
+            delete_lane=DeleteLane(self._writer),
+            migrates=migrates,
+        )
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -108,12 +115,6 @@ class SqliteStore(SqlStore):
     async def _read_user(self, user_id: UserId) -> UserRecord | None:
         row = self._read(_READ_USER, user_id)
         return None if row is None else user_of(row)
-
-    async def _insert_together(self, insertion: Insertion) -> None:  # noqa: ARG002 (not grouped yet)
-        return None
-
-    async def _delete_together(self, deletion: Deletion) -> None:  # noqa: ARG002 (not grouped yet)
-        return None
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         """See `Store.touch_sessions`."""
@@ -172,13 +173,15 @@ class SqliteStore(SqlStore):
                 else:
                     return
 
-    async def _open_reader(self) -> None:
+    async def _open_direct(self) -> None:
         # In WAL mode a reader waits for nobody but a recovery after a crash, and the event loop not even for that.
         self._reader = self._connect(busy_timeout_seconds=0.05)
         self._reader.execute("PRAGMA query_only = ON")
         self._touch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coatcheck-touch")
+        self._writer.open()
 
-    async def _close_reader(self) -> None:
+    async def _close_direct(self) -> None:
+        await self._writer.close()
         thread, self._touch_thread = self._touch_thread, None
         if thread is not None:
             await asyncio.to_thread(thread.shutdown)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
+from coatcheck.errors import RevocationIndeterminate
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -26,9 +27,16 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
+from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql import migrate, pruning, session_statements, user_statements
 from coatcheck.stores.sql.group_commit import deletion_of, insertion_of
-from coatcheck.stores.sql.transactions import CallersOwnError, Transactions, connection_of, run_callers_own
+from coatcheck.stores.sql.transactions import (
+    INDETERMINATE,
+    CallersOwnError,
+    Transactions,
+    connection_of,
+    run_callers_own,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
+    from coatcheck.stores.shared_trips import Lane
     from coatcheck.stores.sql.engine import Database
     from coatcheck.stores.sql.group_commit import Deletion, Insertion
     from coatcheck.stores.store import InsideTransaction, Transaction
@@ -50,10 +59,28 @@ if TYPE_CHECKING:
 class SqlStore(ABC):
     """What the SQL stores share. It implements the `Store` protocol save for the path of every request."""
 
-    def __init__(self, database: Database, transactions: Transactions, *, migrates: bool) -> None:
-        """Set up without connecting."""
+    def __init__(
+        self,
+        database: Database,
+        transactions: Transactions,
+        *,
+        insert_lane: Lane[Insertion, SessionRecord],
+        delete_lane: Lane[Deletion, EndedSession],
+        migrates: bool,
+    ) -> None:
+        """Set up without connecting. Over the lanes go the writes that share a transaction.
+
+        One lane for each kind: two would find each other's users locked.
+        """
         self._database = database
         self._transactions = transactions
+        timeout_seconds = transactions.timeout_seconds
+        self._insertions = SharedTrips([insert_lane], timeout_seconds=timeout_seconds)
+        self._deletions = SharedTrips(
+            [delete_lane],
+            timeout_seconds=timeout_seconds,
+            when_cut_off=lambda _: RevocationIndeterminate(INDETERMINATE),
+        )
         self._migrates = migrates
 
     # --- what a database has to add ---
@@ -63,12 +90,12 @@ class SqlStore(ABC):
         """An engine whose transactions write durably, and see what is committed when a statement starts."""
 
     @abstractmethod
-    async def _open_reader(self) -> None:
-        """Connect the hot path, which does not go through SQLAlchemy."""
+    async def _open_direct(self) -> None:
+        """Connect what does not go through SQLAlchemy."""
 
     @abstractmethod
-    async def _close_reader(self) -> None:
-        """Disconnect the hot path."""
+    async def _close_direct(self) -> None:
+        """Disconnect what does not go through SQLAlchemy."""
 
     @abstractmethod
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
@@ -82,14 +109,6 @@ class SqlStore(ABC):
     def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
         """Read a user's row outside of any transaction."""
 
-    @abstractmethod
-    def _insert_together(self, insertion: Insertion) -> Awaitable[SessionRecord | None]:
-        """Insert a session in one transaction with others. None: it was not inserted; one by itself says why."""
-
-    @abstractmethod
-    def _delete_together(self, deletion: Deletion) -> Awaitable[EndedSession | None]:
-        """Delete a session in one transaction with others. None: it was not deleted; one by itself says why."""
-
     # --- lifespan ---
 
     async def open(self) -> None:
@@ -101,7 +120,9 @@ class SqlStore(ABC):
                 self._transactions.engine = self._create_engine()
                 if self._migrates:
                     await migrate.upgrade(self._transactions.engine)
-                await self._open_reader()
+                await self._open_direct()
+                self._insertions.open()
+                self._deletions.open()
         except BaseException:
             await self.close()
             raise
@@ -109,7 +130,9 @@ class SqlStore(ABC):
     async def close(self) -> None:
         """See `Store.close`."""
         engine, self._transactions.engine = self._transactions.engine, None
-        await self._close_reader()
+        await self._insertions.close()
+        await self._deletions.close()
+        await self._close_direct()
         if engine is not None:
             await self._transactions.dispose(engine)
 
@@ -163,7 +186,7 @@ class SqlStore(ABC):
                 expected_rescopes=expected_rescopes,
                 user_scopes=user_scopes,
             )
-            inserted = None if insertion is None else await self._insert_together(insertion)
+            inserted = None if insertion is None else await self._insertions.ask(insertion)
             if inserted is not None:
                 return inserted
         try:
@@ -190,7 +213,7 @@ class SqlStore(ABC):
         """See `Store.delete_sessions`."""
         if transaction is None:
             deletion = deletion_of(which, limit=limit)
-            ended = None if deletion is None else await self._delete_together(deletion)
+            ended = None if deletion is None else await self._deletions.ask(deletion)
             if ended is not None:
                 return (ended,)
         async with self._transactions.write(transaction, ends_sessions=True) as connection:

@@ -39,7 +39,7 @@ class Transactions:
         """
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *driver_errors)
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         # Of the transactions that were begun here.
         self._callbacks: WeakKeyDictionary[Connection | None, list[Callable[[], None]]] = WeakKeyDictionary()
 
@@ -51,7 +51,7 @@ class Transactions:
                 yield connection
             return
         with self.answering():
-            async with asyncio.timeout(self._timeout_seconds), self.opened_engine().connect() as connection:
+            async with asyncio.timeout(self.timeout_seconds), self.opened_engine().connect() as connection:
                 yield await connection.execution_options(coatcheck_reads_only=True)
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ class Transactions:
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:
             with self.answering():
-                async with asyncio.timeout(self._timeout_seconds):
+                async with asyncio.timeout(self.timeout_seconds):
                     yield connection
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ class Transactions:
         """
         async with AsyncExitStack() as stack:
             with self.answering():
-                async with asyncio.timeout(self._timeout_seconds):
+                async with asyncio.timeout(self.timeout_seconds):
                     connection = await stack.enter_async_context(self.opened_engine().connect())
                     await connection.begin()
             callbacks = self._callbacks.setdefault(connection.sync_connection, [])
@@ -88,7 +88,7 @@ class Transactions:
                 if is_in_other_hands:
                     await raise_if_aborted(connection)
             with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
-                async with asyncio.timeout(None if ends_sessions else self._timeout_seconds):
+                async with asyncio.timeout(None if ends_sessions else self.timeout_seconds):
                     await connection.commit()
             for callback in callbacks:
                 callback()
@@ -104,7 +104,7 @@ class Transactions:
     async def dispose(self, engine: AsyncEngine) -> None:
         """Close the engine's connections; those that do not answer are left behind rather than waited for."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 await engine.dispose()
         except TimeoutError:
             _log.warning("connections to the store did not close in time")
