@@ -13,6 +13,7 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k name" for some)
 	@scripts/install-postgres
 	@scripts/install-chromium
+	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@$(PY)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup  ## formatting, lint, types and import layers
@@ -35,8 +36,13 @@ bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BEN
 	@command -v redis-server >/dev/null || scripts/apt-install redis-server
 	@PYTHONPATH=. $(PY)/python bench/compare.py $(BENCH_ARGS)
 
+bench-http: setup  ## measure whole HTTP requests, with a session and without (BENCH_ARGS="--sessions 100000")
+	@scripts/install-postgres
+	@command -v wrk >/dev/null || scripts/apt-install wrk
+	@PYTHONPATH=.:bench $(PY)/python bench/over_http.py $(BENCH_ARGS)
+
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench bench-peers clean
+.PHONY: help demo test lint format setup lock bench bench-peers bench-http clean

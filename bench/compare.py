@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 OURS = HERE / "ours" / "candidate.py"
 PEERS = HERE / "peers"
+LIMITS = HERE / "limits"
 STORES = {
     "coatcheck": ("postgresql", "sqlite"),
+    "pgbench": ("postgresql",),
     "coatcheck_one_user": ("postgresql", "sqlite"),
     "insert": ("postgresql", "sqlite"),
     "fetchrow": ("postgresql",),
@@ -185,7 +187,12 @@ def _names(candidates: str, call: str) -> Sequence[str]:
 
 def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:
     program = PEERS / name / "candidate.py"
-    command = [sys.executable, str(OURS), name] if not program.exists() else [_python(name), str(program)]
+    limit = LIMITS / f"{name}.py"
+    command = [sys.executable, str(OURS), name]
+    if program.exists():
+        command = [_python(name), str(program)]
+    elif limit.exists():
+        command = [sys.executable, str(limit)]
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(process.wait)

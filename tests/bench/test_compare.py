@@ -25,7 +25,9 @@ def compare(results: Path, *options: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("store", "candidates"),
     [
-        pytest.param("postgresql", ["coatcheck", "fetchrow", "prepared", "core"], marks=pytest.mark.postgres),
+        pytest.param(
+            "postgresql", ["coatcheck", "fetchrow", "prepared", "core", "pgbench"], marks=pytest.mark.postgres
+        ),
         ("sqlite", ["coatcheck", "sqlite"]),
     ],
 )

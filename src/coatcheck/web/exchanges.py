@@ -20,6 +20,10 @@ MAX_HELD_BYTES = 1024 * 1024
 """Bytes of a 500 response that are held back until the application has ended."""
 
 
+_VARY = (b"Authorization",)
+_VARY_WITH_COOKIE = (b"Authorization", b"Cookie")
+
+
 class Exchange(Protocol):
     """What the middleware needs of either kind of connection."""
 
@@ -51,6 +55,8 @@ class HttpExchange:
     (`ServerErrorMiddleware`): without holding it back, our 401, 403 and 503 would come out of a mounted application
     as 500, unless its author registers handlers there.
     """
+
+    __slots__ = ("_has_started", "_held", "_held_bytes", "_send", "_state")
 
     def __init__(self, send: Send, state: RequestState) -> None:
         """Begin with nothing sent."""
@@ -95,21 +101,20 @@ class HttpExchange:
 
     def _with_our_headers(self, start: AsgiMessage) -> AsgiMessage:
         headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
-        cookie_header = self._state.cookie_header
+        state = self._state
+        cookie_header = state.cookie_header
         if cookie_header is not None:
             headers.append((b"set-cookie", cookie_header))
         # RFC 9111 section 3.5 keeps shared caches from storing the answer to a request with an Authorization header,
         # but says nothing of cookies, of private caches, or of a token that a response hands out.
-        if self._state.is_private and not _has(headers, b"cache-control"):
+        if state.is_private and not _has(headers, b"cache-control"):
             headers.append((b"cache-control", b"no-store"))
         # Only a response for which the application looked at the caller can differ by caller; one that is the same
         # for all, a stylesheet say, stays cacheable for all. `Authorization` is named although RFC 9110 section 12.5.5
         # sees no need: an anonymous answer that was stored may else be served to someone signed in, and after
         # `Cache-Control: public` one user's answer to another.
-        if self._state.was_asked:
-            headers = with_vary(
-                headers, [b"Authorization", b"Cookie"] if self._state.uses_cookie else [b"Authorization"]
-            )
+        if state.was_asked:
+            headers = with_vary(headers, _VARY_WITH_COOKIE if state.uses_cookie else _VARY)
         return {**start, "headers": headers}
 
 
@@ -156,8 +161,15 @@ class WebSocketExchange:
 
 def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers with `names` in one Vary field (RFC 9110 section 12.5.5), after those already there."""
-    others = [(name, value) for name, value in headers if name.lower() != b"vary"]
-    lines = [value for name, value in headers if name.lower() == b"vary"]
+    others, lines = [], []
+    for name, value in headers:
+        if name.lower() == b"vary":
+            lines.append(value)
+        else:
+            others.append((name, value))
+    if not lines:
+        others.append((b"vary", b", ".join(names)))
+        return others
     present = [item.strip() for line in lines for item in line.split(b",") if item.strip()]
     known = {item.lower() for item in present}
     if b"*" in known:
@@ -166,4 +178,4 @@ def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) ->
 
 
 def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
-    return any(name.lower() == wanted for name, _ in headers)
+    return wanted in [name.lower() for name, _ in headers]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.challenges import AnswerableError, Problem
     from coatcheck.web.credentials import Credential
-    from coatcheck.web.session_cookie import RequestCookie
 
 _HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
 
@@ -89,7 +88,8 @@ class SessionMiddleware:
         if cookie is not None and in_cookie and is_forged(scope, cookie.settings.trusted_origins):
             await exchange_of(scope, send, RequestState(scope, None)).answer(answer_to(CrossSiteRequestError(), None))
             return
-        state = await self._state(scope, credential, cookie)
+        answer = None if credential is None else await self._answer(credential)
+        state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
         try:
@@ -101,13 +101,6 @@ class SessionMiddleware:
                 raise
         else:
             await exchange.finish()
-
-    async def _state(
-        self, scope: AsgiScope, credential: Credential | None, cookie: RequestCookie | None
-    ) -> RequestState:
-        answer = None if credential is None else await self._answer(credential)
-        in_cookie = credential is not None and credential.in_cookie
-        return RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
 
     async def _answer(self, credential: Credential) -> AuthenticationInfo | TokenRefusal | StoreUnavailable:
         if credential.token is None:

@@ -36,6 +36,18 @@ class RequestState:
     working while the store is down, and what does is neither refused nor served as to a stranger.
     """
 
+    __slots__ = (
+        "_answer",
+        "_clients",
+        "_connection",
+        "_cookie",
+        "_cookie_is_forgotten",
+        "_hands_out_token",
+        "_new_cookie",
+        "_token_in_cookie",
+        "_was_asked",
+    )
+
     def __init__(
         self,
         connection: Mapping[str, Any],
@@ -53,7 +65,7 @@ class RequestState:
         self._answer = answer
         self._token_in_cookie = token_in_cookie
         self._cookie = cookie
-        self._clients = clients or ClientCapture()
+        self._clients = clients
         self._was_asked = False
         self._hands_out_token = False
         self._cookie_is_forgotten = False
@@ -82,7 +94,7 @@ class RequestState:
     @property
     def client(self) -> ClientInfo:
         """What is to be kept of the client that sent this request, should it sign in."""
-        return self._clients.of(self._connection)
+        return (self._clients or ClientCapture()).of(self._connection)
 
     def mode(self, wanted: Mode | None = None) -> Mode:
         """How this client is to get a token: as `wanted`, else in a cookie where it asks for one and there is one.

@@ -1,0 +1,42 @@
+"""The benchmarks of whole requests run, small, so that they cannot rot. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str) -> str:
+    environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
+def test_each_application_lets_in_who_is_signed_in_and_is_measured(tmp_path: Path, store: str) -> None:
+    """The driver itself fails where a stranger is let in, or one answer to a signed-in caller is no success."""
+    if shutil.which("wrk") is None:
+        assert "COATCHECK_REQUIRE" not in os.environ, "wrk is missing; scripts/apt-install wrk"
+        pytest.skip("wrk is not installed")
+    results = tmp_path / "results.json"
+    small = ("--sessions", "300", "--connections", "3", "--rounds", "1", "--seconds", "1")
+    shown = run("bench/over_http.py", "--stores", store, *small, "--results", str(results))
+    assert "fastapi-session" in shown
+    measured = json.loads(results.read_text())["applications"]
+    assert len(measured) == 6
+    assert all(run["operations"] > 0 and run["failures"] == 0 for one in measured for run in one["runs"])
+
+
+def test_the_layers_of_a_request_are_measured() -> None:
+    assert "FastAPI, with a session" in run("bench/web_layers.py", "--rounds", "1", "--requests", "20")
