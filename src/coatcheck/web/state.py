@@ -61,7 +61,9 @@ class RequestState:
 
         `cookie` is the session cookie as this connection has it, None where no cookie is used.
         """
-        self._connection = connection
+        # A copy, because the state is put into the scope: one that held the scope would be a cycle, and each request
+        # with all it refers to would stay until the garbage collector comes, and stops the process for it.
+        self._connection = {**connection}
         self._answer = answer
         self._token_in_cookie = token_in_cookie
         self._cookie = cookie
