@@ -41,8 +41,12 @@ bench-http: setup  ## measure whole HTTP requests, with a session and without (B
 	@command -v wrk >/dev/null || scripts/apt-install wrk
 	@PYTHONPATH=.:bench $(PY)/python bench/over_http.py $(BENCH_ARGS)
 
+bench-pruning: setup  ## measure validations beside a prune, in a large table (BENCH_ARGS="--sessions 10000000")
+	@scripts/install-postgres
+	@PYTHONPATH=.:bench $(PY)/python bench/pruning.py $(BENCH_ARGS)
+
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench bench-peers bench-http clean
+.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning clean
