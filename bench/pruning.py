@@ -2,7 +2,8 @@
 
 `make bench-pruning`, or `python bench/pruning.py --help`. Half of the sessions have expired. In each round validations
 are measured alone, while the pod prunes as it does in the background, and while an operator deletes expired sessions,
-or searches for idle ones, as fast as that goes (`admin.delete_expired_sessions`); all in one process. Then users with 10 000 sessions each are signed out everywhere.
+or searches for idle ones, as fast as that goes (`admin.delete_expired_sessions`); all in one process. Then users with
+10 000 sessions each are signed out everywhere.
 """
 
 from __future__ import annotations
