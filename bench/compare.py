@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -29,12 +29,13 @@ from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).parent
 OURS = HERE / "ours" / "candidate.py"
 PEERS = HERE / "peers"
 LIMITS = HERE / "limits"
+ENVIRONMENTS = HERE.parent / ".venv-peers"
 STORES = {
     "coatcheck": ("postgresql", "sqlite"),
     "pgbench": ("postgresql",),
@@ -48,6 +49,9 @@ STORES = {
     "django_sessions": ("postgresql", "sqlite"),
     "django_rest_knox": ("postgresql", "sqlite"),
     "flask_session": ("postgresql", "sqlite"),
+    "express_session": ("postgresql",),
+    "better_auth": ("postgresql",),
+    "redis_benchmark": ("redis",),
     "starsessions": ("redis",),
     "litestar_sessions": ("redis",),
 }
@@ -186,32 +190,61 @@ def _names(candidates: str, call: str) -> Sequence[str]:
 
 
 def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:
-    program = PEERS / name / "candidate.py"
-    limit = LIMITS / f"{name}.py"
-    command = [sys.executable, str(OURS), name]
-    if program.exists():
-        command = [_python(name), str(program)]
-    elif limit.exists():
-        command = [sys.executable, str(limit)]
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
+    process = subprocess.Popen(_command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(process.wait)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
     return Running(name, store, sessions, process)
 
 
+def _command(name: str) -> Sequence[str]:
+    """The program of a candidate, in its environment."""
+    if (PEERS / name / "candidate.mjs").exists():
+        return ["node", str(_node(name) / "candidate.mjs")]
+    if (PEERS / name / "candidate.py").exists():
+        return [_python(name), str(PEERS / name / "candidate.py")]
+    if (LIMITS / f"{name}.py").exists():
+        return [sys.executable, str(LIMITS / f"{name}.py")]
+    return [sys.executable, str(OURS), name]
+
+
 def _python(name: str) -> str:
-    """The interpreter of a peer's environment, made when it is missing or its requirements have changed."""
-    folder = HERE.parent / ".venv-peers" / name
-    requirements = PEERS / name / "requirements.txt"
-    made = folder / "made-from"
-    if not made.exists() or made.read_text() != requirements.read_text():
-        console.print(f"installing {name} ...")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)  # noqa: S603
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", str(requirements)], check=True)  # noqa: S603
-        made.write_text(requirements.read_text())
+    """The interpreter of a peer's environment."""
+    folder = ENVIRONMENTS / name
+    with _renewed(name, "requirements.txt") as requirements:
+        if requirements is not None:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)  # noqa: S603
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+            subprocess.run([*pip, "-r", str(requirements)], check=True)  # noqa: S603
     return str(folder / "bin" / "python")
+
+
+def _node(name: str) -> Path:
+    """The folder with a peer's packages, and its program beside them: Node looks for packages from there."""
+    folder = ENVIRONMENTS / name
+    with _renewed(name, "package-lock.json") as lock:
+        if lock is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in ("package.json", "package-lock.json"):
+                shutil.copy(PEERS / name / file, folder)
+            npm = ["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(npm, cwd=folder, check=True, stdout=sys.stderr)  # noqa: S603
+    shutil.copy(PEERS / name / "candidate.mjs", folder)
+    shutil.copy(PEERS / "shared.mjs", ENVIRONMENTS)
+    return folder
+
+
+@contextmanager
+def _renewed(name: str, requirements: str) -> Iterator[Path | None]:
+    """A peer's list of requirements, where its environment is missing or was made from another; else None."""
+    listed = PEERS / name / requirements
+    made = ENVIRONMENTS / name / "made-from"
+    if made.exists() and made.read_text() == listed.read_text():
+        yield None
+        return
+    console.print(f"installing {name} ...")
+    yield listed
+    made.write_text(listed.read_text())
 
 
 def _table(document: dict[str, Any], level: str) -> Table:

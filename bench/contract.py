@@ -17,7 +17,7 @@ It is told what to do in lines of JSON on its standard input, and answers each w
 it. Whatever goes wrong is one line too: {"error": "..."}. Everything a person may want to read goes to standard error.
 
 This module needs nothing but Python, so that it can be imported in every environment (PYTHONPATH is `bench`).
-Candidates in other languages speak the same lines.
+Candidates in other languages speak the same lines (`peers/shared.mjs`).
 """
 
 from __future__ import annotations

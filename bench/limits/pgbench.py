@@ -7,20 +7,16 @@ sends its queries one by one can surpass. Speaks the lines of `contract.py`; BEN
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST
+from limits.program import found, output, serve
 
 URL = os.environ["BENCH_POSTGRES"]
 ID = "('00000000-0000-7000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid"
@@ -49,10 +45,10 @@ async def fill_table(sessions: int) -> None:
         raise AssertionError("pgbench would look for rows that are not there")
 
 
-def release() -> str:
-    """The version of pgbench."""
-    said = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 (fixed)
-    return _found(r"pgbench \(PostgreSQL\) ([0-9.]+)", said.stdout)
+def filled(sessions: int) -> dict[str, str]:
+    """Make a table of so many sessions."""
+    asyncio.run(fill_table(sessions))
+    return {"pgbench": found(r"pgbench \(PostgreSQL\) ([0-9.]+)", output([_program(), "--version"]))}
 
 
 def measured(sessions: int, clients: int, seconds: float) -> dict[str, float]:
@@ -63,14 +59,14 @@ def measured(sessions: int, clients: int, seconds: float) -> dict[str, float]:
         options = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, os.cpu_count() or 1))]
         logging = ["-l", "--log-prefix", f"{logs}/log", "--sampling-rate", "0.05"]
         size = ["-T", str(max(1, round(seconds))), "-D", f"rows={sessions}", "-f", script.name]
-        done = subprocess.run([_program(), *options, *logging, *size, URL], capture_output=True, text=True, check=True)  # noqa: S603 (fixed)
+        said = output([_program(), *options, *logging, *size, URL])
         latencies = sorted(
             float(line.split()[2]) for log in Path(logs).iterdir() for line in log.read_text().splitlines()
         )
-    operations = int(_found(r"transactions actually processed: (\d+)", done.stdout))
+    operations = int(found(r"transactions actually processed: (\d+)", said))
     return {
         "operations": operations,
-        "seconds": operations / float(_found(r"tps = ([0-9.]+)", done.stdout)),
+        "seconds": operations / float(found(r"tps = ([0-9.]+)", said)),
         "p50_us": latencies[len(latencies) // 2],
         "p99_us": latencies[len(latencies) * 99 // 100],
         "cpu_us": 0.0,  # of another process
@@ -83,34 +79,5 @@ def _program() -> str:
     return str(places[-1]) if places else "pgbench"
 
 
-def _found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    if match is None:
-        raise AssertionError(f"pgbench says something else than it did: {text}")
-    return match[1]
-
-
-def main() -> None:
-    """Do what standard input says."""
-    sessions = 0
-    for line in sys.stdin:
-        order: dict[str, Any] = json.loads(line)
-        if order["do"] == "quit":
-            return
-        try:
-            if order["do"] == "fill":
-                sessions = order["sessions"]
-                asyncio.run(fill_table(sessions))
-                answer: dict[str, Any] = {"filled": sessions, "versions": {"pgbench": release()}}
-            elif order["call"] != "validate":
-                raise ValueError("only reads are measured")
-            else:
-                answer = measured(sessions, order["concurrency"], order["seconds"])
-        except Exception as error:  # noqa: BLE001 (the driver says which candidate it was)
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    serve(filled, measured)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.programs import need
+
 ROOT = Path(__file__).parents[2]
+PROGRAMS = {"redis": "redis-server", "express_session": "npm"}
 
 
 def compare(results: Path, *options: str) -> dict[str, object]:
@@ -26,15 +29,19 @@ def compare(results: Path, *options: str) -> dict[str, object]:
     ("store", "candidates"),
     [
         pytest.param(
-            "postgresql", ["coatcheck", "fetchrow", "prepared", "core", "pgbench"], marks=pytest.mark.postgres
+            "postgresql",
+            ["coatcheck", "fetchrow", "prepared", "core", "pgbench"],
+            marks=pytest.mark.postgres,
         ),
         ("sqlite", ["coatcheck", "sqlite"]),
+        pytest.param("postgresql", ["express_session"], marks=pytest.mark.postgres, id="node"),
+        ("redis", ["redis_benchmark"]),
     ],
 )
-def test_our_candidates_check_what_they_should_and_are_measured(
-    tmp_path: Path, store: str, candidates: list[str]
-) -> None:
+def test_candidates_check_what_they_should_and_are_measured(tmp_path: Path, store: str, candidates: list[str]) -> None:
     """Each candidate itself refuses to be measured unless it refuses a wrong secret and an expired session."""
+    for name in {store, *candidates} & PROGRAMS.keys():
+        need(PROGRAMS[name])
     document = compare(
         tmp_path / "results.json",
         *("--candidates", ",".join(candidates), "--stores", store, "--sessions", "300"),

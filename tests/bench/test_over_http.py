@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.bench.programs import need
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +27,7 @@ def run(*command: str) -> str:
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_each_application_lets_in_who_is_signed_in_and_is_measured(tmp_path: Path, store: str) -> None:
     """The driver itself fails where a stranger is let in, or one answer to a signed-in caller is no success."""
-    if shutil.which("wrk") is None:
-        assert "COATCHECK_REQUIRE" not in os.environ, "wrk is missing; scripts/apt-install wrk"
-        pytest.skip("wrk is not installed")
+    need("wrk")
     results = tmp_path / "results.json"
     small = ("--sessions", "300", "--connections", "3", "--rounds", "1", "--seconds", "1")
     shown = run("bench/over_http.py", "--stores", store, *small, "--results", str(results))
