@@ -44,10 +44,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     go = SharedTrips._go  # noqa: SLF001 (where trips begin)
 
-    async def counted(trips: Any, lane: Any, batch: Any, keys: Sequence[object]) -> None:
+    async def counted(trips: Any, lane: Any, batch: Any, keys: Sequence[object], limit: Any) -> None:
         if isinstance(keys[0], Insertion | Deletion):
             sizes.append(len(keys))
-        await go(trips, lane, batch, keys)
+        await go(trips, lane, batch, keys, limit)
 
     monkeypatch.setattr(SharedTrips, "_go", counted)
     return sizes

@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.stores.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,19 +104,23 @@ class SharedTrips(Generic[K, V]):
         return waiter
 
     async def _work(self, lane: Lane[K, V]) -> None:
-        while True:
-            if not self._waiting:
-                await self._work_to_come()
-                continue
-            batch = self._take()
-            # Asked anew for each batch, and only now: what is read is never older than the question.
-            keys = list(dict.fromkeys([key for key, waiter, _ in batch if not waiter.done()]))
-            if keys:  # else all callers have gone
-                await self._go(lane, batch, keys)
-
-    async def _go(self, lane: Lane[K, V], batch: Sequence[_Waiting[K, V]], keys: Sequence[K]) -> None:
+        limit = TimeLimit()
         try:
-            async with asyncio.timeout_at(batch[0][2] + self._timeout_seconds):  # the first came first
+            while True:
+                if not self._waiting:
+                    await self._work_to_come()
+                    continue
+                batch = self._take()
+                # Asked anew for each batch, and only now: what is read is never older than the question.
+                keys = list(dict.fromkeys([key for key, waiter, _ in batch if not waiter.done()]))
+                if keys:  # else all callers have gone
+                    await self._go(lane, batch, keys, limit)
+        finally:
+            limit.close()
+
+    async def _go(self, lane: Lane[K, V], batch: Sequence[_Waiting[K, V]], keys: Sequence[K], limit: TimeLimit) -> None:
+        try:
+            with limit.until(batch[0][2] + self._timeout_seconds):  # the first came first
                 found = await lane.go(keys)
         except TimeoutError as error:
             # No answer for so long is an outage. Who came meanwhile is not made to wait as long again.
