@@ -21,12 +21,15 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.pruner import Pruner
+from coatcheck.stores.records import IdleSweep
 from coatcheck.stores.sql.sqlite import SqliteStore
 from tests.auth.other_manager import OtherTokenManager
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from coatcheck.identifiers import SessionId
 
 KEY = "serverSideSessionKeyHashPepper"
 VARIABLE = f"SERVERPOD_PASSWORD_{KEY}"
@@ -219,6 +222,23 @@ class TestLifespan:
             assert await second.prune() == 0
             assert await first.prune() is None
 
+    @pytest.mark.parametrize(
+        ("lease", "leases", "pruned"),
+        [
+            pytest.param(timedelta(minutes=1), 1, 1500, id="not half of it is over"),
+            pytest.param(timedelta(0), 2, 500, id="it is over, and somebody else has it"),
+        ],
+    )
+    async def test_a_long_prune_renews_its_lease_when_it_has_to(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lease: timedelta, leases: int, pruned: int
+    ) -> None:
+        store = _FullStore(tmp_path / "a.db")
+        pruner = Pruner(store)
+        monkeypatch.setattr(pruner, "_lease", lease)
+        monkeypatch.setattr("coatcheck.pruner._PAUSE_SECONDS", 0)
+        assert await pruner.prune() == pruned
+        assert store.leases == leases
+
     async def test_pruning_goes_on_after_an_outage(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         store = _WatchedStore(tmp_path / "a.db", failures=2)
         with caplog.at_level(logging.WARNING, logger="coatcheck"):
@@ -236,6 +256,27 @@ class _Clock:
 
     def now_us(self) -> int:
         return self.now
+
+
+class _FullStore(SqliteStore):
+    """Has three chunks of expired sessions, and gives the lease once."""
+
+    leases = 0
+    expired = 1500
+
+    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+        del name, holder, duration
+        self.leases += 1
+        return self.leases == 1
+
+    async def prune_expired(self, limit: int) -> int:
+        deleted = min(limit, self.expired)
+        self.expired -= deleted
+        return deleted
+
+    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
+        del after, window
+        return IdleSweep(0, None)
 
 
 class _WatchedStore(SqliteStore):
