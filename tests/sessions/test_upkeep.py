@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coatcheck.stores.store import Store
+    from tests.worlds import World
 
 
 class RecordingStore:
@@ -103,14 +105,18 @@ async def test_what_comes_while_a_write_is_under_way_goes_with_the_next(store: R
     await channel.close()
 
 
-async def test_a_full_channel_drops_and_says_so(store: RecordingStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_channel_drops_and_says_so_when_it_writes(
+    store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     channel = channel_to(store, capacity=2)
     with caplog.at_level(logging.WARNING, logger="coatcheck"):
-        for name in "aabc":
+        for name in "aabcd":
             channel.note_use(use(name), delay_us=1_000_000)
-    assert channel.dropped == 1
-    assert caplog.messages == ["dropped 1 touches or rehashes (1 so far): the channel is full"]
-    await channel.close()
+        assert channel.dropped == 2
+        assert caplog.messages == []
+        await channel.flush()
+        await channel.close()
+    assert caplog.messages == ["dropped 2 touches or rehashes (2 so far): the channel is full"]
     assert store.touches == [[("a", 0), ("b", 0)]]
 
 
@@ -134,3 +140,12 @@ async def test_closing_writes_what_is_waiting(store: RecordingStore) -> None:
     channel.note_use(use("a"), delay_us=3_600_000_000)
     await channel.close()
     assert store.touches == [[("a", 0)]]
+
+
+async def test_an_application_can_count_what_was_dropped(world: World) -> None:
+    success = await world.sign_in(await world.user())
+    await world.harness.advance(timedelta(hours=2))
+    assert await world.is_valid(success)  # a touch is waiting
+    async with world.harness.outage():
+        await world.sessions.flush()
+    assert world.sessions.dropped_writes == 1

@@ -183,7 +183,7 @@ async def test_the_connections_of_shared_writes_are_durable_whatever_the_server_
     await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     await admin.close()
     async with PostgresStore(postgres_dsn) as store:
-        for held in (store._inserter, store._deleter):  # noqa: SLF001 (what the writes go over)
+        for held in (*store._inserters, store._deleter):  # noqa: SLF001 (what the writes go over)
             await held.open()
             assert held._connection is not None  # noqa: SLF001 (the connection itself)
             assert await held._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)

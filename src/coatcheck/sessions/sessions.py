@@ -293,6 +293,14 @@ class ServerSideSessions:
             await announce(self._bus, self._store, [message], transaction)
         return True
 
+    @property
+    def dropped_writes(self) -> int:
+        """How many touches and rehashes were dropped so far, because the store could not keep up or not answer.
+
+        For a metric. A touch that is dropped may end a session early by its inactivity timeout, never late.
+        """
+        return self._upkeep.dropped
+
     async def flush(self) -> None:
         """Write the touches and rehashes that are waiting."""
         await self._upkeep.flush()

@@ -29,7 +29,10 @@ W = TypeVar("W", SessionUse, "Rehash")
 
 
 class UpkeepChannel:
-    """Gathers touches and rehashes and writes them in the background. `dropped` counts those that were lost."""
+    """Gathers touches and rehashes and writes them in the background. `dropped` counts those that were lost.
+
+    What is lost is logged when the channel writes, once for all of it: a line for each would slow the requests down.
+    """
 
     def __init__(self, store: Store, *, capacity: int = 100_000) -> None:
         """Hold at most `capacity` sessions' touches, and as many rehashes."""
@@ -41,6 +44,7 @@ class UpkeepChannel:
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self.dropped = 0
+        self._overflowed = 0
 
     def note_use(self, use: SessionUse, *, delay_us: int) -> None:
         """Write this use within `delay_us`; a later use of the same session takes its place."""
@@ -53,6 +57,9 @@ class UpkeepChannel:
     async def flush(self) -> None:
         """Write everything that is waiting. A store that cannot answer costs what was waiting, and no error."""
         async with self._writing:
+            if self._overflowed:
+                overflowed, self._overflowed = self._overflowed, 0
+                self._log_drop(overflowed, "the channel is full")
             while self._uses or self._rehashes:
                 uses, self._uses = self._uses, {}
                 rehashes, self._rehashes = self._rehashes, {}
@@ -68,7 +75,8 @@ class UpkeepChannel:
 
     def _note(self, waiting: dict[SessionId, W], item: W, delay_us: int) -> None:
         if item.session_id not in waiting and len(waiting) >= self._capacity:
-            self._drop(1, "the channel is full")
+            self.dropped += 1
+            self._overflowed += 1
             return
         waiting[item.session_id] = item
         loop = asyncio.get_running_loop()
@@ -89,10 +97,10 @@ class UpkeepChannel:
             try:
                 await write(batch)
             except StoreUnavailable as error:
-                self._drop(len(batch), str(error))
+                self.dropped += len(batch)
+                self._log_drop(len(batch), str(error))
 
-    def _drop(self, count: int, why: str) -> None:
-        self.dropped += count
+    def _log_drop(self, count: int, why: str) -> None:
         _log.warning("dropped %d touches or rehashes (%d so far): %s", count, self.dropped, why)
 
 

@@ -89,7 +89,8 @@ class PostgresStore(SqlStore):
         self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = SharedTrips([ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
         self._user_reader = HeldConnection(self._connect_reader, (READ_USERS,))
-        self._inserter = HeldConnection(self._connect_grouped_writer, (INSERT,))
+        # Two, so that one batch is made ready while the other is written.
+        self._inserters = [HeldConnection(self._connect_grouped_writer, (INSERT,)) for _ in range(2)]
         self._deleter = HeldConnection(self._connect_grouped_writer, (DELETE,))
         self._user_reads = SharedTrips([UserLane(self._user_reader)], timeout_seconds=timeout_seconds)
         self._touches = HeldConnections(
@@ -101,7 +102,7 @@ class PostgresStore(SqlStore):
         super().__init__(
             _Postgres(),
             transactions,
-            insert_lane=InsertLane(self._inserter),
+            insert_lanes=[InsertLane(one) for one in self._inserters],
             delete_lane=DeleteLane(self._deleter),
             migrates=migrates,
         )
@@ -146,7 +147,7 @@ class PostgresStore(SqlStore):
         self._touches.reopen()
         first, *others = self._readers
         await first.open()
-        for connection in (*others, self._user_reader, self._inserter, self._deleter):
+        for connection in (*others, self._user_reader, *self._inserters, self._deleter):
             connection.reopen()
         for trips in (self._reads, self._user_reads):
             trips.open()
@@ -154,7 +155,7 @@ class PostgresStore(SqlStore):
     async def _close_direct(self) -> None:
         for trips in (self._reads, self._user_reads):
             await trips.close()
-        for connection in (*self._readers, self._user_reader, self._inserter, self._deleter):
+        for connection in (*self._readers, self._user_reader, *self._inserters, self._deleter):
             await connection.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
 

@@ -80,7 +80,7 @@ class SqliteStore(SqlStore):
         super().__init__(
             _Sqlite(self._clock),
             transactions,
-            insert_lane=InsertLane(self._writer),
+            insert_lanes=[InsertLane(self._writer)],
             delete_lane=DeleteLane(self._writer),
             migrates=migrates,
         )

@@ -64,18 +64,15 @@ class SqlStore(ABC):
         database: Database,
         transactions: Transactions,
         *,
-        insert_lane: Lane[Insertion, SessionRecord],
+        insert_lanes: Sequence[Lane[Insertion, SessionRecord]],
         delete_lane: Lane[Deletion, EndedSession],
         migrates: bool,
     ) -> None:
-        """Set up without connecting. Over the lanes go the writes that share a transaction.
-
-        One lane for each kind: two would find each other's users locked.
-        """
+        """Set up without connecting. Over the lanes go the writes that share a transaction."""
         self._database = database
         self._transactions = transactions
         timeout_seconds = transactions.timeout_seconds
-        self._insertions = SharedTrips([insert_lane], timeout_seconds=timeout_seconds)
+        self._insertions = SharedTrips(insert_lanes, timeout_seconds=timeout_seconds)
         self._deletions = SharedTrips(
             [delete_lane],
             timeout_seconds=timeout_seconds,

@@ -123,4 +123,4 @@ async def list_users(connection: AsyncConnection, *, after: UserId | None, limit
 async def delete_user(connection: AsyncConnection, user_id: UserId) -> None:
     """Take all from a row that the caller has locked but its epochs, by which a sign-in under way is found out."""
     gone = update(users).where(users.c.id == user_id)
-    await connection.execute(gone.values(scopes=encode_scopes(()), blocked=False, is_registered=False))
+    await connection.execute(gone.values(scopes=encode_scopes(frozenset()), blocked=False, is_registered=False))
