@@ -29,7 +29,7 @@ from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 OURS = HERE / "ours" / "candidate.py"
@@ -101,9 +101,10 @@ class Running:
 class Servers:
     """The servers of a run, started when a candidate needs them."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, postgres_settings: Mapping[str, str]) -> None:
         """Everything is stopped with `stack`."""
         self._stack = stack
+        self._settings = {"max_connections": "1000", **postgres_settings}
         self._postgres: PostgresServer | None = None
         self._databases = 0
 
@@ -116,7 +117,7 @@ class Servers:
         if store == "redis":
             return {"BENCH_REDIS": self._redis()}
         if self._postgres is None:
-            self._postgres = PostgresServer(durable=True, max_connections=1000)
+            self._postgres = PostgresServer(durable=True, settings=self._settings)
             self._stack.callback(self._postgres.remove)
         self._databases += 1
         name = f"bench_{self._databases}"
@@ -134,6 +135,7 @@ class Servers:
 
 
 def main(
+    *,
     candidates: Annotated[str, typer.Option(help="names, with commas; `all` for every one")] = "all",
     stores: Annotated[str, typer.Option(help="postgresql, sqlite, redis, with commas")] = "postgresql,sqlite,redis",
     sessions: Annotated[
@@ -143,12 +145,16 @@ def main(
     concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,64",
     rounds: Annotated[int, typer.Option(help="how often each is measured")] = 5,
     seconds: Annotated[float, typer.Option(help="how long each time")] = 2.0,
+    postgres: Annotated[
+        list[str] | None, typer.Option(help="a setting of the server, as shared_buffers=4GB; may be repeated")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
 ) -> None:
     """Measure validations, or sign-ins, of candidates side by side."""
     if call not in markdown.NAMES:
         raise typer.BadParameter(f"{call!r} is nothing that is measured; there are {', '.join(markdown.NAMES)}")
     levels = [int(level) for level in concurrency.split(",")]
+    settings = _settings(postgres or [])
     chosen = [
         (name, store, int(size))
         for name in _names(candidates, call)
@@ -157,7 +163,7 @@ def main(
         for size in sessions.split(",")
     ]
     with ExitStack() as stack:
-        servers = Servers(stack)
+        servers = Servers(stack, settings)
         running: list[Running] = []
         for name, store, size in track(chosen, "filling", console=console):
             running.append(_start(name, store, size, servers, stack))
@@ -170,7 +176,7 @@ def main(
                     continue
                 run = candidate.order(do="run", call=call, concurrency=level, seconds=seconds)
                 candidate.runs.setdefault(str(level), []).append(run)
-    document = _document(running, call, rounds, seconds)
+    document = _document(running, call, rounds, seconds) | {"postgres": settings}
     for level in markdown.levels(document):
         console.print(_table(document, level))
     if results is not None:
@@ -187,6 +193,13 @@ def _names(candidates: str, call: str) -> Sequence[str]:
         if call == "sign_in" and name not in SIGNING_IN:
             raise typer.BadParameter(f"{name!r} is not measured for sign-ins; {', '.join(sorted(SIGNING_IN))} are")
     return names
+
+
+def _settings(given: Sequence[str]) -> dict[str, str]:
+    wrong = [one for one in given if "=" not in one]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is no setting; write name=value")
+    return dict(one.split("=", 1) for one in given)
 
 
 def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:

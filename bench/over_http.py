@@ -101,7 +101,7 @@ def _filled(store: str, sessions: int, stack: ExitStack) -> tuple[str, Path]:
     folder = Path(tempfile.mkdtemp(prefix="coatcheck-bench-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     if store == "postgresql":
-        server = PostgresServer(durable=True, max_connections=200)
+        server = PostgresServer(durable=True)
         stack.callback(server.remove)
         url = server.dsn()
     else:

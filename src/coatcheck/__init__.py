@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SessionInfo,
         WeakPepperWarning,
     )
+    from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
     from coatcheck.tokens import (
         AuthenticationInfo,
         AuthSuccess,
@@ -70,6 +71,8 @@ __all__ = [
     "CoatcheckError",
     "ConfigurationError",
     "CrossSiteRequestError",
+    "Guarantee",
+    "GuaranteeLevel",
     "InsufficientScopeError",
     "InvalidArgumentError",
     "MultiTokenManager",
@@ -144,6 +147,8 @@ _HOMES = {
     "ServerSideSessionsTokenManager": "coatcheck.sessions",
     "SessionInfo": "coatcheck.sessions",
     "WeakPepperWarning": "coatcheck.sessions",
+    "Guarantee": "coatcheck.stores.guarantee",
+    "GuaranteeLevel": "coatcheck.stores.guarantee",
     "AuthenticationInfo": "coatcheck.tokens",
     "AuthSuccess": "coatcheck.tokens",
     "SignInAttempt": "coatcheck.tokens",

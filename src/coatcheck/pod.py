@@ -11,8 +11,10 @@ from coatcheck.auth.services import AuthServices
 from coatcheck.builders import BuildContext
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import EventBus
+from coatcheck.guarantee_watch import GuaranteeWatch
 from coatcheck.passwords import Passwords
 from coatcheck.pruner import Pruner
+from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Pod:
         environ: Mapping[str, str] | None = None,
         migrates: bool = True,
         prune_interval: timedelta | None = Pruner.DEFAULT_INTERVAL,
+        require: GuaranteeLevel | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Read the passwords and choose the store; nothing is connected yet.
@@ -61,11 +64,15 @@ class Pod:
             environ: the environment; None: the process's.
             migrates: whether opening brings the tables up to date.
             prune_interval: about how often expired sessions are removed; None: never.
+            require: the least that the store, as it is configured, has to promise (`Store.guarantee`); below it the
+                pod does not start. None: whatever it promises is logged, as a warning where that is not STRICT.
             clock: for a SQLite store given by URL, in tests.
 
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
         """
+        if require is not None and not isinstance(require, GuaranteeLevel):
+            raise ConfigurationError("require must be None or a GuaranteeLevel, for example GuaranteeLevel.STRICT")
         variables = os.environ if environ is None else environ
         folder = Path(config_dir)
         mode = run_mode or next((variables[name] for name in RUN_MODE_VARIABLES if variables.get(name)), "development")
@@ -74,6 +81,7 @@ class Pod:
         if store is None:
             store = variables.get(STORE_VARIABLE) or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
         self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
+        self._watch = GuaranteeWatch(self.store, required=require)
         self.events = EventBus()
         self._auth_services: AuthServices | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
@@ -144,12 +152,18 @@ class Pod:
         return self._auth_services
 
     async def __aenter__(self) -> Self:
-        """Open the store, and start pruning.
+        """Open the store, log what it promises, and start pruning.
 
         Raises:
             StoreUnavailable: the store cannot be reached.
+            ConfigurationError: it promises less than `require`; the message says why.
         """
         await self.store.open()
+        try:
+            await self._watch.start()
+        except BaseException:
+            await self.store.close()
+            raise
         if self._pruner is not None:
             self._pruner.start()
         return self
@@ -159,6 +173,7 @@ class Pod:
     ) -> None:
         """Stop pruning, bring to its end what has begun, and close the store."""
         try:
+            await self._watch.stop()
             if self._pruner is not None:
                 await self._pruner.stop()
             for close in self._closing:

@@ -11,9 +11,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from tests.servers.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _START_SECONDS = 30
 
@@ -27,15 +30,15 @@ class _Account(TypedDict, total=False):
 class PostgresServer:
     """A cluster of its own in a temporary folder. Every call blocks until it is done, also within an event loop."""
 
-    def __init__(self, *, durable: bool = False, max_connections: int = 200) -> None:
-        """Make the cluster and start it.
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        """Make the cluster and start it, with the server's defaults but for `settings`.
 
         Without `durable`, `fsync` is off: what was committed outlives the server's processes, killed ones too, but not
         the machine. Tests of the former are as good, and faster.
         """
         self.port = free_port()
         self._durable = durable
-        self._max_connections = max_connections
+        self._settings = {"max_connections": "200", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._account = _account()
         self._folder = Path(tempfile.mkdtemp(prefix="coatcheck-postgres-"))
@@ -75,7 +78,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self._folder),
             "fsync": "on" if self._durable else "off",
-            "max_connections": str(self._max_connections),
+            **self._settings,
         }
         command = [_program("postgres"), "-D", str(self._data)]
         for name, value in settings.items():
@@ -96,6 +99,14 @@ class PostgresServer:
         atexit.unregister(self.remove)
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start_program(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one of PostgreSQL's own programs, by the server's account and in an empty folder beside its data."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        if self._account:
+            os.chown(folder, self._account["user"], self._account["group"])
+        with self._log.open("ab") as log:
+            return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
 
     def _wait_until_it_answers(self) -> None:
         ask = [_program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]

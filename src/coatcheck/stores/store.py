@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
+    from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import (
         EndedSession,
         IdleSweep,
@@ -73,6 +74,13 @@ class Store(Protocol):
 
     async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
         """Call `callback` once `transaction` has committed; never if it is rolled back."""
+        ...
+
+    async def guarantee(self) -> Guarantee:
+        """What this store, as it is configured now, can promise about revocation. Asks the database each time.
+
+        Where something cannot be probed, it is one of the conditions.
+        """
         ...
 
     # --- the path of every request ---

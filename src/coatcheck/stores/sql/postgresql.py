@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
-from sqlalchemy import ColumnElement, Table, func, literal_column, select
+from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.shared_trips import SharedTrips
+from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
 from coatcheck.stores.sql.postgresql_lanes import (
     DELETE,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from coatcheck.identifiers import UserId
+    from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
@@ -65,6 +67,18 @@ RETURNING session.id
 # A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
 _TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
 _WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
+
+# Raises what is too weak, and leaves alone what is stronger (remote_apply).
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', {is_local}) "
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
+
+_SETTINGS = text(
+    "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
+    "UNION ALL SELECT 'in_recovery', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
+).bindparams(names=list(POSTGRES_SETTINGS))
+_STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -98,7 +112,9 @@ class PostgresStore(SqlStore):
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
-        transactions = Transactions(driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds)
+        transactions = Transactions(
+            driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds, make_durable=_make_durable
+        )
         super().__init__(
             _Postgres(),
             transactions,
@@ -111,6 +127,13 @@ class PostgresStore(SqlStore):
         """Show host and database, and nothing else of the connection URI."""
         parts = urlsplit(self._dsn)
         return f"PostgresStore({parts.hostname or ''}{parts.path})"
+
+    async def guarantee(self) -> Guarantee:
+        """See `Store.guarantee`."""
+        async with self._transactions.read(None) as connection:
+            settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
+            standbys = (await connection.execute(_STANDBYS)).scalars().all()
+        return judge_postgresql(settings, standbys)
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
@@ -171,11 +194,7 @@ class PostgresStore(SqlStore):
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
         connection = await self._connect()
         try:
-            # Raise what is too weak, and leave alone what is stronger (remote_apply).
-            await connection.execute(
-                "SELECT set_config('synchronous_commit', 'on', false) "
-                "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-            )
+            await connection.execute(_DURABLE.format(is_local="false"))
         except BaseException:
             connection.terminate()
             raise
@@ -215,6 +234,10 @@ class _Postgres:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
         row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
         return None if row is None else user_of(row)
+
+
+async def _make_durable(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql(_DURABLE.format(is_local="true"))
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:

@@ -12,15 +12,17 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, ColumnElement, Table, event, literal, type_coerce, update
+from sqlalchemy import URL, ColumnElement, Table, event, literal, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import BigInteger
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.stores.sql.guarantees import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.sqlite_lanes import DeleteLane, GroupWriter, InsertLane
@@ -29,18 +31,20 @@ from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
+
+_MOUNTS = Path("/proc/self/mountinfo")
 
 _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
@@ -95,6 +99,28 @@ class SqliteStore(SqlStore):
             with self._transactions.answering():
                 await asyncio.to_thread(self._switch_to_wal)
         await super().open()
+
+    async def guarantee(self) -> Guarantee:
+        """See `Store.guarantee`."""
+        async with self._transactions.read(None) as connection:
+            await connection.execute(select(sessions.c.id).limit(1))  # the pragmas answer without the file too
+            journal_mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+            synchronous = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+        return judge_sqlite(
+            {
+                "journal_mode": str(journal_mode),
+                "synchronous": synchronous_name(synchronous),
+                "file_system": await asyncio.to_thread(self._file_system),
+                "sqlite_version": sqlite3.sqlite_version,
+            }
+        )
+
+    def _file_system(self) -> str:
+        try:
+            mounts = _MOUNTS.read_text(errors="surrogateescape")
+        except OSError:  # elsewhere than on Linux
+            return ""
+        return file_system_of(self._path.resolve(), mounts)
 
     async def read_session(self, session_id: SessionId) -> SessionReading | None:
         """See `Store.read_session`."""

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
+    from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.shared_trips import Lane
     from coatcheck.stores.sql.engine import Database
     from coatcheck.stores.sql.group_commit import Deletion, Insertion
@@ -93,6 +94,10 @@ class SqlStore(ABC):
     @abstractmethod
     async def _close_direct(self) -> None:
         """Disconnect what does not go through SQLAlchemy."""
+
+    @abstractmethod
+    async def guarantee(self) -> Guarantee:
+        """See `Store.guarantee`."""
 
     @abstractmethod
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:

@@ -16,7 +16,7 @@ from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndet
 from coatcheck.stores.sql.after_commit import after_commit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -32,11 +32,19 @@ INDETERMINATE = "the outcome of a revocation is not known; treat it as not done 
 class Transactions:
     """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
 
-    def __init__(self, *, driver_errors: tuple[type[Exception], ...], timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        driver_errors: tuple[type[Exception], ...],
+        timeout_seconds: float,
+        make_durable: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> None:
         """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
 
-        After `timeout_seconds` without an answer the database counts as unavailable.
+        After `timeout_seconds` without an answer the database counts as unavailable. `make_durable` raises the
+        durability of a transaction of the application's that we write in, where its own is weaker.
         """
+        self._make_durable = make_durable
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *driver_errors)
         self.timeout_seconds = timeout_seconds
@@ -61,6 +69,8 @@ class Transactions:
         """For statements of ours that write: committed and durable at the end of the block."""
         if transaction is not None:
             async with self._callers(transaction) as connection:
+                if self._make_durable is not None:
+                    await self._make_durable(connection)
                 yield connection
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:

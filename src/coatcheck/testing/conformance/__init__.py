@@ -8,7 +8,7 @@ from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromise
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
 from coatcheck.testing.conformance.pruning import LeasePromises, PruneRacePromises, PruningPromises
-from coatcheck.testing.conformance.reading import ReadingPromises, SharedDataPromises
+from coatcheck.testing.conformance.reading import GuaranteePromises, ReadingPromises, SharedDataPromises
 from coatcheck.testing.conformance.replacing import ReplacingPromises
 from coatcheck.testing.conformance.rescoping import SessionScopePromises, UserScopePromises
 from coatcheck.testing.conformance.revocation_races import RevocationRacePromises, SignInRacePromises
@@ -22,6 +22,7 @@ __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
+    GuaranteePromises,
     ReadingPromises,
     SharedDataPromises,
     TouchPromises,

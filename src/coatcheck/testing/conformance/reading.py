@@ -10,6 +10,7 @@ import pytest
 from coatcheck.clock import MAX_TIME_US
 from coatcheck.errors import CoatcheckError, NotOpenError
 from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.records import KeyHash, SessionFilter, SessionRecord
 from coatcheck.testing.conformance.promises import Promises
 from coatcheck.testing.samples import (
@@ -186,6 +187,17 @@ class ReadingPromises(Promises):
         for method, session in sessions.items():
             page = await store.list_sessions(SessionFilter(method=method))
             assert [reading.session for reading in page] == [session]
+
+
+class GuaranteePromises(Promises):
+    """What the store says of itself."""
+
+    async def test_it_says_in_words_what_it_can_promise(self, store: Store) -> None:
+        guarantee = await store.guarantee()
+        assert guarantee.level in GuaranteeLevel
+        assert (guarantee.level is GuaranteeLevel.STRICT) == (guarantee.reasons == ())
+        assert all(sentence.endswith(".") for sentence in (*guarantee.reasons, *guarantee.conditions))
+        assert guarantee.settings
 
 
 class SharedDataPromises(Promises):

@@ -1,0 +1,110 @@
+"""The charts of docs/performance.md, from the results beside this file: `python bench/charts.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RESULTS = Path(__file__).parent / "results"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+COLOURS = {"postgresql": "#336791", "sqlite": "#3f8f5f", "redis": "#b5423a"}
+TITLES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "redis": "Redis (no store of ours yet)"}
+
+
+def main() -> None:
+    """Draw all of them."""
+    mpl.use("Agg")
+    IMAGES.mkdir(exist_ok=True)
+    side_by_side(_read("validations.json"), "64")
+    curves(_read("sizes.json"), _read("one_user_curve.json"))
+
+
+def side_by_side(document: dict[str, Any], level: str) -> None:
+    """How many validations each candidate makes in a second; a panel for each store."""
+    stores = {store: _rates(document, level, store=store) for store in TITLES}
+    heights = [len(rates) for rates in stores.values()]
+    chart, panels = plt.subplots(
+        len(stores), 1, figsize=(9, 0.36 * sum(heights) + 1.6), height_ratios=heights, sharex=True, layout="constrained"
+    )
+    for axes, (store, rates) in zip(panels, stores.items(), strict=True):
+        names = sorted(rates, key=lambda name: rates[name])
+        shades = [COLOURS[store] if name == "coatcheck" else "#b9c0c7" for name in names]
+        bars = axes.barh([name.replace("_", " ") for name in names], [rates[name] for name in names], color=shades)
+        axes.bar_label(bars, [f"{rates[name]:,.0f}" for name in names], padding=4, fontsize=9)
+        axes.set_title(TITLES[store], loc="left", fontsize=10)
+        _clean(axes)
+        axes.tick_params(left=False)
+        axes.margins(x=0.12)
+    panels[-1].xaxis.set_major_formatter(FuncFormatter(_thousands))
+    chart.suptitle(f"validations per second, {level} at a time, 1 000 000 sessions", x=0.01, ha="left")
+    _save(chart, "validations.png")
+
+
+def curves(by_size: dict[str, Any], of_one_user: dict[str, Any]) -> None:
+    """How many validations there are in a second by the number of sessions, in the store and of one user."""
+    chart, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axes, document, label in (
+        (left, by_size, "sessions in the store"),
+        (right, of_one_user, "sessions, all of one user"),
+    ):
+        for store in ("postgresql", "sqlite"):
+            for level, style in (("1", ":"), ("64", "-")):
+                measured = [one for one in document["candidates"] if one["store"] == store]
+                rates = [_rate(one, level) for one in measured]
+                sizes = [one["sessions"] for one in measured]
+                named = f"{TITLES[store]}, {level} at a time"
+                axes.plot(sizes, rates, style, marker="o", markersize=4, color=COLOURS[store], label=named)
+        axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.minorticks_off()
+        _clean(axes)
+    left.set(ylim=(0, None), ylabel="validations per second")
+    left.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    right.legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1, 0.4))
+    _save(chart, "sizes.png")
+
+
+def _rates(document: dict[str, Any], level: str, *, store: str) -> dict[str, float]:
+    return {
+        one["name"]: _rate(one, level)
+        for one in document["candidates"]
+        if one["store"] == store and level in one["runs"]
+    }
+
+
+def _rate(candidate: dict[str, Any], level: str) -> float:
+    return median(run["operations"] / run["seconds"] for run in candidate["runs"][level])
+
+
+def _thousands(value: float, _position: int | None = None) -> str:
+    return f"{value:,.0f}".replace(",", "\u2009")
+
+
+def _clean(axes: Axes) -> None:
+    axes.grid(visible=True, axis="both" if axes.get_xscale() == "log" else "x", alpha=0.25)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _save(chart: Any, name: str) -> None:  # noqa: ANN401 (a figure, or a part of one)
+    chart.savefig(IMAGES / name, dpi=120)
+    plt.close(chart)
+
+
+def _read(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return document
+
+
+if __name__ == "__main__":
+    main()

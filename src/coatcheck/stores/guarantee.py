@@ -1,0 +1,71 @@
+"""What a store, as it is configured, can promise about revocation: a level, its conditions in words, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class GuaranteeLevel(IntEnum):
+    """How far a revocation holds, the weakest first: levels can be compared."""
+
+    BEST_EFFORT = 0
+    EVENTUAL = 1
+    STRICT_UNTIL_CRASH = 2
+    STRICT_UNTIL_POWER_LOSS = 3
+    STRICT_UNTIL_FAILOVER = 4
+    STRICT = 5
+
+
+_PROMISES = {
+    GuaranteeLevel.BEST_EFFORT: "A revocation is stored, and nothing more is promised.",
+    GuaranteeLevel.EVENTUAL: "After a revocation has returned, validations may succeed for a time that has no bound.",
+    GuaranteeLevel.STRICT_UNTIL_CRASH: (
+        "After a revocation has returned, no validation that starts later succeeds, until the database crashes: that "
+        "may undo the revocations of the last moment."
+    ),
+    GuaranteeLevel.STRICT_UNTIL_POWER_LOSS: (
+        "After a revocation has returned, no validation that starts later succeeds, whatever process crashes, until "
+        "the machine fails: a power cut may undo revocations."
+    ),
+    GuaranteeLevel.STRICT_UNTIL_FAILOVER: (
+        "After a revocation has returned, no validation that starts later succeeds, through crashes too, until "
+        "another server takes over: that undoes the revocations which had not reached it."
+    ),
+    GuaranteeLevel.STRICT: (
+        "After a revocation has returned, no validation that starts later succeeds, in any process that uses this "
+        "store, also after a crash of the application, of the database or of the machine."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What `Store.guarantee()` has found.
+
+    `reasons` say what keeps the level from being STRICT, `conditions` what it depends on and cannot be probed, both in
+    sentences; `settings` has what was probed, by its name in the database.
+    """
+
+    level: GuaranteeLevel
+    reasons: tuple[str, ...]
+    conditions: tuple[str, ...]
+    settings: Mapping[str, str]
+
+    @property
+    def promise(self) -> str:
+        """The level in words."""
+        return _PROMISES[self.level]
+
+    def __str__(self) -> str:
+        """Everything in words, but for the settings."""
+        parts = [f"{self.level.name}: {self.promise}"]
+        if self.reasons:
+            parts += ["Why not more:", *self.reasons]
+        if self.conditions:
+            parts += ["Provided that:", *self.conditions]
+        return " ".join(parts)
