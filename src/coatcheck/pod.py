@@ -11,6 +11,7 @@ from coatcheck.auth.services import AuthServices
 from coatcheck.builders import BuildContext
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import EventBus
+from coatcheck.events.relay import Relay
 from coatcheck.guarantee_watch import GuaranteeWatch
 from coatcheck.passwords import Passwords
 from coatcheck.pruner import Pruner
@@ -37,6 +38,7 @@ RUN_MODE_VARIABLES = ("COATCHECK_RUN_MODE", "SERVERPOD_RUN_MODE")
 class Pod:
     """The host of an application's auth services.
 
+    `events.subscribe` tells of whatever ends or shrinks, in this process or in another on the same store.
     Used as `async with pod:`, or as the lifespan of an ASGI application: `FastAPI(lifespan=pod.lifespan)`. Inside,
     the store is open and expired sessions are pruned in the background.
     """
@@ -83,6 +85,7 @@ class Pod:
         self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
         self._watch = GuaranteeWatch(self.store, required=require)
         self.events = EventBus()
+        self._relay = Relay(self.store, self.events)
         self._auth_services: AuthServices | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._pruner = None if prune_interval is None else Pruner(self.store, interval=prune_interval)
@@ -161,7 +164,10 @@ class Pod:
         await self.store.open()
         try:
             await self._watch.start()
+            await self._relay.start()
         except BaseException:
+            await self._watch.stop()
+            await self._relay.stop()
             await self.store.close()
             raise
         if self._pruner is not None:
@@ -174,6 +180,7 @@ class Pod:
         """Stop pruning, bring to its end what has begun, and close the store."""
         try:
             await self._watch.stop()
+            await self._relay.stop()
             if self._pruner is not None:
                 await self._pruner.stop()
             for close in self._closing:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
+SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _numbers = itertools.count()
 
@@ -61,7 +62,7 @@ class SqliteHarness(StoreHarness):
 
     async def reset(self) -> None:
         with self.connection() as connection:
-            for table in TABLES:
+            for table in SQLITE_TABLES:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 (names from above)
 
     @asynccontextmanager
@@ -92,7 +93,7 @@ class SqliteHarness(StoreHarness):
 
     def _rename(self, old: str, new: str) -> None:
         with self.connection() as connection:
-            for table in TABLES:
+            for table in SQLITE_TABLES:
                 connection.execute(f"ALTER TABLE {old.format(table)} RENAME TO {new.format(table)}")
 
 

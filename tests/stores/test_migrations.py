@@ -15,14 +15,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from coatcheck import ConfigurationError, Pod, ServerSideSessionsConfig, StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.sql.migrate import VERSION_TABLE, migrations_path
 from coatcheck.stores.sql.postgresql import PostgresStore
-from coatcheck.stores.sql.schema import metadata
+from coatcheck.stores.sql.schema import metadata, sqlite_metadata
 from coatcheck.stores.sql.sqlite import SqliteStore
 from tests.worlds import PEPPER
 
@@ -49,6 +49,7 @@ def store_at(url: str, *, migrates: bool = True) -> SqlStore:
 
 def differences(connection: Connection) -> list[object]:
     """What Alembic would still change to make the database equal to the schema in the code."""
+    of_sqlite = connection.dialect.name == "sqlite"
     context = MigrationContext.configure(
         connection,
         opts={
@@ -57,7 +58,10 @@ def differences(connection: Connection) -> list[object]:
             "include_object": lambda _thing, name, kind, *_rest: kind != "table" or name.startswith("coatcheck_"),
         },
     )
-    found: list[object] = compare_metadata(context, metadata)
+    expected = MetaData()
+    for table in (*metadata.tables.values(), *(sqlite_metadata.tables.values() if of_sqlite else ())):
+        table.to_metadata(expected)
+    found: list[object] = compare_metadata(context, expected)
     return [one for one in found if "coatcheck_alembic_version" not in str(one)]
 
 

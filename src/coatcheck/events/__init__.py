@@ -2,6 +2,7 @@
 
 from coatcheck.events.bus import EventBus, Subscriber
 from coatcheck.events.messages import (
+    AnnouncementsMissed,
     Message,
     RevokedAuthenticationAuthId,
     RevokedAuthenticationScope,
@@ -9,6 +10,7 @@ from coatcheck.events.messages import (
 )
 
 __all__ = [
+    "AnnouncementsMissed",
     "EventBus",
     "Message",
     "RevokedAuthenticationAuthId",

@@ -1,7 +1,8 @@
-"""Who is told, within one process."""
+"""Who is told, within one process; `relay` publishes here what other processes announce."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,15 +17,30 @@ _log = logging.getLogger(__name__)
 
 
 class EventBus:
-    """Hands each message to every subscriber of this process, after the change it tells of was committed."""
+    """Hands each message to every subscriber of this process, after the change it tells of was committed.
+
+    Messages come from this process and, while the pod is open, from every other that uses the same store. They are
+    handed over one after the other: a subscriber that takes long keeps those after it waiting.
+    """
 
     def __init__(self) -> None:
         """Start without subscribers."""
         self._subscribers: list[Subscriber] = []
+        self._subscribed = asyncio.Event()
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._subscribers)
+
+    async def until_subscribed(self) -> None:
+        """Wait for the first subscriber there ever was."""
+        await self._subscribed.wait()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Add a subscriber. Call what is returned to remove it."""
         self._subscribers.append(subscriber)
+        self._subscribed.set()
 
         def unsubscribe() -> None:
             if subscriber in self._subscribers:

@@ -35,4 +35,15 @@ class RevokedAuthenticationScope:
     auth_id: str | None = None
 
 
-Message: TypeAlias = RevokedAuthenticationUser | RevokedAuthenticationAuthId | RevokedAuthenticationScope
+@dataclass(frozen=True, slots=True)
+class AnnouncementsMissed:
+    """Something may have been announced by other processes that this one has not heard, and never will.
+
+    The store was out of reach, or there was too much at once. Whoever keeps something open for a session, a connection
+    or a cache of their own, validates it again. The only message that is not the seed's.
+    """
+
+
+Message: TypeAlias = (
+    RevokedAuthenticationUser | RevokedAuthenticationAuthId | RevokedAuthenticationScope | AnnouncementsMissed
+)

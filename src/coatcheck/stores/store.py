@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
+    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import (
         EndedSession,
@@ -80,6 +81,16 @@ class Store(Protocol):
         """What this store, as it is configured now, can promise about revocation. Asks the database each time.
 
         Where something cannot be probed, it is one of the conditions.
+        """
+        ...
+
+    def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        """What others announce on this data from now on, and never what this store object did.
+
+        Others are other processes and other store objects; whatever they end or take away is announced in the same
+        transaction, so that none is lost and none is of something that did not happen. None means that some may have
+        been missed: whoever keeps anything open looks at the store again. The first is None, when listening has begun.
+        It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).
         """
         ...
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import ColumnElement, Table
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
     from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck.identifiers import UserId
+    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.records import UserRecord
 
 
@@ -31,6 +34,10 @@ class Database(Protocol):
 
     def insert(self, table: Table) -> PostgresInsert | SqliteInsert:
         """An INSERT that knows ON CONFLICT."""
+        ...
+
+    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
+        """Tell other processes, once the transaction has committed, and not at all if it is rolled back."""
         ...
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:

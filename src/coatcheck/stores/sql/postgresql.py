@@ -6,6 +6,7 @@ Core costs about 300 µs of CPU for each read where the driver costs 50 (PERF.md
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.identifiers import SessionId
+from coatcheck.stores.announcement import encode
 from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
@@ -30,15 +32,17 @@ from coatcheck.stores.sql.postgresql_lanes import (
     ReadLane,
     UserLane,
 )
+from coatcheck.stores.sql.postgresql_listener import CHANNEL, notifications
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     from coatcheck.identifiers import UserId
+    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
@@ -78,6 +82,9 @@ _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
     "UNION ALL SELECT 'in_recovery', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
 ).bindparams(names=list(POSTGRES_SETTINGS))
+_NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
+    channel=CHANNEL
+)
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
@@ -112,14 +119,16 @@ class PostgresStore(SqlStore):
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
+        origin = secrets.token_hex(8)
         transactions = Transactions(
             driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds, make_durable=_make_durable
         )
         super().__init__(
-            _Postgres(),
+            _Postgres(origin),
             transactions,
+            origin=origin,
             insert_lanes=[InsertLane(one) for one in self._inserters],
-            delete_lane=DeleteLane(self._deleter),
+            delete_lane=DeleteLane(self._deleter, origin),
             migrates=migrates,
         )
 
@@ -134,6 +143,9 @@ class PostgresStore(SqlStore):
             settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
             standbys = (await connection.execute(_STANDBYS)).scalars().all()
         return judge_postgresql(settings, standbys)
+
+    def _announced(self) -> AsyncGenerator[str | None, None]:
+        return notifications(self._connect, timeout_seconds=self._timeout_seconds)
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
@@ -213,6 +225,9 @@ class PostgresStore(SqlStore):
 class _Postgres:
     """PostgreSQL's side of `Database`."""
 
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
     def now(self) -> ColumnElement[int]:
         # Not now(): that is the start of the transaction, and would let a session live on in a long one.
         return func.clock_timestamp(type_=Timestamp)
@@ -229,6 +244,11 @@ class _Postgres:
 
     def insert(self, table: Table) -> Insert:
         return insert(table)
+
+    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
+        texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
+        if texts:
+            await connection.execute(_NOTIFY, {"texts": texts})
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)

@@ -15,6 +15,7 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.stores.records import EndedSession, SessionRecord
 from coatcheck.stores.scope_text import encode_scopes
 from coatcheck.stores.sql.held_connections import NotWrittenError
+from coatcheck.stores.sql.postgresql_listener import CHANNEL
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 
 if TYPE_CHECKING:
@@ -74,9 +75,14 @@ WITH wanted AS (
     WHERE wanted.user_id IS NULL OR wanted.user_id = session.user_id
     ORDER BY session.id
     FOR UPDATE OF session SKIP LOCKED
+), gone AS (
+    DELETE FROM coatcheck_sessions AS session USING chosen WHERE session.id = chosen.id
+    RETURNING session.user_id, session.id
 )
-DELETE FROM coatcheck_sessions AS session USING chosen WHERE session.id = chosen.id
-RETURNING session.user_id, session.id
+SELECT user_id, id, pg_notify(
+    $3, json_build_object('v', 1, 'origin', $4::text, 'user', user_id, 'session', id)::text
+)
+FROM gone
 """
 
 
@@ -136,19 +142,21 @@ class InsertLane:
 class DeleteLane:
     """Deletes a batch of sessions."""
 
-    def __init__(self, connection: HeldConnection) -> None:
-        """Over `connection`, which has DELETE prepared."""
+    def __init__(self, connection: HeldConnection, origin: str) -> None:
+        """Over `connection`, which has DELETE prepared. `origin` signs the announcements."""
         self._connection = connection
+        self._origin = origin
 
     async def go(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
         """See `Lane.go`."""
         asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, after it
         columns = ([*asked], [one.user_id for one in asked.values()])
+        announcing = (CHANNEL, self._origin)
         try:
-            rows = await self._connection.write(DELETE, *columns, when_lost=RevocationIndeterminate)
+            rows = await self._connection.write(DELETE, *columns, *announcing, when_lost=RevocationIndeterminate)
         except NotWrittenError:
             return {}
-        gone = (EndedSession(UserId(user_id), SessionId(str(session_id))) for user_id, session_id in rows)
+        gone = (EndedSession(UserId(user_id), SessionId(str(session_id))) for user_id, session_id, _ in rows)
         return {asked[one.session_id]: one for one in gone}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from coatcheck.clock import from_us, to_us
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 metadata = MetaData()
+sqlite_metadata = MetaData()
+"""What SQLite has besides."""
 
 
 class Timestamp(TypeDecorator[int]):
@@ -106,6 +108,16 @@ Index(
     postgresql_where=sessions.c.expires_at.is_not(None),
     sqlite_where=sessions.c.expires_at.is_not(None),
 )
+
+announcements = Table(
+    "coatcheck_announcements",
+    sqlite_metadata,
+    Column("id", Integer, primary_key=True),
+    Column("announced_at", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_autoincrement=True,  # no number is given twice: listeners go by it
+)
+Index("coatcheck_announcements_announced_at", announcements.c.announced_at)
 
 leases = Table(
     "coatcheck_leases",

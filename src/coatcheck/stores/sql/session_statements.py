@@ -15,6 +15,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from coatcheck.identifiers import SessionId, UserId
 from coatcheck.pages import Page
+from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import (
     EndedSession,
     InsertRefusal,
@@ -89,7 +90,8 @@ async def insert_session(
         )
     )
     if new.replaces is not None:
-        await _delete(connection, [sessions.c.id == new.replaces])
+        replaced = await _delete(connection, [sessions.c.id == new.replaces])
+        await database.announce(connection, map(_ended, replaced))
     return SessionRecord(
         id=new.id,
         user_id=new.user_id,
@@ -105,14 +107,21 @@ async def insert_session(
 
 
 async def delete_sessions(
-    connection: AsyncConnection, which: SessionFilter, *, limit: int | None, more_may_follow: bool
+    connection: AsyncConnection,
+    database: Database,
+    which: SessionFilter,
+    *,
+    limit: int | None,
+    more_may_follow: bool,
 ) -> tuple[EndedSession, ...]:
     """Delete the sessions that match, at most `limit`."""
     conditions = _matching(which)
     if more_may_follow:
         theirs = users.c.id.in_(select(sessions.c.user_id).where(*conditions))
         await connection.execute(select(users.c.id).where(theirs).order_by(users.c.id).with_for_update(key_share=True))
-    return await _delete(connection, conditions, limit=limit)
+    ended = await _delete(connection, conditions, limit=limit)
+    await database.announce(connection, map(_ended, ended))
+    return ended
 
 
 async def end_user_sessions(
@@ -130,7 +139,10 @@ async def end_user_sessions(
         conditions.append(sessions.c.method == method)
     if except_session_id is not None:
         conditions.append(sessions.c.id != except_session_id)
-    return await _delete(connection, conditions)
+    ended = await _delete(connection, conditions)
+    everything = [Announcement(user_id, spared=except_session_id)]
+    await database.announce(connection, everything if method is None else map(_ended, ended))
+    return ended
 
 
 async def set_session_scopes(
@@ -157,8 +169,11 @@ async def set_session_scopes(
         .values(scopes=encode_scopes(now), follows_user=scopes is None)
         .returning(*SESSION_COLUMNS)
     )
-    after = session_of(changed.one())
-    return ScopeChange(after, (before.scopes or frozenset()) - now)
+    change = ScopeChange(session_of(changed.one()), (before.scopes or frozenset()) - now)
+    if change.removed_scopes:
+        lost = Announcement(change.session.user_id, change.session.id, removed_scopes=change.removed_scopes)
+        await database.announce(connection, [lost])
+    return change
 
 
 async def apply_user_scopes(
@@ -240,6 +255,10 @@ async def _delete(
     gone = await connection.execute(deletion.returning(sessions.c.user_id, sessions.c.id))
     ended = [EndedSession(UserId(user_id), SessionId(session_id)) for user_id, session_id in gone]
     return tuple(sorted(ended, key=lambda one: one.session_id))
+
+
+def _ended(session: EndedSession) -> Announcement:
+    return Announcement(session.user_id, session.session_id)
 
 
 def _scopes_of(user: UserRecord | None) -> frozenset[Scope]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from sqlalchemy.types import BigInteger
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.stores.announcement import encode
+from coatcheck.stores.sql import sqlite_outbox
 from coatcheck.stores.sql.guarantees import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
@@ -30,13 +33,14 @@ from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
@@ -81,11 +85,13 @@ class SqliteStore(SqlStore):
         self._touch_thread: ThreadPoolExecutor | None = None
         transactions = Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
         self._writer = GroupWriter(self._connect, self._clock)
+        origin = secrets.token_hex(8)
         super().__init__(
-            _Sqlite(self._clock),
+            _Sqlite(self._clock, origin),
             transactions,
+            origin=origin,
             insert_lanes=[InsertLane(self._writer)],
-            delete_lane=DeleteLane(self._writer),
+            delete_lane=DeleteLane(self._writer, origin),
             migrates=migrates,
         )
 
@@ -114,6 +120,9 @@ class SqliteStore(SqlStore):
                 "sqlite_version": sqlite3.sqlite_version,
             }
         )
+
+    def _announced(self) -> AsyncGenerator[str | None, None]:
+        return sqlite_outbox.announcements(self._connect)
 
     def _file_system(self) -> str:
         try:
@@ -224,8 +233,9 @@ class SqliteStore(SqlStore):
 class _Sqlite:
     """SQLite's side of `Database`. It has no clock of its own and locks the whole file for a writer."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, origin: str) -> None:
         self._clock = clock
+        self._origin = origin
 
     def now(self) -> ColumnElement[int]:
         return literal(self._clock.now_us(), Timestamp)
@@ -238,6 +248,13 @@ class _Sqlite:
 
     def insert(self, table: Table) -> Insert:
         return insert(table)
+
+    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
+        texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
+        if texts:
+            now_us = self._clock.now_us()
+            await connection.exec_driver_sql(sqlite_outbox.FORGET, (now_us - sqlite_outbox.KEPT_US,))
+            await connection.exec_driver_sql(sqlite_outbox.INSERT, [(now_us, part) for part in texts])
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId
+from coatcheck.stores.announcement import Announcement, encode
 from coatcheck.stores.records import EndedSession, SessionRecord
 from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.stores.sql import sqlite_outbox
 from coatcheck.stores.sql.transactions import INDETERMINATE
 
 if TYPE_CHECKING:
@@ -36,9 +38,8 @@ WHERE owner.id = :user_id AND owner.revocations = :revocations
     AND CASE WHEN :known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = :known_scopes END
 """
 
-_DELETE = """
-DELETE FROM coatcheck_sessions WHERE id = :id AND (:user_id IS NULL OR user_id = :user_id) RETURNING user_id
-"""
+_OWNER = "SELECT user_id FROM coatcheck_sessions WHERE id = :id AND (:user_id IS NULL OR user_id = :user_id)"
+_DELETE = "DELETE FROM coatcheck_sessions WHERE id = ?"
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -163,15 +164,23 @@ class InsertLane:
 class DeleteLane:
     """Deletes a batch of sessions."""
 
-    def __init__(self, writer: GroupWriter) -> None:
-        """By `writer`, which other lanes use too."""
+    def __init__(self, writer: GroupWriter, origin: str) -> None:
+        """By `writer`, which other lanes use too. `origin` signs the announcements."""
         self._writer = writer
+        self._origin = origin
 
     async def go(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
         """See `Lane.go`."""
-        return await self._writer.write(_delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
+        return await self._writer.write(self._delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
 
-
-def _delete(connection: sqlite3.Connection, deletion: Deletion) -> EndedSession | None:
-    gone = connection.execute(_DELETE, {"id": deletion.session_id, "user_id": deletion.user_id}).fetchall()
-    return EndedSession(UserId(gone[0][0]), deletion.session_id) if gone else None
+    def _delete(self, connection: sqlite3.Connection, deletion: Deletion) -> EndedSession | None:
+        found = connection.execute(_OWNER, {"id": deletion.session_id, "user_id": deletion.user_id}).fetchone()
+        if found is None:
+            return None
+        ended, now_us = EndedSession(UserId(found[0]), deletion.session_id), self._writer.clock.now_us()
+        # First, so that nothing is deleted where it cannot be announced.
+        connection.execute(sqlite_outbox.FORGET, (now_us - sqlite_outbox.KEPT_US,))
+        for text in encode(Announcement(ended.user_id, ended.session_id), self._origin):
+            connection.execute(sqlite_outbox.INSERT, (now_us, text))
+        connection.execute(_DELETE, (deletion.session_id,))
+        return ended

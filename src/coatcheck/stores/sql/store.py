@@ -7,10 +7,12 @@ hot read among it, is in `sqlite` and `postgresql`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import RevocationIndeterminate
+from coatcheck.stores.announcement import Announcement, decode
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -39,7 +41,7 @@ from coatcheck.stores.sql.transactions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -65,11 +67,16 @@ class SqlStore(ABC):
         database: Database,
         transactions: Transactions,
         *,
+        origin: str,
         insert_lanes: Sequence[Lane[Insertion, SessionRecord]],
         delete_lane: Lane[Deletion, EndedSession],
         migrates: bool,
     ) -> None:
-        """Set up without connecting. Over the lanes go the writes that share a transaction."""
+        """Set up without connecting. Over the lanes go the writes that share a transaction.
+
+        `origin` is what `database` signs announcements with.
+        """
+        self._origin = origin
         self._database = database
         self._transactions = transactions
         timeout_seconds = transactions.timeout_seconds
@@ -94,6 +101,10 @@ class SqlStore(ABC):
     @abstractmethod
     async def _close_direct(self) -> None:
         """Disconnect what does not go through SQLAlchemy."""
+
+    @abstractmethod
+    def _announced(self) -> AsyncGenerator[str | None, None]:
+        """The texts of all announcements from now on, our own too; None where some may have been missed."""
 
     @abstractmethod
     async def guarantee(self) -> Guarantee:
@@ -161,6 +172,16 @@ class SqlStore(ABC):
         """See `Store.after_commit`."""
         await self._transactions.after_commit(transaction, callback)
 
+    async def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        """See `Store.announcements`."""
+        async with aclosing(self._announced()) as texts:
+            async for text in texts:
+                found = None if text is None else decode(text)
+                if found is None:
+                    yield None  # what cannot be read may have said anything
+                elif found[0] != self._origin:
+                    yield found[1]
+
     # --- sign-in ---
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
@@ -220,7 +241,7 @@ class SqlStore(ABC):
                 return (ended,)
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
             return await session_statements.delete_sessions(
-                connection, which, limit=limit, more_may_follow=transaction is not None
+                connection, self._database, which, limit=limit, more_may_follow=transaction is not None
             )
 
     async def end_user_sessions(
@@ -367,4 +388,6 @@ class SqlStore(ABC):
         removed = before.scopes - scopes
         user = await user_statements.update_user(connection, user_id, scopes=scopes)
         await session_statements.apply_user_scopes(connection, user_id, scopes=scopes, removed=removed)
+        if removed:
+            await self._database.announce(connection, [Announcement(user_id, removed_scopes=removed)])
         return UserChange(user, removed_scopes=removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coatcheck.testing.conformance.announcing import AnnouncementPromises
 from coatcheck.testing.conformance.damage import DamagePromises
 from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
@@ -44,6 +45,7 @@ class StoreConformance(
     SignInRacePromises,
     UserRacePromises,
     PruneRacePromises,
+    AnnouncementPromises,
     DamagePromises,
     OutagePromises,
 ):

@@ -1,0 +1,254 @@
+"""What one process ends or takes away, the others hear of: that, all of it, and nothing that did not happen."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.scope import scope_set
+from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.records import SessionFilter, SessionUse, UserEpochs
+from coatcheck.testing.conformance.promises import OUTCOMES, Promises
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    a_transaction,
+    insert,
+    new_session,
+    register,
+    sign_in,
+    sign_in_following,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from coatcheck.stores.store import Store
+    from coatcheck.testing.harness import StoreHarness
+
+_PATIENCE_SECONDS = 20.0
+
+
+class Listening:
+    """A store that listens, from the beginning of the block on."""
+
+    def __init__(self, store: Store) -> None:
+        """Set up; nothing is heard yet."""
+        self._stream = store.announcements()
+
+    async def __aenter__(self) -> Self:
+        """Wait until the store listens."""
+        assert await self.next() is None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Listen no more."""
+        await self._stream.aclose()
+
+    async def next(self) -> Announcement | None:
+        """What is heard next."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await anext(self._stream)
+
+    async def before(self, last: Announcement) -> list[Announcement | None]:
+        """All that is heard before the one that the test ends with."""
+        heard: list[Announcement | None] = []
+        while (one := await self.next()) != last:
+            heard.append(one)
+        return heard
+
+
+async def _end(store: Store) -> Announcement:
+    """Announce something that no test is about: what came before has been heard when this is."""
+    session = await sign_in(store, UserId("the last one"))
+    await store.delete_sessions(SessionFilter(session_id=session.id))
+    return Announcement(session.user_id, session.id)
+
+
+async def _delete_one(store: Store) -> Sequence[Announcement]:
+    session = await sign_in(store)
+    await store.delete_sessions(SessionFilter(session_id=session.id))
+    return [Announcement(ADA, session.id)]
+
+
+async def _delete_several(store: Store) -> Sequence[Announcement]:
+    sessions = [await sign_in(store) for _ in range(3)]
+    await store.delete_sessions(SessionFilter(user_id=ADA), limit=10)
+    return [Announcement(ADA, one.id) for one in sorted(sessions, key=lambda one: one.id)]
+
+
+async def _end_all(store: Store) -> Sequence[Announcement]:
+    await sign_in(store)
+    await store.end_user_sessions(ADA)
+    return [Announcement(ADA)]
+
+
+async def _end_what_is_under_way(store: Store) -> Sequence[Announcement]:
+    await store.end_user_sessions(ADA)  # there is no session, but there may be a sign-in
+    return [Announcement(ADA)]
+
+
+async def _end_all_but_one(store: Store) -> Sequence[Announcement]:
+    spared, _ = await sign_in(store), await sign_in(store)
+    await store.end_user_sessions(ADA, except_session_id=spared.id)
+    return [Announcement(ADA, spared=spared.id)]
+
+
+async def _end_by_method(store: Store) -> Sequence[Announcement]:
+    session, _ = await sign_in(store, method="email"), await sign_in(store, method="google")
+    await store.end_user_sessions(ADA, method="email")
+    return [Announcement(ADA, session.id)]
+
+
+async def _take_from_one(store: Store) -> Sequence[Announcement]:
+    session = await sign_in(store, scopes={"a", "b"})
+    await store.set_session_scopes(session.id, scope_set({"b", "c"}))
+    return [Announcement(ADA, session.id, removed_scopes=scope_set({"a"}))]
+
+
+async def _take_from_all(store: Store) -> Sequence[Announcement]:
+    await register(store, scopes={"a", "b"})
+    await sign_in_following(store)
+    await store.set_user_scopes(ADA, scope_set({"b"}))
+    return [Announcement(ADA, removed_scopes=scope_set({"a"}))]
+
+
+async def _update_a_user(store: Store) -> Sequence[Announcement]:
+    await register(store, scopes={"a"})
+    await store.update_user(ADA, scopes=frozenset())
+    return [Announcement(ADA, removed_scopes=scope_set({"a"}))]
+
+
+async def _block(store: Store) -> Sequence[Announcement]:
+    await register(store)
+    await store.update_user(ADA, blocked=True)
+    return [Announcement(ADA)]
+
+
+async def _delete_a_user(store: Store) -> Sequence[Announcement]:
+    await register(store)
+    await store.delete_user(ADA)
+    return [Announcement(ADA)]
+
+
+async def _replace(store: Store) -> Sequence[Announcement]:
+    before = await sign_in(store)
+    await insert(store, new_session(replaces=before.id))
+    return [Announcement(ADA, before.id)]
+
+
+async def _sign_in(store: Store) -> None:
+    await sign_in(store)
+
+
+async def _give(store: Store) -> None:
+    await register(store, scopes={"a"})
+    session = await sign_in_following(store)
+    await store.set_user_scopes(ADA, scope_set({"a", "b"}))
+    await store.set_session_scopes(session.id, scope_set({"a", "b", "c"}))
+
+
+async def _touch(store: Store) -> None:
+    session = await sign_in(store)
+    await store.touch_sessions([SessionUse(session.id, session.created_at_us)])
+
+
+async def _delete_nothing(store: Store) -> None:
+    session = await sign_in(store)
+    await store.delete_sessions(SessionFilter(session_id=new_session_id()))
+    await store.delete_sessions(SessionFilter(session_id=session.id, user_id=BOB))
+
+
+async def _prune(store: Store) -> None:
+    await sign_in(store, expires_at_us=0)
+    assert await store.prune_expired(10) == 1
+
+
+class AnnouncementPromises(Promises):
+    """`announcements`."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *(_delete_one, _delete_several, _end_all, _end_what_is_under_way, _end_all_but_one, _end_by_method),
+            *(_take_from_one, _take_from_all, _update_a_user, _block, _delete_a_user, _replace),
+        ],
+    )
+    async def test_what_ends_or_shrinks_is_heard(
+        self, store: Store, other: Store, change: Callable[[Store], Awaitable[Sequence[Announcement]]]
+    ) -> None:
+        async with Listening(store) as listening:
+            expected = await change(other)
+            assert await listening.before(await _end(other)) == expected
+
+    @pytest.mark.parametrize("change", [_sign_in, _give, _touch, _delete_nothing, _prune])
+    async def test_of_everything_else_nothing_is_said(
+        self, store: Store, other: Store, change: Callable[[Store], Awaitable[None]]
+    ) -> None:
+        """A deadline that has come is known to whoever keeps something open; it was there from the beginning."""
+        async with Listening(store) as listening:
+            await change(other)
+            assert await listening.before(await _end(other)) == []
+
+    async def test_a_store_does_not_hear_itself(self, store: Store, other: Store) -> None:
+        async with Listening(store) as listening, Listening(other) as others:
+            mine = await _delete_one(store)
+            assert await listening.before(await _end(other)) == []
+            assert await others.before(await _end(store)) == mine
+
+    async def test_several_hear_the_same(self, harness: StoreHarness, store: Store, other: Store) -> None:
+        third = await harness.second_store()
+        async with Listening(store) as one, Listening(third) as another:
+            expected = await _delete_several(other)
+            last = await _end(other)
+            assert await one.before(last) == expected
+            assert await another.before(last) == expected
+
+    @OUTCOMES
+    async def test_in_a_transaction_it_is_heard_with_the_commit(
+        self, held: Store, other: Store, *, commits: bool
+    ) -> None:
+        one, another = await sign_in(held), await sign_in(held, BOB)
+        async with Listening(other) as listening:
+            async with a_transaction(held, commits=commits) as transaction:
+                await held.delete_sessions(SessionFilter(session_id=one.id), transaction=transaction)
+                await held.end_user_sessions(BOB, transaction=transaction)
+            heard = await listening.before(await _end(held))
+        assert heard == ([Announcement(ADA, one.id), Announcement(another.user_id)] if commits else [])
+
+    async def test_any_user_and_any_number_of_scopes_can_be_announced(self, store: Store, other: Store) -> None:
+        user = UserId("\U0001f9e5" * 255)
+        scopes = scope_set({f"{number:03}" + "s" * 252 for number in range(60)})
+        session = await sign_in(other, user, scopes=scopes)
+        async with Listening(store) as listening:
+            await other.set_session_scopes(session.id, frozenset())
+            heard = await listening.before(await _end(other))
+        assert all(one is not None and (one.user_id, one.session_id) == (user, session.id) for one in heard)
+        assert frozenset[str]().union(*(one.removed_scopes or () for one in heard if one is not None)) == scopes
+
+    async def test_what_an_outage_may_have_hidden_is_said_to_be_missing(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        async with Listening(store) as listening:
+            async with harness.outage():
+                assert await listening.next() is None
+            assert await listening.next() is None
+            expected = await _delete_one(other)
+            assert await listening.before(await _end(other)) == expected
+
+    async def test_epochs_and_announcements_go_together(self, store: Store, other: Store) -> None:
+        """Whoever has heard that all sessions ended finds the epochs moved."""
+        await register(other)
+        async with Listening(store) as listening:
+            await other.end_user_sessions(ADA)
+            assert await listening.next() == Announcement(ADA)
+            user = await store.read_user(ADA)
+            assert user is not None
+            assert user.epochs == UserEpochs(revocations=1, rescopes=0)
