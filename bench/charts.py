@@ -25,7 +25,7 @@ def main() -> None:
     mpl.use("Agg")
     IMAGES.mkdir(exist_ok=True)
     side_by_side(_read("validations.json"), "64")
-    curves(_read("sizes.json"), _read("one_user_curve.json"))
+    curves(_read("sizes.json"), _read("one_user.json"))
 
 
 def side_by_side(document: dict[str, Any], level: str) -> None:
@@ -50,27 +50,36 @@ def side_by_side(document: dict[str, Any], level: str) -> None:
 
 
 def curves(by_size: dict[str, Any], of_one_user: dict[str, Any]) -> None:
-    """How many validations there are in a second by the number of sessions, in the store and of one user."""
-    chart, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for axes, document, label in (
-        (left, by_size, "sessions in the store"),
-        (right, of_one_user, "sessions, all of one user"),
-    ):
-        for store in ("postgresql", "sqlite"):
-            for level, style in (("1", ":"), ("64", "-")):
-                measured = [one for one in document["candidates"] if one["store"] == store]
-                rates = [_rate(one, level) for one in measured]
-                sizes = [one["sessions"] for one in measured]
-                named = f"{TITLES[store]}, {level} at a time"
-                axes.plot(sizes, rates, style, marker="o", markersize=4, color=COLOURS[store], label=named)
-        axes.set(xscale="log", xlabel=label)
+    """Validations by the number of sessions in the store; and what it matters that they are all one user's."""
+    chart, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for store in ("postgresql", "sqlite"):
+        for level, style in (("1", ":"), ("64", "-")):
+            line = {"linestyle": style, "marker": "o", "markersize": 4, "color": COLOURS[store]}
+            rates = _by_size(by_size, "coatcheck", store, level)
+            left.plot(list(rates), list(rates.values()), label=f"{TITLES[store]}, {level} at a time", **line)
+            theirs, others = (_by_size(of_one_user, name, store, level) for name in ("coatcheck_one_user", "coatcheck"))
+            right.plot(list(theirs), [others[size] / theirs[size] for size in theirs], **line)
+    left.set(ylim=(0, None), title="validations per second", xlabel="sessions in the store")
+    left.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    left.legend(frameon=False, fontsize=9, loc="lower left")
+    right.set(
+        ylim=(0.5, 1.5), title="time of one, against sessions of as many users", xlabel="sessions, all of one user"
+    )
+    for axes in (left, right):
+        axes.set(xscale="log")
+        axes.title.set_fontsize(10)
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
         axes.minorticks_off()
         _clean(axes)
-    left.set(ylim=(0, None), ylabel="validations per second")
-    left.yaxis.set_major_formatter(FuncFormatter(_thousands))
-    right.legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1, 0.4))
     _save(chart, "sizes.png")
+
+
+def _by_size(document: dict[str, Any], name: str, store: str, level: str) -> dict[int, float]:
+    return {
+        one["sessions"]: _rate(one, level)
+        for one in document["candidates"]
+        if (one["name"], one["store"]) == (name, store)
+    }
 
 
 def _rates(document: dict[str, Any], level: str, *, store: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md from the results of `compare.py`: `python bench/markdown.py RESULTS.json`."""
+"""The tables of docs/performance.md from results: `python bench/markdown.py RESULTS.json`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 NAMES = {"validate": "validations", "sign_in": "sign-ins"}
+HTTP_COLUMNS = ("application", "store", "requests/s", "p50 µs", "p99 µs", "of the same without a session")
+PRUNING_COLUMNS = ("store", "meanwhile", "validations/s", "p50 µs", "p99 µs", "p99 against alone")
 COLUMNS = ("candidate", "sessions", "per second", "p50 µs", "p99 µs", "CPU µs", "Coatcheck is faster by")
 
 
@@ -33,17 +35,53 @@ def rows(document: dict[str, Any], level: str) -> Iterator[tuple[str, ...]]:
         yield f"{name}, {store}", f"{sessions:,}", f"{rate:,.0f}", *times, factor
 
 
+def http_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The medians of whole requests, in HTTP_COLUMNS."""
+    rates = {
+        (app["name"], app["store"]): median(run["operations"] / run["seconds"] for run in app["runs"])
+        for app in document["applications"]
+    }
+    for app in document["applications"]:
+        name, store = app["name"], app["store"]
+        without = rates[name.partition("-")[0] + "-open", store]
+        share = "" if name.endswith("-open") else f"{rates[name, store] / without:.2f}"
+        times = (f"{median(run[key] for run in app['runs']):,.0f}" for key in ("p50_us", "p99_us"))
+        yield name, store, f"{rates[name, store]:,.0f}", *times, share
+
+
+def pruning_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The medians of validations beside a prune, in PRUNING_COLUMNS."""
+    for store, measured in document["stores"].items():
+        alone = median(run["p99_us"] for run in measured["alone"])
+        for phase, runs in measured.items():
+            if "p99_us" in runs[0]:
+                rate, p50, p99 = (median(run[key] for run in runs) for key in ("per_second", "p50_us", "p99_us"))
+                yield store, phase, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{p99 / alone:.2f}"
+
+
 def _key(candidate: dict[str, Any]) -> tuple[str, str, int]:
     return candidate["name"], candidate["store"], candidate["sessions"]
 
 
+def tables(document: dict[str, Any]) -> Iterator[str]:
+    """Each table of a document of results, with its title: for `compare.py` one for each number of callers."""
+    if "applications" in document:
+        yield _table(HTTP_COLUMNS, http_rows(document))
+    elif "stores" in document:
+        yield f"{document['sessions']:,} sessions:\n\n" + _table(PRUNING_COLUMNS, pruning_rows(document))
+    else:
+        for level in levels(document):
+            title = f"{NAMES[document['call']].capitalize()}, {level} at a time:\n\n"
+            yield title + _table(COLUMNS, rows(document, level))
+
+
 def main() -> None:
-    """Print a table for each number of callers."""
-    document = json.loads(Path(sys.argv[1]).read_text())
-    for level in levels(document):
-        lines = [COLUMNS, ("---",) * len(COLUMNS), *rows(document, level)]
-        sys.stdout.write(f"\n{NAMES[document['call']]}, {level} at a time:\n\n")
-        sys.stdout.writelines(f"| {' | '.join(line)} |\n" for line in lines)
+    """Print the tables."""
+    sys.stdout.write("\n".join(tables(json.loads(Path(sys.argv[1]).read_text()))))
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (columns, ("---",) * len(columns), *lines))
 
 
 if __name__ == "__main__":

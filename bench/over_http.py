@@ -19,7 +19,6 @@ import urllib.request
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import markdown
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from contract import sample_of
@@ -39,7 +39,6 @@ APPS = {
     "asgi": ("asgi-open", "asgi-session", "asgi-cookie"),
     "fastapi": ("fastapi-open", "fastapi-session", "fastapi-cookie"),
 }
-COLUMNS = ("application", "store", "requests/s", "p50 µs", "p99 µs", "of the same without a session")
 PACKAGES = ("coatcheck", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "asyncpg")
 
 TOKENS = 2_000
@@ -79,22 +78,6 @@ def main(
     _show(document)
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The medians, in COLUMNS."""
-    rates = {
-        (app["name"], app["store"]): median(run["operations"] / run["seconds"] for run in app["runs"])
-        for app in document["applications"]
-    }
-    lines = []
-    for app in document["applications"]:
-        name, store = app["name"], app["store"]
-        without = rates[name.partition("-")[0] + "-open", store]
-        share = "" if name.endswith("-open") else f"{rates[name, store] / without:.2f}"
-        times = (f"{median(run[key] for run in app['runs']):,.0f}" for key in ("p50_us", "p99_us"))
-        lines.append((name, store, f"{rates[name, store]:,.0f}", *times, share))
-    return lines
 
 
 def _filled(store: str, sessions: int, stack: ExitStack) -> tuple[str, Path]:
@@ -178,9 +161,9 @@ def _expect(condition: object, otherwise: str) -> None:
 def _show(document: dict[str, Any]) -> None:
     title = f"HTTP, {document['connections']} connections, {document['sessions']:,} sessions"
     table = Table(title=title)
-    for number, column in enumerate(COLUMNS):
+    for number, column in enumerate(markdown.HTTP_COLUMNS):
         table.add_column(column, justify="left" if number < 2 else "right")
-    for row in rows(document):
+    for row in markdown.http_rows(document):
         table.add_row(*row)
     console.print(table)
 

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import markdown
 from coatcheck import Pod, ServerSideSessionsConfig, ServerSideSessionsTokenManager
 from coatcheck.bench.filling import Population, fill
 from coatcheck.pruner import Pruner
@@ -170,13 +171,10 @@ async def _prepare(url: str, many: int, users: int) -> None:
 
 def _show(document: dict[str, Any]) -> None:
     table = Table(title=f"{document['sessions']:,} sessions, {document['concurrency']} validations at a time")
-    for number, column in enumerate(("store", "meanwhile", "validations/s", "p50 µs", "p99 µs", "p99 against alone")):
+    for number, column in enumerate(markdown.PRUNING_COLUMNS):
         table.add_column(column, justify="left" if number < 2 else "right")
-    for store, measured in document["stores"].items():
-        for phase in PHASES:
-            rate, p50, p99 = (median(run[key] for run in measured[phase]) for key in ("per_second", "p50_us", "p99_us"))
-            against = p99 / median(run["p99_us"] for run in measured["alone"])
-            table.add_row(store, phase, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{against:.2f}")
+    for row in markdown.pruning_rows(document):
+        table.add_row(*row)
     console.print(table)
     for store, measured in document["stores"].items():
         seconds = median(run["seconds"] for run in measured["signing out everywhere"])

@@ -208,3 +208,18 @@ async def test_a_store_that_cannot_be_listened_to_yet_does_not_keep_the_pod_from
     begins.set()
     assert await hearer.next() == AnnouncementsMissed()  # what was opened meanwhile has to be looked at again
     await relay.stop()
+
+
+async def test_a_store_that_fails_while_it_is_listened_to_is_heard_of(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(ScriptedStore):
+        async def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+            yield None
+            raise LookupError("a mistake in a store")
+
+    relay = relay_of(Broken(), Hearer())
+    await relay.start()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert "is no longer listened to" in caplog.text
+    assert "a mistake in a store" in caplog.text
+    await relay.stop()

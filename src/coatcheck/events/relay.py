@@ -59,13 +59,16 @@ class Relay:
 
     async def _run(self) -> None:
         await self._bus.until_subscribed()
-        async with aclosing(self._store.announcements()) as announcements:
-            async for one in announcements:
-                self._listens.set()
-                if one is None and self._missed_nothing:
-                    self._missed_nothing = False
-                    continue
-                await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
+        try:
+            async with aclosing(self._store.announcements()) as announcements:
+                async for one in announcements:
+                    self._listens.set()
+                    if one is None and self._missed_nothing:
+                        self._missed_nothing = False
+                        continue
+                    await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
+        except Exception:  # noqa: BLE001 (a store raises nothing here; one that does is at least heard of)
+            _log.exception("%r is no longer listened to", self._store)
 
 
 def _message(announcement: Announcement) -> Message:
