@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 from coatcheck.token_format import session_id_in
@@ -97,6 +97,17 @@ class TokenRefusal(Enum):
     def is_for_the_holder(self) -> bool:
         """Whether the one who showed the token has proved to hold its secret, and may be told."""
         return self in {TokenRefusal.EXPIRED, TokenRefusal.INACTIVE}
+
+
+class TokenStanding(NamedTuple):
+    """What a token is worth at this moment, for whoever keeps something open by it.
+
+    `ends_in_us`: the microseconds until a deadline of the session comes, if it is not used before. None: it has none,
+    or the token is refused already.
+    """
+
+    answer: AuthenticationInfo | TokenRefusal
+    ends_in_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +206,14 @@ class TokenManager(Protocol):
 
     async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
         """`validate_token` with the reason in place of None."""
+        ...
+
+    async def examine_token(self, token: str) -> TokenStanding:
+        """`explain_token` that does not count as a use of the session: looking does not keep it from running out.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
         ...
 
     async def list_tokens(

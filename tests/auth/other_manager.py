@@ -18,6 +18,7 @@ from coatcheck import (
 )
 from coatcheck.identifiers import UserId, user_id_of
 from coatcheck.stores.records import UserEpochs
+from coatcheck.tokens import TokenStanding
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -84,6 +85,9 @@ class OtherTokenManager:
             raise StoreUnavailable("down, for the test")
         found = self.issued.get(token)
         return self.refusal if found is None else AuthenticationInfo(found.user_id, found.scopes, found.token_id)
+
+    async def examine_token(self, token: str) -> TokenStanding:
+        return TokenStanding(await self.explain_token(token))
 
     async def list_tokens(
         self,

@@ -12,7 +12,15 @@ from coatcheck.identifiers import SessionId, UserId, session_id_of, user_id_of
 from coatcheck.pages import Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.token_format import format_token, parse_token
-from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, Token, TokenInfo, TokenRefusal
+from coatcheck.tokens import (
+    AuthenticationInfo,
+    AuthSuccess,
+    SignInAttempt,
+    Token,
+    TokenInfo,
+    TokenRefusal,
+    TokenStanding,
+)
 from coatcheck.web import SessionCookie
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ class FakeTokenManager:
     reads: int = 0
     explained: int = 0
     issued: int = 0
+    ends_in_us: int | None = None
     is_down: bool = False
     revocations_are_lost: bool = False
     sessions: dict[str, FakeSession] = field(default_factory=dict)
@@ -76,6 +85,10 @@ class FakeTokenManager:
         if session.refusal is not None:
             return session.refusal
         return AuthenticationInfo(session.info.user_id, session.info.scopes, session.info.token_id)
+
+    async def examine_token(self, token: str) -> TokenStanding:
+        answer = await self.explain_token(token)
+        return TokenStanding(answer, self.ends_in_us if isinstance(answer, AuthenticationInfo) else None)
 
     async def validate_token(self, token: str) -> AuthenticationInfo | None:
         answer = await self.explain_token(token)

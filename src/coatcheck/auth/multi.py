@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import ConfigurationError, InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
-from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -113,6 +113,17 @@ class MultiTokenManager:
     def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """See `TokenManager.explain_token`. Of several refusals the one meant for the token's holder is given."""
         return self._ask_all(token) if len(self.managers) > 1 else self.primary.explain_token(token)
+
+    async def examine_token(self, token: str) -> TokenStanding:
+        """See `TokenManager.examine_token`. Of several refusals the one meant for the token's holder is given."""
+        refusal = TokenStanding(TokenRefusal.NOT_A_TOKEN)
+        for manager in self.managers:
+            standing = await manager.examine_token(token)
+            if isinstance(standing.answer, AuthenticationInfo):
+                return standing
+            if standing.answer.is_for_the_holder or refusal.answer is TokenRefusal.NOT_A_TOKEN:
+                refusal = standing
+        return refusal
 
     async def _ask_all(self, token: str) -> AuthenticationInfo | TokenRefusal:
         refusal = TokenRefusal.NOT_A_TOKEN

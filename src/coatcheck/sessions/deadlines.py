@@ -24,6 +24,13 @@ def ended(reading: SessionReading) -> TokenRefusal | None:
     return None
 
 
+def ends_in_us(reading: SessionReading) -> int | None:
+    """How long until a deadline comes, if the session is not used before; None where it has none."""
+    unused_for_us = reading.expire_after_unused_for_us
+    deadlines = (reading.expires_at_us, None if unused_for_us is None else reading.last_used_at_us + unused_for_us)
+    return min((deadline - reading.now_us for deadline in deadlines if deadline is not None), default=None)
+
+
 def touch_resolution_us(unused_for_us: int | None) -> int:
     """How exactly uses are recorded: a minute, or a tenth of a shorter idle timeout."""
     return MAX_TOUCH_RESOLUTION_US if unused_for_us is None else min(MAX_TOUCH_RESOLUTION_US, unused_for_us // 10)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coatcheck.client_info import ClientInfo
     from coatcheck.sessions.config import ServerSideSessionsConfig
     from coatcheck.stores.store import Transaction
-    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal
+    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
 
 
 class ServerSideSessionsTokenManager:
@@ -104,6 +104,10 @@ class ServerSideSessionsTokenManager:
     def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """See `TokenManager.explain_token`."""
         return self.server_side_sessions.authenticate(token)
+
+    def examine_token(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
+        """See `TokenManager.examine_token`."""
+        return self.server_side_sessions.examine(token)
 
     async def list_tokens(
         self,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from coatcheck.sessions.config import ServerSideSessionsConfig
     from coatcheck.stores.records import ListedSession
     from coatcheck.stores.store import Store, Transaction
-    from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal
+    from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
     from coatcheck.user_source import UserSource
 
 MAX_METHOD_LENGTH = 255
@@ -81,6 +81,14 @@ class ServerSideSessions:
             StoreUnavailable: the store cannot answer.
         """
         return self._validator.validate(token)  # awaited by the caller: the path of every request has no frame to spare
+
+    def examine(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
+        """`authenticate` that does not count as a use, with the time until a deadline. For what is kept open.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
+        return self._validator.examine(token)
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
         """Begin a sign-in, before the credentials are so much as read; hand the attempt in with `create_session`.

@@ -11,13 +11,14 @@ from coatcheck.sessions import deadlines
 from coatcheck.sessions.key_hash import Match
 from coatcheck.stores.records import Rehash, SessionUse
 from coatcheck.token_format import parse_token
-from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
 
 if TYPE_CHECKING:
     from coatcheck.sessions.key_hash import KeyHasher
     from coatcheck.sessions.upkeep import UpkeepChannel
     from coatcheck.stores.records import SessionReading
     from coatcheck.stores.store import Store
+    from coatcheck.token_format import Secret
 
 
 class Validator:
@@ -29,7 +30,7 @@ class Validator:
         self._hasher = hasher
         self._upkeep = upkeep
 
-    async def validate(self, token: str) -> AuthenticationInfo | TokenRefusal:  # noqa: PLR0911 (one verdict a line)
+    async def validate(self, token: str) -> AuthenticationInfo | TokenRefusal:
         """Who carries this token, or why nobody does.
 
         What cannot be a token costs no read. The secret is checked before the deadlines, so that only its holder
@@ -44,19 +45,35 @@ class Validator:
         reading = await self._store.read_session(parsed.session_id)
         if reading is None:
             return TokenRefusal.UNKNOWN
-        match = self._hasher.check(parsed.secret, reading.key)
+        verdict = self._judge(parsed.secret, reading)
+        if isinstance(verdict, TokenRefusal):
+            return verdict
+        if deadlines.is_touch_due(reading) and not await self._touch(reading):
+            return TokenRefusal.UNKNOWN
+        if verdict is not Match.CURRENT:
+            self._upkeep.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
+        return _caller(reading)
+
+    async def examine(self, token: str) -> TokenStanding:
+        """`validate` that is no use of the session and writes nothing, with the time until a deadline."""
+        parsed = parse_token(token)
+        if parsed is None:
+            return TokenStanding(TokenRefusal.NOT_A_TOKEN)
+        reading = await self._store.read_session(parsed.session_id)
+        if reading is None:
+            return TokenStanding(TokenRefusal.UNKNOWN)
+        verdict = self._judge(parsed.secret, reading)
+        if isinstance(verdict, TokenRefusal):
+            return TokenStanding(verdict)
+        return TokenStanding(_caller(reading), deadlines.ends_in_us(reading))
+
+    def _judge(self, secret: Secret, reading: SessionReading) -> Match | TokenRefusal:
+        match = self._hasher.check(secret, reading.key)
         if match is None:
             return TokenRefusal.WRONG_SECRET
         if reading.scopes is None:
             return TokenRefusal.CORRUPT
-        ended = deadlines.ended(reading)
-        if ended is not None:
-            return ended
-        if deadlines.is_touch_due(reading) and not await self._touch(reading):
-            return TokenRefusal.UNKNOWN
-        if match is not Match.CURRENT:
-            self._upkeep.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
-        return AuthenticationInfo(reading.user_id, reading.scopes, reading.id)
+        return deadlines.ended(reading) or match
 
     async def _touch(self, reading: SessionReading) -> bool:
         """Note the use. False where the session turned out to have been ended since it was read."""
@@ -66,3 +83,7 @@ class Validator:
             return reading.id in await self._store.touch_sessions((use,))
         self._upkeep.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
         return True
+
+
+def _caller(reading: SessionReading) -> AuthenticationInfo:
+    return AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)  # judged: it has scopes

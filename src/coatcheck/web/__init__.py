@@ -5,6 +5,7 @@ from coatcheck.web.challenges import Problem, problem_of
 from coatcheck.web.clients import ClientCapture, client_address
 from coatcheck.web.cross_site import is_cross_site
 from coatcheck.web.lifespan import PodLifespan
+from coatcheck.web.live import LiveConnections
 from coatcheck.web.middleware import SessionMiddleware
 from coatcheck.web.redirects import reason_of, safe_next, sign_in_location
 from coatcheck.web.requirements import require
@@ -15,6 +16,7 @@ from coatcheck.web.state import SCOPE_KEY, Mode, RequestState, authentication_of
 __all__ = [
     "SCOPE_KEY",
     "ClientCapture",
+    "LiveConnections",
     "Mode",
     "PodLifespan",
     "Problem",

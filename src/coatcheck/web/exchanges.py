@@ -39,11 +39,15 @@ class Exchange(Protocol):
         """Send what was held back: the application has ended."""
         ...
 
+    async def end(self, problem: Problem) -> None:
+        """End what is still open, from outside of the application, and send nothing of the application any more."""
+        ...
+
 
 def exchange_of(scope: AsgiScope, send: Send, state: RequestState) -> Exchange:
     """The exchange for an `http` or `websocket` scope."""
     if scope["type"] == "websocket":
-        return WebSocketExchange(scope, send)
+        return WebSocketExchange(scope, send, state)
     return HttpExchange(send, state)
 
 
@@ -56,7 +60,7 @@ class HttpExchange:
     as 500, unless its author registers handlers there.
     """
 
-    __slots__ = ("_has_started", "_held", "_held_bytes", "_send", "_state")
+    __slots__ = ("_has_started", "_held", "_held_bytes", "_is_event_stream", "_is_over", "_send", "_state")
 
     def __init__(self, send: Send, state: RequestState) -> None:
         """Begin with nothing sent."""
@@ -65,16 +69,23 @@ class HttpExchange:
         self._has_started = False
         self._held: list[AsgiMessage] = []
         self._held_bytes = 0
+        self._is_event_stream = False
+        self._is_over = False
 
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on, or hold it back."""
+        if self._is_over:
+            return
         if message["type"] == "http.response.start":
             self._has_started = True
+            self._is_event_stream = _is_event_stream(message)
             message = self._with_our_headers(message)
             if message["status"] == 500:
                 self._held.append(message)
                 return
         if not self._held:
+            if message.get("more_body") and self._state.when_live is not None:
+                self._state.when_live()
             await self._send(message)
             return
         self._held.append(message)
@@ -98,6 +109,17 @@ class HttpExchange:
         held, self._held = self._held, []
         for message in held:
             await self._send(message)
+
+    async def end(self, problem: Problem) -> None:
+        """Give an event stream a last event, `session_ended` with the problem as its data, and end it.
+
+        Any other stream is left as it is, incomplete: one that ended in order would look like all there is.
+        """
+        self._is_over = True
+        if self._is_event_stream:
+            # Whatever the application was in the middle of, an empty line ends it.
+            last = b"\n\nevent: session_ended\ndata: " + problem.body + b"\n\n"
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     def _with_our_headers(self, start: AsgiMessage) -> AsgiMessage:
         headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
@@ -126,17 +148,24 @@ class WebSocketExchange:
     closed with the problem's close code.
     """
 
-    def __init__(self, scope: AsgiScope, send: Send) -> None:
+    def __init__(self, scope: AsgiScope, send: Send, state: RequestState) -> None:
         """Begin with nothing sent."""
+        self._state = state
         self._can_deny = "websocket.http.response" in (scope.get("extensions") or {})
         self._send = send
         self._is_accepted = False
         self._is_over = False
+        self._is_ended = False
 
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on."""
+        if self._is_ended:
+            return
         if message["type"] == "websocket.accept":
             self._is_accepted = True
+        if message["type"] in {"websocket.accept", "websocket.send"}:
+            if self._state.when_live is not None:
+                self._state.when_live()
         elif message["type"] in {"websocket.close", "websocket.http.response.start"}:
             self._is_over = True
         await self._send(message)
@@ -158,6 +187,11 @@ class WebSocketExchange:
     async def finish(self) -> None:
         """Do nothing: nothing is ever held back."""
 
+    async def end(self, problem: Problem) -> None:
+        """Close the connection, with the problem's close code and name."""
+        self._is_ended = True
+        await self.answer(problem)
+
 
 def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers with `names` in one Vary field (RFC 9110 section 12.5.5), after those already there."""
@@ -175,6 +209,11 @@ def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) ->
     if b"*" in known:
         return [*others, (b"vary", b"*")]
     return [*others, (b"vary", b", ".join([*present, *(name for name in names if name.lower() not in known)]))]
+
+
+def _is_event_stream(start: AsgiMessage) -> bool:
+    types = [value for name, value in start.get("headers", ()) if name.lower() == b"content-type"]
+    return any(value.partition(b";")[0].strip().lower() == b"text/event-stream" for value in types)
 
 
 def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:

@@ -8,23 +8,28 @@ It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, CrossSiteRequestError, StoreUnavailable
-from coatcheck.tokens import TokenRefusal
+from coatcheck.events import EventBus
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 from coatcheck.web.challenges import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 from coatcheck.web.clients import ClientCapture
 from coatcheck.web.credentials import presented_credential
 from coatcheck.web.cross_site import is_forged
 from coatcheck.web.exchanges import exchange_of
+from coatcheck.web.live import LiveConnection, LiveConnections
 from coatcheck.web.session_cookie import SessionCookie
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
 if TYPE_CHECKING:
-    from coatcheck.tokens import AuthenticationInfo, TokenManager
+    from coatcheck.tokens import TokenManager
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.challenges import AnswerableError, Problem
     from coatcheck.web.credentials import Credential
+    from coatcheck.web.exchanges import Exchange
+    from coatcheck.web.live import HasTokenManagerAndEvents
 
 _HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
 
@@ -59,11 +64,13 @@ class SessionMiddleware:
         auth: HasTokenManager,
         cookie: SessionCookie | None = None,
         clients: ClientCapture | None = None,
+        live: LiveConnections | None = None,
     ) -> None:
         """Wrap `app`. `auth` is what `pod.initialize_auth_services(...)` returned.
 
         `cookie` switches cookie mode on, beside header mode; None (the default) reads and sets no cookie. `clients`
-        says what is kept of a client that signs in; None keeps what `ClientCapture()` does.
+        says what is kept of a client that signs in; None keeps what `ClientCapture()` does. `live` watches over
+        connections that stay open; None: `LiveConnections(auth)`, with its own settings.
 
         Raises:
             ConfigurationError: `cookie` or `clients` is something else.
@@ -76,6 +83,9 @@ class SessionMiddleware:
         self._auth = auth
         self._cookie = cookie
         self._clients = clients or ClientCapture()
+        self._live = live
+        if live is None and isinstance(getattr(auth, "events", None), EventBus):
+            self._live = LiveConnections(cast("HasTokenManagerAndEvents", auth))
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -92,8 +102,14 @@ class SessionMiddleware:
         state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
+        live = self._live_connection(exchange, state, credential, answer)
+        if live is not None and scope["type"] == "websocket":
+            receive = live.receiving(receive)
         try:
             await self._app(scope, receive, exchange.send)
+        except asyncio.CancelledError:
+            if live is None or not live.was_cancelled_by_us():
+                raise
         except Exception as error:
             answerable = answerable_in(error)
             if answerable is None or not await exchange.answer(answer_to(answerable, state)):
@@ -101,6 +117,31 @@ class SessionMiddleware:
                 raise
         else:
             await exchange.finish()
+        finally:
+            if live is not None:
+                live.finish()
+
+    def _live_connection(
+        self,
+        exchange: Exchange,
+        state: RequestState,
+        credential: Credential | None,
+        answer: AuthenticationInfo | TokenRefusal | StoreUnavailable | None,
+    ) -> LiveConnection | None:
+        if self._live is None or credential is None or credential.token is None:
+            return None
+        if not isinstance(answer, AuthenticationInfo):
+            return None
+        live = LiveConnection(
+            self._live,
+            exchange,
+            state,
+            token=credential.token,
+            user_id=answer.user_identifier,
+            auth_id=answer.auth_id,
+        )
+        state.when_live = live.begin
+        return live
 
     async def _answer(self, credential: Credential) -> AuthenticationInfo | TokenRefusal | StoreUnavailable:
         if credential.token is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.errors import AuthenticationRequiredError, InsufficientScopeError
 from coatcheck.scope import Scope
-from coatcheck.web.state import authentication_of
+from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +37,9 @@ def require(connection: Mapping[str, Any], *scopes: str) -> AuthenticationInfo:
         StoreUnavailable: the store could not say (HTTP 503).
         ConfigurationError: `SessionMiddleware` did not run for this request.
     """
-    caller = authentication_of(connection)
+    state = request_state(connection)
+    state.note_required(scopes)
+    caller = state.authentication
     if caller is None:
         raise AuthenticationRequiredError
     missing = [scope for scope in scopes if scope not in caller.scopes]

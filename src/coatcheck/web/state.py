@@ -11,7 +11,7 @@ from coatcheck.web.cross_site import is_forged
 from coatcheck.web.headers import only_value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
     from coatcheck.client_info import ClientInfo
@@ -44,8 +44,10 @@ class RequestState:
         "_cookie_is_forgotten",
         "_hands_out_token",
         "_new_cookie",
+        "_required_scopes",
         "_token_in_cookie",
         "_was_asked",
+        "when_live",
     )
 
     def __init__(
@@ -69,6 +71,8 @@ class RequestState:
         self._cookie = cookie
         self._clients = clients
         self._was_asked = False
+        self._required_scopes: frozenset[str] = frozenset()
+        self.when_live: Callable[[], None] | None = None
         self._hands_out_token = False
         self._cookie_is_forgotten = False
         self._new_cookie: bytes | None = None
@@ -150,6 +154,16 @@ class RequestState:
     def was_asked(self) -> bool:
         """Whether the application looked at who is calling, so that its response may depend on it."""
         return self._was_asked
+
+    @property
+    def required_scopes(self) -> frozenset[str]:
+        """All scopes that were required of the caller so far."""
+        return self._required_scopes
+
+    def note_required(self, scopes: Collection[str]) -> None:
+        """Keep in mind what a connection that stays open needs to stay so."""
+        if scopes:
+            self._required_scopes |= frozenset(scopes)
 
     @property
     def cookie_header(self) -> bytes | None:

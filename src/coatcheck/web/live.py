@@ -1,0 +1,282 @@
+"""Live connections: WebSockets, event streams and other streams, which end with the session they were opened with.
+
+A connection is live once the application, having asked who is calling, has accepted a WebSocket or has sent the first
+part of a response and says that more follows. From then on its token is examined again
+
+- at once when something is announced that may concern it (`EventBus`), or when announcements may have been missed,
+- when a deadline of the session comes,
+- and in any case every `recheck_every`, so that there is a bound where no announcement arrives.
+
+Nothing is ended by an announcement alone: it says when to look, the store says what is true. While the store cannot
+answer, connections stay open and are examined again a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
+from coatcheck.events import AnnouncementsMissed, RevokedAuthenticationAuthId
+from coatcheck.tokens import TokenRefusal
+from coatcheck.web.challenges import problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coatcheck.events import EventBus, Message
+    from coatcheck.tokens import TokenManager, TokenStanding
+    from coatcheck.web.asgi import AsgiMessage, Receive
+    from coatcheck.web.challenges import Problem
+    from coatcheck.web.exchanges import Exchange
+    from coatcheck.web.state import RequestState
+
+_TICK_SECONDS = 0.1
+_AFTER_AN_OUTAGE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class HasTokenManagerAndEvents(Protocol):
+    """What live connections need of `AuthServices`."""
+
+    @property
+    def token_manager(self) -> TokenManager:
+        """Examines tokens."""
+        ...
+
+    @property
+    def events(self) -> EventBus:
+        """Tells of what has ended."""
+        ...
+
+
+class LiveConnections:
+    """All live connections of an application, in one timer wheel. Needs no start and no stop."""
+
+    def __init__(
+        self,
+        auth: HasTokenManagerAndEvents,
+        *,
+        recheck_every: timedelta = timedelta(seconds=15),
+        grace: timedelta = timedelta(seconds=5),
+    ) -> None:
+        """Watch over connections to what `auth` validates.
+
+        `recheck_every` is the longest time between two looks at a token; each is up to a fifth earlier, so that they
+        spread. `grace` is how long the application may take to clean up after a WebSocket was closed.
+
+        Raises:
+            ConfigurationError: one of them is not above zero.
+        """
+        for name, value in (("recheck_every", recheck_every), ("grace", grace)):
+            if not isinstance(value, timedelta) or value <= timedelta(0):
+                raise ConfigurationError(f"{name} must be a timedelta above zero")
+        self._auth = auth
+        self._recheck_seconds = recheck_every.total_seconds()
+        self.grace_seconds = grace.total_seconds()
+        self._by_user: dict[str, set[LiveConnection]] = {}
+        self._slots: dict[int, set[LiveConnection]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_subscribed = False
+
+    def __len__(self) -> int:
+        """How many there are now."""
+        return sum(map(len, self._by_user.values()))
+
+    def add(self, connection: LiveConnection) -> None:
+        """Watch over a connection from now on."""
+        if not self._is_subscribed:
+            self._auth.events.subscribe(self._hear)
+            self._is_subscribed = True
+        self._by_user.setdefault(connection.user_id, set()).add(connection)
+        self._look_at([connection])  # what ended between its validation and now was announced to nobody
+
+    def remove(self, connection: LiveConnection) -> None:
+        """Leave a connection alone that is over."""
+        theirs = self._by_user.get(connection.user_id, set())
+        theirs.discard(connection)
+        if not theirs:
+            self._by_user.pop(connection.user_id, None)
+        self._slots.get(connection.slot, set()).discard(connection)
+
+    async def _hear(self, message: Message) -> None:
+        if isinstance(message, AnnouncementsMissed):
+            concerned: Iterable[LiveConnection] = [one for theirs in self._by_user.values() for one in theirs]
+        else:
+            concerned = self._by_user.get(message.user_id, ())
+            if isinstance(message, RevokedAuthenticationAuthId):
+                concerned = [one for one in concerned if one.auth_id == message.auth_id]
+        self._look_at(list(concerned))
+
+    def _look_at(self, connections: list[LiveConnection]) -> None:
+        if connections:
+            task = asyncio.get_running_loop().create_task(self._examine(connections))
+            self._looking.add(task)  # the loop itself keeps only a weak reference
+            task.add_done_callback(self._looking.discard)
+
+    async def _examine(self, connections: list[LiveConnection]) -> None:
+        """Together: their reads are shared."""
+        await asyncio.gather(*(self._examine_one(connection) for connection in connections))
+
+    async def _examine_one(self, connection: LiveConnection) -> None:
+        try:
+            standing = await self._auth.token_manager.examine_token(connection.token)
+        except StoreUnavailable:
+            self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
+            return
+        except Exception:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
+            self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
+            _log.exception("a live connection could not be examined")
+            return
+        problem = connection.verdict_on(standing)
+        if problem is not None:
+            self.remove(connection)
+            await connection.end(problem)
+            return
+        seconds = self._recheck_seconds * random.uniform(0.8, 1)  # noqa: S311 (spreads load, guards nothing)
+        if standing.ends_in_us is not None:
+            seconds = min(seconds, standing.ends_in_us / 1_000_000)
+        self._put_off(connection, seconds)
+
+    def _put_off(self, connection: LiveConnection, seconds: float) -> None:
+        if connection not in self._by_user.get(connection.user_id, ()):
+            return  # it is over
+        loop = asyncio.get_running_loop()
+        self._slots.get(connection.slot, set()).discard(connection)
+        connection.slot = math.ceil((loop.time() + seconds) / _TICK_SECONDS)
+        self._slots.setdefault(connection.slot, set()).add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(_TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time() / _TICK_SECONDS
+        due = [slot for slot in self._slots if slot <= now]
+        self._look_at([connection for slot in due for connection in self._slots.pop(slot)])
+        self._timer = loop.call_later(_TICK_SECONDS, self._tick) if self._slots else None
+
+
+class LiveConnection:
+    """One request of a signed-in caller, and what becomes of it once it is live."""
+
+    __slots__ = (
+        "_connections",
+        "_exchange",
+        "_forced_end",
+        "_has_cancelled",
+        "_is_live",
+        "_pending",
+        "_problem",
+        "_state",
+        "_task",
+        "_told",
+        "auth_id",
+        "slot",
+        "token",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        connections: LiveConnections,
+        exchange: Exchange,
+        state: RequestState,
+        *,
+        token: str,
+        user_id: str,
+        auth_id: str,
+    ) -> None:
+        """Made for each request, in the task that runs the application; nothing happens before `begin`."""
+        self._connections = connections
+        self._exchange = exchange
+        self._state = state
+        self.token = token
+        self.user_id = user_id
+        self.auth_id = auth_id
+        self.slot = 0
+        self._task = asyncio.current_task()
+        self._is_live = False
+        self._problem: Problem | None = None
+        self._pending: asyncio.Future[AsgiMessage] | None = None
+        self._told: asyncio.Future[AsgiMessage] | None = None
+        self._has_cancelled = False
+        self._forced_end: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        """Show whose it is, and never the token."""
+        return f"LiveConnection(user_id={self.user_id!r}, auth_id={self.auth_id!r})"
+
+    def begin(self) -> None:
+        """It is live. Nothing is watched where the application has not asked who is calling: it serves everybody."""
+        if not self._is_live and self._state.was_asked:
+            self._is_live = True
+            self._connections.add(self)
+
+    def finish(self) -> None:
+        """The application has ended."""
+        self._state.when_live = None  # which refers to this: a cycle would wait for the garbage collector
+        if self._forced_end is not None:
+            self._forced_end.cancel()
+        if self._pending is not None:
+            self._pending.cancel()
+        if self._is_live:
+            self._connections.remove(self)
+
+    def verdict_on(self, standing: TokenStanding) -> Problem | None:
+        """Why the connection has to end; None if it may go on."""
+        answer = standing.answer
+        if isinstance(answer, TokenRefusal):
+            return problem_of(AuthenticationRequiredError(), refusal=answer)
+        required = self._state.required_scopes
+        missing = sorted(required - answer.scopes)
+        if missing:
+            return problem_of(InsufficientScopeError(missing, required=sorted(required)))
+        return None
+
+    async def end(self, problem: Problem) -> None:
+        """Tell the client why, then the application."""
+        if self._problem is not None:
+            return
+        self._problem = problem
+        grace = self._connections.grace_seconds
+        # A client that reads nothing must not keep its connection open by that.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._exchange.end(problem)
+        if self._told is not None:
+            self._told.cancel()
+            self._forced_end = asyncio.get_running_loop().call_later(grace, self._cancel)
+        else:
+            self._cancel()
+
+    def receiving(self, receive: Receive) -> Receive:
+        """`receive` for the application of a WebSocket: it is told of the end as of a client that has gone."""
+        told: asyncio.Future[AsgiMessage] = asyncio.get_running_loop().create_future()
+        self._told = told
+
+        async def receive_or_end() -> AsgiMessage:
+            if self._pending is None:
+                self._pending = asyncio.ensure_future(receive())
+            await asyncio.wait((self._pending, told), return_when=asyncio.FIRST_COMPLETED)
+            if self._problem is not None and told.done():
+                return {"type": "websocket.disconnect", "code": self._problem.close_code, "reason": self._problem.code}
+            pending, self._pending = self._pending, None
+            return pending.result()
+
+        return receive_or_end
+
+    def was_cancelled_by_us(self) -> bool:
+        """Whether a CancelledError in the application's task is ours alone."""
+        return self._has_cancelled and self._task is not None and self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._has_cancelled = True
+            self._task.cancel()

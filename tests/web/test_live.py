@@ -1,0 +1,373 @@
+"""WebSockets, event streams and other streams end with their session, and with nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.events import (
+    AnnouncementsMissed,
+    EventBus,
+    Message,
+    RevokedAuthenticationAuthId,
+    RevokedAuthenticationScope,
+    RevokedAuthenticationUser,
+)
+from coatcheck.identifiers import UserId
+from coatcheck.tokens import TokenRefusal
+from coatcheck.web import LiveConnections, SessionMiddleware, authentication_of, require
+from tests.web.asgi_calls import bearer
+from tests.web.fakes import FakeTokenManager
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from coatcheck.tokens import Token
+    from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
+
+PATIENCE_SECONDS = 20
+ANN = UserId("ann")
+NEVER = timedelta(days=1)
+
+
+@dataclass
+class Auth:
+    """What live connections need of the auth services."""
+
+    token_manager: FakeTokenManager = field(default_factory=FakeTokenManager)
+    events: EventBus = field(default_factory=EventBus)
+
+
+@pytest.fixture
+def auth() -> Auth:
+    return Auth()
+
+
+class Client:
+    """One connection to an application, as its server has it."""
+
+    def __init__(self, app: AsgiApp, scope: AsgiScope) -> None:
+        self._incoming: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.task = asyncio.ensure_future(self._run(app, scope))
+
+    async def _run(self, app: AsgiApp, scope: AsgiScope) -> None:
+        await app(scope, self._incoming.get, self._send)
+
+    async def _send(self, message: AsgiMessage) -> None:
+        await self.reads.wait()
+        self._outgoing.put_nowait(message)
+
+    def say(self, text: str) -> None:
+        self._incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    async def hears(self) -> AsgiMessage:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._outgoing.get()
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.task
+
+    @property
+    def has_heard_all(self) -> bool:
+        return self._outgoing.empty()
+
+
+@asynccontextmanager
+async def connected(app: AsgiApp, kind: str, token: Token | None) -> AsyncIterator[Client]:
+    """A client who has come as far as an open connection."""
+    headers = [] if token is None else bearer(token)
+    scope: dict[str, Any] = {"type": kind, "path": "/", "headers": headers, "query_string": b"", "scheme": "http"}
+    client = Client(app, scope | ({"method": "GET"} if kind == "http" else {}))
+    try:
+        assert (await client.hears())["type"] in {"http.response.start", "websocket.accept"}
+        await client.hears()  # the first part
+        yield client
+    finally:
+        client.task.cancel()
+        await asyncio.wait({client.task})
+
+
+@dataclass
+class Application:
+    """Sends one thing, then waits for ever, or echoes; and says how it ended."""
+
+    required: tuple[str, ...] = ()
+    content_type: bytes = b"text/event-stream; charset=utf-8"
+    asks: bool = True
+    clings: bool = False
+    received: list[AsgiMessage] = field(default_factory=list)
+    was_cancelled: bool = False
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if self.asks:
+            require(scope, *self.required)
+        try:
+            await (self.stream(send) if scope["type"] == "http" else self.echo(receive, send))
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            await send({"type": "http.response.body", "body": b"too late", "more_body": True})
+            raise
+
+    async def stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", self.content_type)]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await asyncio.Event().wait()
+
+    async def echo(self, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        while True:
+            message = await receive()
+            self.received.append(message)
+            if message["type"] == "websocket.disconnect":
+                if self.clings:
+                    await asyncio.Event().wait()
+                return
+            await send({"type": "websocket.send", "text": message["text"]})
+
+
+def app_of(application: AsgiApp, auth: Auth, **settings: timedelta) -> SessionMiddleware:
+    live = LiveConnections(auth, **{"recheck_every": NEVER, "grace": NEVER, **settings})
+    return SessionMiddleware(application, auth=auth, live=live)
+
+
+def auth_id(auth: Auth, token: Token) -> str:
+    return auth.token_manager.session_of(token).info.token_id
+
+
+async def examined(auth: Auth, times: int) -> None:
+    """Until so many tokens were looked at, and what came of it was done."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while auth.token_manager.explained < times:  # noqa: ASYNC110 (there is no event to wait for)
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def test_a_websocket_ends_when_its_session_does(auth: Auth) -> None:
+    application, token = Application(), auth.token_manager.sign_in("ann")
+    async with connected(app_of(application, auth), "websocket", token) as client:
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationAuthId(ANN, auth_id(auth, token)))
+        assert await client.hears() == {"type": "websocket.close", "code": 4401, "reason": "invalid_token"}
+        await client.ended()
+    assert application.received[-1] == {"type": "websocket.disconnect", "code": 4401, "reason": "invalid_token"}
+    assert not application.was_cancelled
+
+
+async def test_an_event_stream_ends_with_an_event_that_says_why(auth: Auth) -> None:
+    application, token = Application(), auth.token_manager.sign_in("ann")
+    async with connected(app_of(application, auth), "http", token) as client:
+        auth.token_manager.end(token, TokenRefusal.EXPIRED)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        last = await client.hears()
+        await client.ended()
+        assert client.has_heard_all  # what the application says while it is cancelled is not sent
+    assert last["more_body"] is False
+    event, data = last["body"].decode().strip().splitlines()
+    assert event == "event: session_ended"
+    problem = json.loads(data.removeprefix("data: "))
+    assert (problem["code"], problem["reason"]) == ("invalid_token", "expired")
+    assert last["body"].startswith(b"\n\n")
+    assert last["body"].endswith(b"\n\n")
+    assert application.was_cancelled
+
+
+async def test_another_stream_is_broken_off_and_not_made_to_look_complete(auth: Auth) -> None:
+    application = Application(content_type=b"application/octet-stream")
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(application, auth), "http", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await client.ended()
+        assert client.has_heard_all
+    assert application.was_cancelled
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_who_loses_a_scope_that_was_required_is_forbidden(auth: Auth, kind: str) -> None:
+    token = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"})
+    async with connected(app_of(Application(required=("notes:read",)), auth), kind, token) as client:
+        auth.token_manager.rescope(token, {"notes:read"})
+        await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:write"})))  # type: ignore[arg-type]  # text will do
+        await examined(auth, 3)
+        assert client.has_heard_all
+        auth.token_manager.rescope(token, set())
+        await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:read"}), auth_id(auth, token)))  # type: ignore[arg-type]  # as above
+        last = await client.hears()
+        await client.ended()
+    if kind == "websocket":
+        assert (last["code"], last["reason"]) == (4403, "insufficient_scope")
+    else:
+        assert b'"missing_scopes":["notes:read"]' in last["body"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RevokedAuthenticationUser(ANN),
+        RevokedAuthenticationAuthId(ANN, "another"),
+        RevokedAuthenticationUser(UserId("bob")),
+    ],
+)
+async def test_nothing_ends_by_an_announcement_alone(auth: Auth, message: Message) -> None:
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(Application(), auth), "websocket", token) as client:
+        await auth.events.publish(message)
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+
+
+async def test_all_are_looked_at_where_announcements_may_have_been_missed(auth: Auth) -> None:
+    ann, bob = auth.token_manager.sign_in("ann"), auth.token_manager.sign_in("bob")
+    app = app_of(Application(), auth)
+    async with connected(app, "websocket", ann) as ann_s, connected(app, "http", bob) as bob_s:
+        await examined(auth, 4)
+        for token in (ann, bob):
+            auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(AnnouncementsMissed())
+        assert (await ann_s.hears())["type"] == "websocket.close"
+        assert (await bob_s.hears())["more_body"] is False
+
+
+async def test_what_ends_between_the_validation_and_the_watch_is_noticed(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+
+    class EndsAtOnce(Application):
+        async def echo(self, receive: Receive, send: Send) -> None:
+            auth.token_manager.end(token, TokenRefusal.UNKNOWN)  # and the announcement has gone by
+            await super().echo(receive, send)
+
+    async with connected(app_of(EndsAtOnce(), auth), "websocket", token) as client:
+        assert (await client.hears())["code"] == 4401
+
+
+async def test_without_announcements_there_is_a_bound(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+    app = app_of(Application(), auth, recheck_every=timedelta(milliseconds=1))
+    async with connected(app, "websocket", token) as client:
+        await examined(auth, 4)
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        assert (await client.hears())["code"] == 4401
+
+
+async def test_a_deadline_ends_what_is_open(auth: Auth) -> None:
+    auth.token_manager.ends_in_us = 1000
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(Application(), auth), "websocket", token) as client:
+        await examined(auth, 2)
+        auth.token_manager.end(token, TokenRefusal.EXPIRED)
+        assert (await client.hears())["code"] == 4401
+
+
+async def test_an_outage_ends_nothing_and_is_looked_after(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coatcheck.web.live._AFTER_AN_OUTAGE_SECONDS", 0.001)
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(Application(), auth), "websocket", token) as client:
+        auth.token_manager.is_down = True
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 5)
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+        auth.token_manager.is_down = False
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        assert (await client.hears())["code"] == 4401
+
+
+async def test_an_application_that_does_not_clean_up_in_time_is_cancelled(auth: Auth) -> None:
+    application, token = Application(clings=True), auth.token_manager.sign_in("ann")
+    app = app_of(application, auth, grace=timedelta(milliseconds=1))
+    async with connected(app, "websocket", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await client.ended()
+    assert application.was_cancelled
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_client_that_reads_nothing_is_ended_too(auth: Auth, kind: str) -> None:
+    application, token = Application(clings=True), auth.token_manager.sign_in("ann")
+    app = app_of(application, auth, grace=timedelta(milliseconds=1))
+    async with connected(app, kind, token) as client:
+        client.reads.clear()
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await client.ended()
+
+
+async def test_who_serves_everybody_is_left_alone(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(Application(asks=False), auth), "websocket", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+
+
+async def test_who_asks_after_the_connection_is_open_is_watched_from_then_on(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+
+    async def asks_late(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        assert authentication_of(scope) is not None
+        await send({"type": "websocket.send", "text": "hello"})
+        await receive()
+
+    async with connected(app_of(asks_late, auth), "websocket", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        assert (await client.hears())["code"] == 4401
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_what_is_over_is_forgotten(auth: Auth, kind: str) -> None:
+    live = LiveConnections(auth)
+    app = SessionMiddleware(Application(), auth=auth, live=live)
+    async with connected(app, kind, auth.token_manager.sign_in("ann")):
+        assert len(live) == 1
+        await examined(auth, 2)
+    assert len(live) == 0
+    assert not live._by_user  # noqa: SLF001 (nothing is left behind for users who come once)
+
+
+async def test_the_server_may_still_cancel(auth: Auth) -> None:
+    application, token = Application(clings=True), auth.token_manager.sign_in("ann")
+    async with connected(app_of(application, auth), "websocket", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await client.hears()
+        client.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await client.task
+
+
+async def test_no_token_is_shown(auth: Auth) -> None:
+    token, shown = auth.token_manager.sign_in("ann"), []
+
+    class Spying(LiveConnections):
+        def add(self, connection: Any) -> None:
+            shown.append(repr(connection))
+            super().add(connection)
+
+    app = SessionMiddleware(Application(), auth=auth, live=Spying(auth))
+    async with connected(app, "websocket", token):
+        assert shown == [f"LiveConnection(user_id='ann', auth_id='{auth_id(auth, token)}')"]
+
+
+@pytest.mark.parametrize("settings", [{"recheck_every": timedelta(0)}, {"grace": timedelta(-1)}, {"grace": 5}])
+def test_times_that_are_none_are_refused_by_name(auth: Auth, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(settings))):
+        LiveConnections(auth, **settings)
