@@ -39,7 +39,7 @@ def side_by_side(document: dict[str, Any], level: str) -> None:
         names = sorted(rates, key=lambda name: rates[name])
         shades = [COLOURS[store] if name == "coatcheck" else "#b9c0c7" for name in names]
         bars = axes.barh([name.replace("_", " ") for name in names], [rates[name] for name in names], color=shades)
-        axes.bar_label(bars, [f"{rates[name]:,.0f}" for name in names], padding=4, fontsize=9)
+        axes.bar_label(bars, [_thousands(rates[name]) for name in names], padding=4, fontsize=9)
         axes.set_title(TITLES[store], loc="left", fontsize=10)
         _clean(axes)
         axes.tick_params(left=False)
@@ -61,7 +61,7 @@ def curves(by_size: dict[str, Any], of_one_user: dict[str, Any]) -> None:
             right.plot(list(theirs), [others[size] / theirs[size] for size in theirs], **line)
     left.set(ylim=(0, None), title="validations per second", xlabel="sessions in the store")
     left.yaxis.set_major_formatter(FuncFormatter(_thousands))
-    left.legend(frameon=False, fontsize=9, loc="lower left")
+    right.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=9, loc="lower left")
     right.set(
         ylim=(0.5, 1.5), title="time of one, against sessions of as many users", xlabel="sessions, all of one user"
     )

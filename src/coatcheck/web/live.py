@@ -188,12 +188,13 @@ class LiveConnection:
         connections: LiveConnections,
         exchange: Exchange,
         state: RequestState,
+        task: asyncio.Task[object] | None,
         *,
         token: str,
         user_id: str,
         auth_id: str,
     ) -> None:
-        """Made for each request, in the task that runs the application; nothing happens before `begin`."""
+        """The application runs in `task`. Nothing happens before `begin`."""
         self._connections = connections
         self._exchange = exchange
         self._state = state
@@ -201,7 +202,7 @@ class LiveConnection:
         self.user_id = user_id
         self.auth_id = auth_id
         self.slot = 0
-        self._task = asyncio.current_task()
+        self._task = task
         self._is_live = False
         self._problem: Problem | None = None
         self._pending: asyncio.Future[AsgiMessage] | None = None
@@ -214,14 +215,16 @@ class LiveConnection:
         return f"LiveConnection(user_id={self.user_id!r}, auth_id={self.auth_id!r})"
 
     def begin(self) -> None:
-        """It is live. Nothing is watched where the application has not asked who is calling: it serves everybody."""
+        """Something was sent, and more may follow: it is live from now on, or from when the application has asked.
+
+        Nothing is watched where the application does not ask who is calling: it serves everybody.
+        """
         if not self._is_live and self._state.was_asked:
             self._is_live = True
             self._connections.add(self)
 
     def finish(self) -> None:
         """The application has ended."""
-        self._state.when_live = None  # which refers to this: a cycle would wait for the garbage collector
         if self._forced_end is not None:
             self._forced_end.cancel()
         if self._pending is not None:

@@ -9,6 +9,7 @@ It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `re
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, CrossSiteRequestError, StoreUnavailable
@@ -102,13 +103,16 @@ class SessionMiddleware:
         state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
-        live = self._live_connection(exchange, state, credential, answer)
-        if live is not None and scope["type"] == "websocket":
-            receive = live.receiving(receive)
+        if self._live is not None and credential is not None and isinstance(answer, AuthenticationInfo):
+            begin = partial(self._begin_live, exchange, state, credential, answer, asyncio.current_task())
+            if scope["type"] == "websocket":
+                receive = begin().receiving(receive)
+            else:  # few requests become live: nothing is made for the others
+                state.when_live = begin
         try:
             await self._app(scope, receive, exchange.send)
         except asyncio.CancelledError:
-            if live is None or not live.was_cancelled_by_us():
+            if state.live is None or not state.live.was_cancelled_by_us():
                 raise
         except Exception as error:
             answerable = answerable_in(error)
@@ -118,29 +122,27 @@ class SessionMiddleware:
         else:
             await exchange.finish()
         finally:
-            if live is not None:
-                live.finish()
+            state.finish()
 
-    def _live_connection(
+    def _begin_live(
         self,
         exchange: Exchange,
         state: RequestState,
-        credential: Credential | None,
-        answer: AuthenticationInfo | TokenRefusal | StoreUnavailable | None,
-    ) -> LiveConnection | None:
-        if self._live is None or credential is None or credential.token is None:
-            return None
-        if not isinstance(answer, AuthenticationInfo):
-            return None
+        credential: Credential,
+        answer: AuthenticationInfo,
+        task: asyncio.Task[object] | None,
+    ) -> LiveConnection:
         live = LiveConnection(
-            self._live,
+            cast("LiveConnections", self._live),
             exchange,
             state,
-            token=credential.token,
+            task,
+            token=cast("str", credential.token),
             user_id=answer.user_identifier,
             auth_id=answer.auth_id,
         )
-        state.when_live = live.begin
+        state.live, state.when_live = live, live.begin
+        live.begin()
         return live
 
     async def _answer(self, credential: Credential) -> AuthenticationInfo | TokenRefusal | StoreUnavailable:

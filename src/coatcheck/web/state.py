@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from coatcheck.client_info import ClientInfo
     from coatcheck.tokens import AuthSuccess
+    from coatcheck.web.live import LiveConnection
     from coatcheck.web.session_cookie import RequestCookie
 
 SCOPE_KEY = "coatcheck"
@@ -47,6 +48,7 @@ class RequestState:
         "_required_scopes",
         "_token_in_cookie",
         "_was_asked",
+        "live",
         "when_live",
     )
 
@@ -72,7 +74,9 @@ class RequestState:
         self._clients = clients
         self._was_asked = False
         self._required_scopes: frozenset[str] = frozenset()
-        self.when_live: Callable[[], None] | None = None
+        self.live: LiveConnection | None = None
+        # What the exchange calls when something was sent and more may follow.
+        self.when_live: Callable[[], object] | None = None
         self._hands_out_token = False
         self._cookie_is_forgotten = False
         self._new_cookie: bytes | None = None
@@ -176,6 +180,12 @@ class RequestState:
     def uses_cookie(self) -> bool:
         """Whether the caller may be known from a cookie."""
         return self._cookie is not None
+
+    def finish(self) -> None:
+        """The application has ended, and with it what was kept open."""
+        self.when_live = None  # it refers to this state: a cycle would wait for the garbage collector
+        if self.live is not None:
+            self.live.finish()
 
     def __repr__(self) -> str:
         """Show the answer."""
