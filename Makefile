@@ -48,8 +48,12 @@ bench-pruning: setup  ## measure validations beside a prune, in a large table (B
 	@scripts/install-postgres
 	@PYTHONPATH=.:bench $(PY)/python bench/pruning.py $(BENCH_ARGS)
 
+bench-live: setup  ## measure how soon open connections end with their session, on two servers (BENCH_ARGS="--connections 100")
+	@scripts/install-postgres
+	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
+
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning clean
+.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning bench-live clean

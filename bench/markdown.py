@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NAMES = {"validate": "validations", "sign_in": "sign-ins"}
 HTTP_COLUMNS = ("application", "store", "requests/s", "p50 µs", "p99 µs", "of the same without a session")
 PRUNING_COLUMNS = ("store", "meanwhile", "validations/s", "p50 µs", "p99 µs", "p99 against alone")
+LIVE_COLUMNS = ("store", "connection", "p50 ms", "p99 ms", "last ms")
 COLUMNS = ("candidate", "sessions", "per second", "p50 µs", "p99 µs", "CPU µs", "Coatcheck is faster by")
 
 
@@ -59,6 +60,16 @@ def pruning_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 yield store, phase, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{p99 / alone:.2f}"
 
 
+def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """How soon connections have ended, in LIVE_COLUMNS: medians of the rounds."""
+    for store, rounds in document["live"].items():
+        for name in rounds[0]:
+            sorted_rounds = [sorted(one[name]) for one in rounds]
+            ranks = ((len(one) // 2, len(one) * 99 // 100, len(one) - 1) for one in sorted_rounds)
+            found = [[one[rank] for rank in chosen] for one, chosen in zip(sorted_rounds, ranks, strict=True)]
+            yield store, name, *(f"{median(values):,.0f}" for values in zip(*found, strict=True))
+
+
 def _key(candidate: dict[str, Any]) -> tuple[str, str, int]:
     return candidate["name"], candidate["store"], candidate["sessions"]
 
@@ -67,6 +78,8 @@ def tables(document: dict[str, Any]) -> Iterator[str]:
     """Each table of a document of results, with its title: for `compare.py` one for each number of callers."""
     if "applications" in document:
         yield _table(HTTP_COLUMNS, http_rows(document))
+    elif "live" in document:
+        yield _table(LIVE_COLUMNS, live_rows(document))
     elif "stores" in document:
         yield f"{document['sessions']:,} sessions:\n\n" + _table(PRUNING_COLUMNS, pruning_rows(document))
     else:

@@ -27,7 +27,8 @@ from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable, Sequence
+    from typing import Any
 
     from coatcheck.events import EventBus, Message
     from coatcheck.tokens import TokenManager, TokenStanding
@@ -82,7 +83,7 @@ class LiveConnections:
         self.grace_seconds = grace.total_seconds()
         self._by_user: dict[str, set[LiveConnection]] = {}
         self._slots: dict[int, set[LiveConnection]] = {}
-        self._looking: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_subscribed = False
 
@@ -113,37 +114,51 @@ class LiveConnections:
             concerned = self._by_user.get(message.user_id, ())
             if isinstance(message, RevokedAuthenticationAuthId):
                 concerned = [one for one in concerned if one.auth_id == message.auth_id]
-        self._look_at(list(concerned))
+        self._look_at(concerned)
 
-    def _look_at(self, connections: list[LiveConnection]) -> None:
-        if connections:
-            task = asyncio.get_running_loop().create_task(self._examine(connections))
-            self._looking.add(task)  # the loop itself keeps only a weak reference
-            task.add_done_callback(self._looking.discard)
+    def _look_at(self, connections: Iterable[LiveConnection]) -> None:
+        """Examine the token of each, and a token of several once."""
+        by_token: dict[str, list[LiveConnection]] = {}
+        for connection in connections:
+            by_token.setdefault(connection.token, []).append(connection)
+        for token, theirs in by_token.items():
+            self._start(self._examine(token, theirs))
 
-    async def _examine(self, connections: list[LiveConnection]) -> None:
-        """Together: their reads are shared."""
-        await asyncio.gather(*(self._examine_one(connection) for connection in connections))
-
-    async def _examine_one(self, connection: LiveConnection) -> None:
+    async def _examine(self, token: str, connections: Sequence[LiveConnection]) -> None:
         try:
-            standing = await self._auth.token_manager.examine_token(connection.token)
-        except StoreUnavailable:
-            self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
+            standing = await self._auth.token_manager.examine_token(token)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
+            if not isinstance(error, StoreUnavailable):
+                _log.exception("live connections could not be examined")
+            for connection in connections:
+                self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
             return
-        except Exception:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
-            self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
-            _log.exception("a live connection could not be examined")
+        answer = standing.answer
+        if isinstance(answer, TokenRefusal):
+            problem = problem_of(AuthenticationRequiredError(), refusal=answer)
+            for connection in connections:
+                self._end(connection, problem)
             return
-        problem = connection.verdict_on(standing)
-        if problem is not None:
-            self.remove(connection)
-            await connection.end(problem)
-            return
+        for connection in connections:
+            missing = sorted(connection.required_scopes - answer.scopes)
+            if missing:
+                required = sorted(connection.required_scopes)
+                self._end(connection, problem_of(InsufficientScopeError(missing, required=required)))
+            else:
+                self._put_off(connection, self._seconds_until_next(standing))
+
+    def _end(self, connection: LiveConnection, problem: Problem) -> None:
+        self.remove(connection)
+        self._start(connection.end(problem))  # a client that reads nothing keeps nobody else waiting
+
+    def _seconds_until_next(self, standing: TokenStanding) -> float:
         seconds = self._recheck_seconds * random.uniform(0.8, 1)  # noqa: S311 (spreads load, guards nothing)
-        if standing.ends_in_us is not None:
-            seconds = min(seconds, standing.ends_in_us / 1_000_000)
-        self._put_off(connection, seconds)
+        return seconds if standing.ends_in_us is None else min(seconds, standing.ends_in_us / 1_000_000)
+
+    def _start(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(step)
+        self._under_way.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._under_way.discard)
 
     def _put_off(self, connection: LiveConnection, seconds: float) -> None:
         if connection not in self._by_user.get(connection.user_id, ()):
@@ -232,16 +247,10 @@ class LiveConnection:
         if self._is_live:
             self._connections.remove(self)
 
-    def verdict_on(self, standing: TokenStanding) -> Problem | None:
-        """Why the connection has to end; None if it may go on."""
-        answer = standing.answer
-        if isinstance(answer, TokenRefusal):
-            return problem_of(AuthenticationRequiredError(), refusal=answer)
-        required = self._state.required_scopes
-        missing = sorted(required - answer.scopes)
-        if missing:
-            return problem_of(InsufficientScopeError(missing, required=sorted(required)))
-        return None
+    @property
+    def required_scopes(self) -> frozenset[str]:
+        """What the application has required of the caller."""
+        return self._state.required_scopes
 
     async def end(self, problem: Problem) -> None:
         """Tell the client why, then the application."""
