@@ -21,8 +21,8 @@ from coatcheck.events import (
     RevokedAuthenticationUser,
 )
 from coatcheck.identifiers import UserId
-from coatcheck.tokens import TokenRefusal
-from coatcheck.web import LiveConnections, SessionMiddleware, authentication_of, require
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
+from coatcheck.web import LiveConnections, SessionMiddleware, authentication_of, require, traffic_is_use
 from tests.web.asgi_calls import bearer
 from tests.web.fakes import FakeTokenManager
 
@@ -306,6 +306,57 @@ async def test_a_client_that_reads_nothing_is_ended_too(auth: Auth, kind: str) -
         auth.token_manager.end(token, TokenRefusal.UNKNOWN)
         await auth.events.publish(RevokedAuthenticationUser(ANN))
         await client.ended()
+
+
+async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coatcheck.web.live._USE_SECONDS", 3600.0)
+    uses: list[str] = []
+    explain = auth.token_manager.explain_token
+
+    async def counted(token: str) -> AuthenticationInfo | TokenRefusal:
+        uses.append(token)
+        return await explain(token)
+
+    async def examined_only(token: str) -> TokenStanding:
+        return TokenStanding(await explain(token))
+
+    monkeypatch.setattr(auth.token_manager, "explain_token", counted)
+    monkeypatch.setattr(auth.token_manager, "examine_token", examined_only)
+
+    class Chat(Application):
+        async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/":
+                traffic_is_use(scope)
+            await super().__call__(scope, receive, send)
+
+    token = auth.token_manager.sign_in("ann")
+    async with connected(app_of(Chat(), auth), "websocket", token) as client:
+        assert uses == [token]  # the handshake
+        for _ in range(3):  # within one step of the resolution
+            client.say("hello")
+            await client.hears()
+        await examined(auth, 3)
+        assert uses == [token] * 2
+    async with connected(app_of(Application(), auth), "websocket", token) as client:
+        client.say("hello")
+        await client.hears()
+        await examined(auth, 5)
+        assert uses == [token] * 3
+
+
+async def test_a_use_that_is_refused_ends_the_connection(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+
+    async def chat(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        traffic_is_use(scope)
+        await Application()(scope, receive, send)
+
+    async with connected(app_of(chat, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        client.say("hello")
+        assert (await client.hears())["text"] == "hello"
+        assert (await client.hears())["code"] == 4401
 
 
 async def test_who_serves_everybody_is_left_alone(auth: Auth) -> None:

@@ -25,9 +25,10 @@ from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, In
 from coatcheck.events import AnnouncementsMissed, RevokedAuthenticationAuthId
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import problem_of
+from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
     from typing import Any
 
     from coatcheck.events import EventBus, Message
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _TICK_SECONDS = 0.1
 _AFTER_AN_OUTAGE_SECONDS = 1.0
+_USE_SECONDS = 0.1  # a tenth of the shortest inactivity timeout there is
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +108,21 @@ class LiveConnections:
         if not theirs:
             self._by_user.pop(connection.user_id, None)
         self._slots.get(connection.slot, set()).discard(connection)
+
+    def note_use(self, connection: LiveConnection) -> None:
+        """Count what has arrived on a connection as a use of its session, ten times a second at most."""
+        now = asyncio.get_running_loop().time()
+        if now >= connection.counts_from:
+            connection.counts_from = now + _USE_SECONDS
+            self._start(self._use(connection))
+
+    async def _use(self, connection: LiveConnection) -> None:
+        try:
+            answer = await self._auth.token_manager.explain_token(connection.token)
+        except StoreUnavailable:
+            return  # not a use that anybody could have written down
+        if isinstance(answer, TokenRefusal):
+            self._look_at([connection])
 
     async def _hear(self, message: Message) -> None:
         if isinstance(message, AnnouncementsMissed):
@@ -178,6 +195,20 @@ class LiveConnections:
         self._timer = loop.call_later(_TICK_SECONDS, self._tick) if self._slots else None
 
 
+def traffic_is_use(connection: Mapping[str, Any]) -> None:
+    """From now on, what arrives on this WebSocket counts as a use of its session, as a request does.
+
+        traffic_is_use(websocket)
+
+    `connection` is an ASGI scope, or a Starlette `WebSocket`. Without this an open connection does not keep its session
+    from its inactivity timeout, whatever goes over it.
+
+    Raises:
+        ConfigurationError: `SessionMiddleware` did not run for this connection.
+    """
+    request_state(connection).traffic_is_use = True
+
+
 class LiveConnection:
     """One request of a signed-in caller, and what becomes of it once it is live."""
 
@@ -193,6 +224,7 @@ class LiveConnection:
         "_task",
         "_told",
         "auth_id",
+        "counts_from",
         "slot",
         "token",
         "user_id",
@@ -217,6 +249,7 @@ class LiveConnection:
         self.user_id = user_id
         self.auth_id = auth_id
         self.slot = 0
+        self.counts_from = 0.0
         self._task = task
         self._is_live = False
         self._problem: Problem | None = None
@@ -280,7 +313,10 @@ class LiveConnection:
             if self._problem is not None and told.done():
                 return {"type": "websocket.disconnect", "code": self._problem.close_code, "reason": self._problem.code}
             pending, self._pending = self._pending, None
-            return pending.result()
+            message = pending.result()
+            if self._is_live and self._state.traffic_is_use and message["type"] == "websocket.receive":
+                self._connections.note_use(self)
+            return message
 
         return receive_or_end
 

@@ -49,6 +49,7 @@ class RequestState:
         "_token_in_cookie",
         "_was_asked",
         "live",
+        "traffic_is_use",
         "when_live",
     )
 
@@ -75,6 +76,7 @@ class RequestState:
         self._was_asked = False
         self._required_scopes: frozenset[str] = frozenset()
         self.live: LiveConnection | None = None
+        self.traffic_is_use = False
         # What the exchange calls when something was sent and more may follow.
         self.when_live: Callable[[], object] | None = None
         self._hands_out_token = False
