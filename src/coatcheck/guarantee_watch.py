@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from coatcheck.background import BackgroundTask
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.guarantee import GuaranteeLevel
 
@@ -31,7 +32,7 @@ class GuaranteeWatch:
         self._required = required
         self._interval = interval
         self._known: Guarantee | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("looking at what the store promises")
 
     async def start(self) -> None:
         """Look for the first time, and then go on in a task of its own.
@@ -44,15 +45,11 @@ class GuaranteeWatch:
         if self._is_too_little(guarantee):
             raise ConfigurationError(f"{self._store!r} does not promise {self._needed()}. It promises {guarantee}")
         self._tell(guarantee)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.start(self._run)
 
     async def stop(self) -> None:
         """End."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await self._task.stop()
 
     async def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from coatcheck.background import BackgroundTask
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -39,21 +40,17 @@ class Pruner:
         self._store = store
         self._interval = interval
         self._holder = secrets.token_hex(8)
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("pruning")
         self._lease = max(interval, timedelta(minutes=1))
         self._renew_at = 0.0
 
     def start(self) -> None:
         """Begin, in a task of its own."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.start(self._run)
 
     async def stop(self) -> None:
         """End at the next pause."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await self._task.stop()
 
     async def prune(self) -> int | None:
         """Prune everything that has expired, if the lease is to be had; returns how many, None without the lease."""

@@ -220,6 +220,6 @@ async def test_a_store_that_fails_while_it_is_listened_to_is_heard_of(caplog: py
     await relay.start()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert "is no longer listened to" in caplog.text
+    assert "listening to other processes has failed" in caplog.text
     assert "a mistake in a store" in caplog.text
     await relay.stop()

@@ -394,6 +394,46 @@ async def test_what_is_over_is_forgotten(auth: Auth, kind: str) -> None:
     assert not live._by_user  # noqa: SLF001 (nothing is left behind for users who come once)
 
 
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_an_end_that_comes_too_late_leaves_the_task_alone(auth: Auth, kind: str) -> None:
+    """The application ends by itself while its client is told: what its task does after that is no business of ours."""
+    token, may_end, outside = auth.token_manager.sign_in("ann"), asyncio.Event(), asyncio.Event()
+
+    async def inner(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        require(scope)
+        if scope["type"] == "http":
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            )
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        else:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+        await may_end.wait()
+
+    wrapped = app_of(inner, auth, grace=timedelta(seconds=PATIENCE_SECONDS))
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await wrapped(scope, receive, send)
+        await outside.wait()  # as a middleware around ours that is not done yet
+
+    async with connected(app, kind, token) as client:
+        await examined(auth, 2)
+        client.reads.clear()  # telling the client takes a while
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 3)
+        may_end.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        client.reads.set()
+        await client.hears()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        outside.set()
+        await client.ended()
+
+
 async def test_the_server_may_still_cancel(auth: Auth) -> None:
     application, token = Application(clings=True), auth.token_manager.sign_in("ann")
     async with connected(app_of(application, auth), "websocket", token) as client:

@@ -7,6 +7,7 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from coatcheck.background import BackgroundTask
 from coatcheck.events.messages import (
     AnnouncementsMissed,
     RevokedAuthenticationAuthId,
@@ -30,18 +31,18 @@ class Relay:
         """What this process does itself is published where it is done, and not by way of the store."""
         self._store = store
         self._bus = bus
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("listening to other processes")
         self._listens = asyncio.Event()
         self._missed_nothing = False
 
     async def start(self, *, patience_seconds: float = 5.0) -> None:
         """Begin, in a task of its own. Where there are subscribers already, wait until it listens."""
-        if self._task is not None:
+        if self._task.has_started:
             return
         self._listens.clear()
         # Of those who subscribed before nobody can have opened anything yet that a message would be about.
         self._missed_nothing = self._bus.has_subscribers
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.start(self._run)
         if self._bus.has_subscribers:
             try:
                 async with asyncio.timeout(patience_seconds):
@@ -52,23 +53,17 @@ class Relay:
 
     async def stop(self) -> None:
         """End."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await self._task.stop()
 
     async def _run(self) -> None:
         await self._bus.until_subscribed()
-        try:
-            async with aclosing(self._store.announcements()) as announcements:
-                async for one in announcements:
-                    self._listens.set()
-                    if one is None and self._missed_nothing:
-                        self._missed_nothing = False
-                        continue
-                    await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
-        except Exception:  # noqa: BLE001 (a store raises nothing here; one that does is at least heard of)
-            _log.exception("%r is no longer listened to", self._store)
+        async with aclosing(self._store.announcements()) as announcements:
+            async for one in announcements:
+                self._listens.set()
+                if one is None and self._missed_nothing:
+                    self._missed_nothing = False
+                    continue
+                await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
 
 
 def _message(announcement: Announcement) -> Message:

@@ -217,6 +217,7 @@ class LiveConnection:
         "_exchange",
         "_forced_end",
         "_has_cancelled",
+        "_has_finished",
         "_is_live",
         "_pending",
         "_problem",
@@ -256,6 +257,7 @@ class LiveConnection:
         self._pending: asyncio.Future[AsgiMessage] | None = None
         self._told: asyncio.Future[AsgiMessage] | None = None
         self._has_cancelled = False
+        self._has_finished = False
         self._forced_end: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -272,7 +274,8 @@ class LiveConnection:
             self._connections.add(self)
 
     def finish(self) -> None:
-        """The application has ended."""
+        """The application has ended: from now on its task is somebody else's."""
+        self._has_finished = True
         if self._forced_end is not None:
             self._forced_end.cancel()
         if self._pending is not None:
@@ -287,7 +290,7 @@ class LiveConnection:
 
     async def end(self, problem: Problem) -> None:
         """Tell the client why, then the application."""
-        if self._problem is not None:
+        if self._problem is not None or self._has_finished:
             return
         self._problem = problem
         grace = self._connections.grace_seconds
@@ -295,6 +298,8 @@ class LiveConnection:
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(grace):
                 await self._exchange.end(problem)
+        if self._has_finished:
+            return
         if self._told is not None:
             self._told.cancel()
             self._forced_end = asyncio.get_running_loop().call_later(grace, self._cancel)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
+_READ_TIMEOUT_SECONDS = 0.05
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -122,7 +123,8 @@ class SqliteStore(SqlStore):
         )
 
     def _announced(self) -> AsyncGenerator[str | None, None]:
-        return sqlite_outbox.announcements(self._connect)
+        # In the event loop, as the reader: it must not wait there.
+        return sqlite_outbox.announcements(lambda: self._connect(busy_timeout_seconds=_READ_TIMEOUT_SECONDS))
 
     def _file_system(self) -> str:
         try:
@@ -210,7 +212,7 @@ class SqliteStore(SqlStore):
 
     async def _open_direct(self) -> None:
         # In WAL mode a reader waits for nobody but a recovery after a crash, and the event loop not even for that.
-        self._reader = self._connect(busy_timeout_seconds=0.05)
+        self._reader = self._connect(busy_timeout_seconds=_READ_TIMEOUT_SECONDS)
         self._reader.execute("PRAGMA query_only = ON")
         self._touch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coatcheck-touch")
         self._writer.open()
