@@ -20,11 +20,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import asyncpg
 import typer
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import markdown
+from stage import console, show
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 
@@ -59,8 +58,6 @@ SIGNING_IN = {"coatcheck", "insert"}
 NOT_OF_ALL = {"coatcheck_one_user", "insert"}
 """Asked for by name only."""
 ONE_CALLER = {"prepared"}  # one connection, no waiting for it
-
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class CandidateError(Exception):
@@ -178,7 +175,7 @@ def main(
                 candidate.runs.setdefault(str(level), []).append(run)
     document = _document(running, call, rounds, seconds) | {"postgres": settings}
     for level in markdown.levels(document):
-        console.print(_table(document, level))
+        show(f"{markdown.NAMES[call]}, {level} at a time", markdown.COLUMNS, markdown.rows(document, level))
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -258,15 +255,6 @@ def _renewed(name: str, requirements: str) -> Iterator[Path | None]:
     console.print(f"installing {name} ...")
     yield listed
     made.write_text(listed.read_text())
-
-
-def _table(document: dict[str, Any], level: str) -> Table:
-    table = Table(title=f"{markdown.NAMES[document['call']]}, {level} at a time")
-    for number, column in enumerate(markdown.COLUMNS):
-        table.add_column(column, justify="right" if number else "left")
-    for row in markdown.rows(document, level):
-        table.add_row(*row)
-    return table
 
 
 def _document(running: Sequence[Running], call: str, rounds: int, seconds: float) -> dict[str, Any]:

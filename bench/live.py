@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,18 +21,14 @@ import httpx
 import typer
 import uvloop
 import websockets
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import markdown
+from stage import console, new_store, show
 from tests.servers.ports import free_port
-from tests.servers.postgres import PostgresServer
 
 HERE = Path(__file__).parent
 OPENING = 50  # at a time
-
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
@@ -52,24 +47,18 @@ def main(
             document["live"][store] = []
             for _ in track(range(rounds), f"opening and revoking, {store}", console=console):
                 document["live"][store].append(uvloop.run(_round(ports, connections)))
-    table = Table(title=f"{connections} WebSockets and {connections} event streams on each of two servers")
-    for number, column in enumerate(markdown.LIVE_COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right")
-    for row in markdown.live_rows(document):
-        table.add_row(*row)
-    console.print(table)
+    title = f"{connections} WebSockets and {connections} event streams on each of two servers"
+    show(title, markdown.LIVE_COLUMNS, markdown.live_rows(document), named_by=2)
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _servers(store: str, stack: ExitStack, *, deaf: bool) -> list[int]:
-    if store == "postgresql":
-        postgres = PostgresServer(durable=True)
-        stack.callback(postgres.remove)
-        url = postgres.dsn()
-    else:
-        url = f"sqlite:///{Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'sessions.db'}"
-    environ = os.environ | {"BENCH_URL": url, "PYTHONPATH": str(HERE)} | ({"BENCH_DEAF": "1"} if deaf else {})
+    environ = (
+        os.environ
+        | {"BENCH_URL": new_store(store, stack), "PYTHONPATH": str(HERE)}
+        | ({"BENCH_DEAF": "1"} if deaf else {})
+    )
     ports = [free_port(), free_port()]
     for port in ports:
         command = [sys.executable, "-m", "uvicorn", "live_app:create", "--factory", "--port", str(port)]
@@ -93,8 +82,8 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("a server did not start; see its output above")
 
 
-async def _round(ports: list[int], connections: int) -> dict[str, list[float]]:
-    """The milliseconds of each connection, by its kind and whether it was on the server that revoked."""
+async def _round(ports: list[int], connections: int) -> dict[str, dict[str, float]]:
+    """How many connections have ended, and the milliseconds, by kind and whether on the server that revoked."""
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         token = (await http.post(f"http://127.0.0.1:{ports[0]}/sign-in")).json()
         headers = {"Authorization": f"Bearer {token}"}
@@ -116,7 +105,18 @@ async def _round(ports: list[int], connections: int) -> dict[str, list[float]]:
         (await http.post(f"http://127.0.0.1:{ports[0]}/revoke", headers=headers)).raise_for_status()
         revoked = time.perf_counter()
         await everybody
-    return {name: [(task.result() - revoked) * 1000 for task in tasks] for name, tasks in ends.items()}
+    return {name: _figures([(task.result() - revoked) * 1000 for task in tasks]) for name, tasks in ends.items()}
+
+
+def _figures(milliseconds: list[float]) -> dict[str, float]:
+    milliseconds.sort()
+    count = len(milliseconds)
+    return {
+        "ended": count,
+        "p50_ms": milliseconds[count // 2],
+        "p99_ms": milliseconds[count * 99 // 100],
+        "last_ms": milliseconds[-1],
+    }
 
 
 async def _websocket(port: int, headers: dict[str, str], opening: asyncio.Semaphore, opened: asyncio.Event) -> float:

@@ -64,10 +64,8 @@ def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """How soon connections have ended, in LIVE_COLUMNS: medians of the rounds."""
     for store, rounds in document["live"].items():
         for name in rounds[0]:
-            sorted_rounds = [sorted(one[name]) for one in rounds]
-            ranks = ((len(one) // 2, len(one) * 99 // 100, len(one) - 1) for one in sorted_rounds)
-            found = [[one[rank] for rank in chosen] for one, chosen in zip(sorted_rounds, ranks, strict=True)]
-            yield store, name, *(f"{median(values):,.0f}" for values in zip(*found, strict=True))
+            figures = (median(one[name][key] for one in rounds) for key in ("p50_ms", "p99_ms", "last_ms"))
+            yield store, name, *(f"{value:,.0f}" for value in figures)
 
 
 def _key(candidate: dict[str, Any]) -> tuple[str, str, int]:

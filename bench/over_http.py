@@ -22,17 +22,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import markdown
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from contract import sample_of
 from http_app import PEPPER
+from stage import console, new_store, show
 from tests.servers.ports import free_port
-from tests.servers.postgres import PostgresServer
 
 HERE = Path(__file__).parent
 APPS = {
@@ -43,8 +41,6 @@ PACKAGES = ("coatcheck", "fastapi", "starlette", "uvicorn", "uvloop", "httptools
 
 TOKENS = 2_000
 """How many of the sessions are in use. Each is touched once a minute, as it would be by its user's next click."""
-
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
@@ -75,7 +71,8 @@ def main(
         "versions": {name: version(name) for name in PACKAGES},
         "applications": [{key: app[key] for key in ("name", "store", "runs")} for app in running],
     }
-    _show(document)
+    title = f"HTTP, {connections} connections, {sessions:,} sessions"
+    show(title, markdown.HTTP_COLUMNS, markdown.http_rows(document), named_by=2)
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -83,12 +80,7 @@ def main(
 def _filled(store: str, sessions: int, stack: ExitStack) -> tuple[str, Path]:
     folder = Path(tempfile.mkdtemp(prefix="coatcheck-bench-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    if store == "postgresql":
-        server = PostgresServer(durable=True)
-        stack.callback(server.remove)
-        url = server.dsn()
-    else:
-        url = f"sqlite:///{folder / 'sessions.db'}"
+    url = new_store(store, stack)
     population = Population(sessions, ServerSideSessionsConfig(session_key_hash_pepper=PEPPER).key_hasher())
     console.print(f"filling {store} ...")
     asyncio.run(_fill(url, population))
@@ -156,16 +148,6 @@ def _status(address: str, *headers: tuple[str, str]) -> int:
 def _expect(condition: object, otherwise: str) -> None:
     if not condition:
         raise RuntimeError(otherwise)
-
-
-def _show(document: dict[str, Any]) -> None:
-    title = f"HTTP, {document['connections']} connections, {document['sessions']:,} sessions"
-    table = Table(title=title)
-    for number, column in enumerate(markdown.HTTP_COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right")
-    for row in markdown.http_rows(document):
-        table.add_row(*row)
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -11,27 +11,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import sys
-import tempfile
 import time
 from contextlib import ExitStack, closing, suppress
 from itertools import cycle
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import asyncpg
 import typer
 import uvloop
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import markdown
 from coatcheck import Pod, ServerSideSessionsConfig, ServerSideSessionsTokenManager
 from coatcheck.bench.filling import Population, fill
 from coatcheck.pruner import Pruner
-from tests.servers.postgres import PostgresServer
+from stage import console, new_store, show
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
 PEPPER = "a pepper of the benchmark, 32 bytes"
 PHASES = ("alone", "the pod prunes", "deleting expired", "searching for idle")
 LIVE_FROM = "8"  # by the last digit of the id; half of them
-
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
@@ -58,12 +52,7 @@ def main(
     document: dict[str, Any] = {"sessions": sessions, "concurrency": concurrency, "many": many, "stores": {}}
     for store in stores.split(","):
         with ExitStack() as stack:
-            if store == "postgresql":
-                server = PostgresServer(durable=True)
-                stack.callback(server.remove)
-                url = server.dsn()
-            else:
-                url = f"sqlite:///{Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'sessions.db'}"
+            url = new_store(store, stack)
             document["stores"][store] = uvloop.run(_measured(url, sessions, concurrency, rounds, seconds, many))
     _show(document)
     if results is not None:
@@ -170,12 +159,8 @@ async def _prepare(url: str, many: int, users: int) -> None:
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table(title=f"{document['sessions']:,} sessions, {document['concurrency']} validations at a time")
-    for number, column in enumerate(markdown.PRUNING_COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right")
-    for row in markdown.pruning_rows(document):
-        table.add_row(*row)
-    console.print(table)
+    title = f"{document['sessions']:,} sessions, {document['concurrency']} validations at a time"
+    show(title, markdown.PRUNING_COLUMNS, markdown.pruning_rows(document), named_by=2)
     for store, measured in document["stores"].items():
         seconds = median(run["seconds"] for run in measured["signing out everywhere"])
         console.print(f"{store}: a user with {document['many']:,} sessions signed out everywhere in {seconds:.2f} s")

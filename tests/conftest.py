@@ -103,6 +103,15 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind in turn, for pods that are each a server of their own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/sessions.db"
+    dsn: str = request.getfixturevalue("postgres_dsn")
+    return dsn
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def closed_harness(request: pytest.FixtureRequest, tmp_path: Path) -> StoreHarness:
     """Each store in turn. Not asynchronous: anyio cannot start one asynchronous fixture from within another."""
     if request.param == "sqlite":

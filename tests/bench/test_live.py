@@ -25,7 +25,7 @@ def test_every_connection_ends_and_is_measured(tmp_path: Path, store: str) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (measured,) = json.loads(results.read_text())["live"][store]
-    assert {name: len(ends) for name, ends in measured.items()} == {
+    assert {name: figures["ended"] for name, figures in measured.items()} == {
         f"{kind}, {where}": 2
         for kind in ("WebSocket", "event stream")
         for where in ("where it was revoked", "on the other server")

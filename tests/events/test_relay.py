@@ -26,21 +26,12 @@ from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-    from pathlib import Path
     from typing import Any
 
     from coatcheck import AuthServices
 
 PATIENCE_SECONDS = 20
 SESSION = SessionId("019bea92-71f5-71cd-84bb-86c3d1c42710")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sessions.db"
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn
 
 
 class Hearer:
@@ -70,9 +61,9 @@ async def server(url: str, *subscribers: Hearer) -> AsyncIterator[tuple[Pod, Aut
         yield pod, auth
 
 
-async def test_what_one_server_ends_every_server_hears_of_once(url: str) -> None:
+async def test_what_one_server_ends_every_server_hears_of_once(store_url: str) -> None:
     here, there = Hearer(), Hearer()
-    async with server(url, here) as (_, auth), server(url, there):
+    async with server(store_url, here) as (_, auth), server(store_url, there):
         user = await auth.auth_users.create(scopes={"a", "b"})
         success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
         await auth.auth_users.update(user.id, scopes={"a"})
@@ -103,20 +94,20 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_another_process_is_heard(url: str) -> None:
+async def test_another_process_is_heard(store_url: str) -> None:
     hearer = Hearer()
-    async with server(url, hearer) as (_, auth):
+    async with server(store_url, hearer) as (_, auth):
         user = await auth.auth_users.create()
         success = await auth.token_manager.create_token(auth_user_id=user.id, method="email")
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDING, url, PEPPER, user.id)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDING, store_url, PEPPER, user.id)
         assert await process.wait() == 0
         assert await hearer.next() == RevokedAuthenticationUser(user.id)
         assert await auth.token_manager.validate_token(success.token) is None
 
 
-async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(url: str) -> None:
+async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(store_url: str) -> None:
     hearer = Hearer()
-    async with server(url) as (pod, auth), server(url) as (_, other):
+    async with server(store_url) as (pod, auth), server(store_url) as (_, other):
         pod.events.subscribe(hearer)
         assert await hearer.next() == AnnouncementsMissed()
         user = await auth.auth_users.create()
@@ -124,9 +115,9 @@ async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(u
         assert await hearer.next() == RevokedAuthenticationUser(user.id)
 
 
-async def test_a_transaction_of_the_application_is_heard_of_everywhere_with_its_commit(url: str) -> None:
+async def test_a_transaction_of_the_application_is_heard_of_everywhere_with_its_commit(store_url: str) -> None:
     here, there = Hearer(), Hearer()
-    async with server(url, here) as (pod, auth), server(url, there):
+    async with server(store_url, here) as (pod, auth), server(store_url, there):
         user = await auth.auth_users.create()
         sessions = auth.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
         with pytest.raises(LookupError):

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-import pytest
 import uvicorn
 import websockets
 from fastapi import FastAPI, WebSocket
@@ -21,20 +20,11 @@ from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from coatcheck import AuthServices
 
 EACH = 5
 PATIENCE_SECONDS = 20
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/sessions.db"
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn
 
 
 class Server:
@@ -108,9 +98,9 @@ async def stream_until_ended(server: Server, token: str, opened: asyncio.Event) 
     return text
 
 
-async def test_what_one_server_revokes_both_end(url: str) -> None:
+async def test_what_one_server_revokes_both_end(store_url: str) -> None:
     async with AsyncExitStack() as stack:
-        here, there = [await stack.enter_async_context(Server(url).serving()) for _ in range(2)]
+        here, there = [await stack.enter_async_context(Server(store_url).serving()) for _ in range(2)]
         ann = await here.auth.auth_users.create()
         bob = await here.auth.auth_users.create()
         token, other = [
