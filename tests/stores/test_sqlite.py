@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coatcheck import AuthServices
+
+
+PATIENCE_SECONDS = 5
 
 
 @pytest.fixture
@@ -151,3 +156,43 @@ async def test_many_writers_at_once_all_get_their_turn(auth: AuthServices) -> No
         *(auth.token_manager.revoke_token(token_id=success.server_side_session_id) for success in made)
     )
     assert ended == [True] * 30
+
+
+def take_the_lock(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=PATIENCE_SECONDS, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+
+
+async def test_a_write_that_is_cancelled_in_the_middle_gives_the_file_back(path: Path) -> None:
+    """Also while what was cancelled is remembered, by its traceback say, with the statement it was in the middle of."""
+    is_there, may_go_on = threading.Event(), threading.Event()
+
+    def wait() -> int:
+        is_there.set()
+        return int(may_go_on.wait(PATIENCE_SECONDS))
+
+    async def write(store: SqliteStore) -> None:
+        async with store.transaction() as transaction:
+            driver = (await transaction.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.create_function("wait", 0, wait)
+            await transaction.execute(text("SELECT wait() UNION ALL SELECT 2"))  # stops within its rows
+
+    async with SqliteStore(path) as store:
+        writing = asyncio.create_task(write(store))
+        await asyncio.to_thread(is_there.wait, PATIENCE_SECONDS)
+        writing.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        may_go_on.set()
+        gc.disable()
+        try:
+            await asyncio.wait({writing})
+            assert writing.cancelled()
+            with pytest.raises(asyncio.CancelledError) as remembered:
+                await writing
+            await asyncio.to_thread(take_the_lock, path)
+            del remembered
+        finally:
+            gc.enable()

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from sqlalchemy import URL, ColumnElement, Table, event, literal, select, type_c
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import BigInteger
+from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
@@ -194,6 +195,7 @@ class SqliteStore(SqlStore):
         )
         event.listen(engine.sync_engine, "connect", _set_up_connection)
         event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "invalidate", _give_the_file_back)
         return engine
 
     def _switch_to_wal(self) -> None:
@@ -272,6 +274,17 @@ def _set_up_connection(connection: DBAPIConnection, _record: ConnectionPoolEntry
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
+
+
+def _give_the_file_back(connection: DBAPIConnection, _record: ConnectionPoolEntry, _: BaseException | None) -> None:
+    """Roll back what was cancelled, before SQLAlchemy closes its connection.
+
+    SQLite keeps a connection that is closed in the middle of a statement, with its lock on the file, until the
+    statement is gone too: that is when Python collects the traceback that refers to it.
+    """
+    if in_greenlet():  # else Python collects the connection, and nothing refers to its statements
+        with suppress(Exception, asyncio.CancelledError):  # cancelled once more: the driver rolls back all the same
+            connection.rollback()
 
 
 def _begin(connection: Connection) -> None:
