@@ -14,7 +14,8 @@ test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k na
 	@scripts/install-postgres
 	@scripts/install-chromium
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
-	@command -v redis-server >/dev/null || scripts/apt-install redis-server || true
+	@scripts/install-redis
+	@scripts/install-valkey
 	@scripts/install-node || true
 	@$(PY)/python -m pytest $(PYTEST_ARGS)
 
@@ -35,7 +36,7 @@ bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.pn
 
 bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
 	@scripts/install-postgres
-	@command -v redis-server >/dev/null || scripts/apt-install redis-server
+	@scripts/install-redis
 	@scripts/install-node
 	@PYTHONPATH=. $(PY)/python bench/compare.py $(BENCH_ARGS)
 

@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from tests.components import Component, Components
-from tests.servers import chromium, postgres
+from tests.servers import chromium, postgres, redis
+from tests.servers.redis_cluster import RedisCluster
 from tests.stores.harnesses import PostgresHarness, SqliteHarness
 from tests.worlds import NewWorld, World, worlds
 
@@ -40,10 +41,23 @@ def pytest_configure(config: pytest.Config) -> None:
             fixtures=frozenset({"postgres_admin_dsn", "postgres_server"}),
         ),
         Component("chromium", "Chromium", missing=chromium.missing(), fixtures=frozenset({"browser"})),
+        Component(
+            "redis",
+            "Redis",
+            missing=redis.missing("redis-server"),
+            fixtures=frozenset({"shared_redis", "shared_redis_cluster", "redis_server", "redis_cluster"}),
+        ),
+        Component(
+            "valkey",
+            "Valkey",
+            missing=redis.missing("valkey-server"),
+            fixtures=frozenset({"shared_valkey", "shared_valkey_cluster"}),
+        ),
     ]
-    unknown = set(required) - {component.name for component in components}
+    known = [component.name for component in components]
+    unknown = set(required).difference(known)
     if unknown:
-        raise pytest.UsageError(f"COATCHECK_REQUIRE names {' '.join(sorted(unknown))}; allowed: postgres chromium")
+        raise pytest.UsageError(f"COATCHECK_REQUIRE names {' '.join(sorted(unknown))}; allowed: {' '.join(known)}")
     for component in components:
         component.is_required = component.name in required
     config.pluginmanager.register(Components(components))
@@ -93,6 +107,72 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
     server = postgres.PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[redis.RedisServer]:
+    with redis.RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_redis: redis.RedisServer) -> str:
+    """An empty server without any script. The run's tests share it: whoever changes its configuration takes its own."""
+    shared_redis.flush()
+    return shared_redis.url
+
+
+@pytest.fixture(scope="session")
+def shared_redis_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster_url(shared_redis_cluster: RedisCluster) -> str:
+    """The same with three primaries, each with a replica."""
+    shared_redis_cluster.flush()
+    return shared_redis_cluster.url
+
+
+@pytest.fixture
+def redis_server() -> Iterator[redis.RedisServer]:
+    """A server of the test's own, to be stopped, killed, paused and started again. It keeps nothing on disk."""
+    with redis.RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Cluster of the test's own, whose nodes may be ended and promoted. It takes two or three seconds to make."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[redis.RedisServer]:
+    with redis.RedisServer("valkey-server") as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(shared_valkey: redis.RedisServer) -> str:
+    """As `redis_url`, on Valkey."""
+    shared_valkey.flush()
+    return shared_valkey.url
+
+
+@pytest.fixture(scope="session")
+def shared_valkey_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster("valkey-server") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def valkey_cluster_url(shared_valkey_cluster: RedisCluster) -> str:
+    """As `redis_cluster_url`, on Valkey."""
+    shared_valkey_cluster.flush()
+    return shared_valkey_cluster.url
 
 
 @pytest.fixture(scope="session")

@@ -23,3 +23,11 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError(f"no free port found between {_FIRST} and {_LAST}")
+
+
+def free_ports(count: int) -> list[int]:
+    """As many, each another."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from redis import Redis
+from redis.cluster import RedisCluster as ClusterClient
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.servers.app import AppServer
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
+from tests.servers.redis import RedisServer
+from tests.servers.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from tests.servers.postgres import PostgresServer
+    from tests.servers.redis import Program
 
 
 class TestPostgres:
@@ -56,6 +63,138 @@ class TestPostgres:
         again = await asyncpg.connect(postgres_server.dsn())
         assert await again.fetchval("SELECT id FROM kept") == 7
         await again.close()
+
+
+BOTH = [
+    pytest.param("redis-server", marks=pytest.mark.redis),
+    pytest.param("valkey-server", marks=pytest.mark.valkey),
+]
+
+
+class TestRedis:
+    @pytest.mark.parametrize("time", ["first", "second"])
+    def test_a_test_gets_a_server_without_keys_and_scripts(self, redis_url: str, time: str) -> None:
+        with Redis.from_url(redis_url) as client:
+            assert client.dbsize() == 0
+            assert client.info("memory")["number_of_cached_scripts"] == 0
+            client.set("left by", time)
+            client.eval("return 1", 0)
+
+    def test_valkey_is_valkey(self, valkey_url: str) -> None:
+        with Redis.from_url(valkey_url.replace("valkey://", "redis://")) as client:
+            assert client.info("server")["server_name"] == "valkey"
+            assert client.dbsize() == 0
+
+    @pytest.mark.parametrize("program", BOTH)
+    def test_what_was_fsynced_outlives_a_kill(self, program: Program) -> None:
+        with RedisServer(program, appendonly="yes", appendfsync="always") as server:
+            server.ask("SET", "kept", "7")
+            server.kill()
+            with pytest.raises(RedisConnectionError, match="refused"):
+                server.ask("PING")
+            server.start()
+            assert server.ask("GET", "kept") == "7"
+
+    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["in order", "as in a crash"])
+    def test_without_persistence_it_comes_back_empty_on_the_same_port(
+        self, redis_server: RedisServer, how: signal.Signals
+    ) -> None:
+        redis_server.ask("SET", "lost", "7")
+        redis_server.stop(how)
+        redis_server.start()
+        assert redis_server.ask("DBSIZE") == 0
+
+    def test_paused_it_takes_connections_and_answers_when_it_is_resumed(self, redis_server: RedisServer) -> None:
+        with Redis.from_url(redis_server.url, socket_timeout=0.1, retry=None) as client:
+            redis_server.pause()
+            with pytest.raises(RedisTimeoutError):
+                client.ping()
+            redis_server.resume()
+            assert redis_server.ask("PING")
+            redis_server.pause()
+            redis_server.stop()  # a paused one too
+
+    @pytest.mark.redis
+    def test_its_settings_are_the_servers_own(self) -> None:
+        with RedisServer(maxmemory="100mb", maxmemory_policy="allkeys-lru", requirepass="pass:word") as server:
+            assert server.ask("CONFIG GET", "maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
+            with Redis.from_url(server.url) as client:
+                assert client.ping()
+
+    @pytest.mark.redis
+    def test_what_does_not_start_says_why(self) -> None:
+        with pytest.raises(RuntimeError, match="maxmemory-policy"):
+            RedisServer(maxmemory_policy="none at all")
+
+    async def test_a_proxy_stands_in_front_of_it(self, redis_server: RedisServer) -> None:
+        async with Proxy(redis_server.port) as proxy:
+            assert proxy.through(redis_server.url) == f"redis://127.0.0.1:{proxy.port}/0"
+
+
+class TestRedisCluster:
+    @pytest.mark.parametrize("time", ["first", "second"])
+    def test_a_test_gets_a_cluster_without_keys_and_scripts(
+        self, redis_cluster_url: str, shared_redis_cluster: RedisCluster, time: str
+    ) -> None:
+        assert redis_cluster_url.startswith("redis+cluster://127.0.0.1:")
+        with ClusterClient("127.0.0.1", shared_redis_cluster.nodes[0].port) as client:
+            assert client.dbsize(target_nodes=ClusterClient.ALL_NODES) == 0
+            keys = [f"key {number}" for number in range(30)]
+            for key in keys:
+                client.set(key, time)
+            owners = {shared_redis_cluster.primary_of(key).port for key in keys}
+            assert len(owners) == 3
+
+    def test_valkey_makes_a_cluster_too(self, valkey_cluster_url: str, shared_valkey_cluster: RedisCluster) -> None:
+        assert valkey_cluster_url.startswith("valkey+cluster://127.0.0.1:")
+        assert len(shared_valkey_cluster.primaries) == 3
+
+    @pytest.mark.parametrize("program", BOTH)
+    def test_a_replica_takes_the_place_of_a_killed_primary(self, program: Program) -> None:
+        with RedisCluster(program) as cluster:
+            primary = cluster.primary_of("kept")
+            replica = cluster.replica_of(primary)
+            primary.ask("SET", "kept", "7")
+            assert primary.ask("WAIT", 1, 10_000) == 1
+            primary.kill()
+            with pytest.raises(LookupError):
+                cluster.primary_of("kept")
+
+            cluster.promote(replica)
+            assert cluster.primary_of("kept") is replica
+            assert replica.ask("GET", "kept") == "7"
+
+            primary.start()
+            cluster.wait_until_settled()
+            assert cluster.replica_of(replica) is primary
+
+    def test_a_replica_that_was_cut_off_has_missed_what_was_written(self, redis_cluster: RedisCluster) -> None:
+        primary = redis_cluster.primary_of("missed")
+        replica = redis_cluster.replica_of(primary)
+        redis_cluster.cut_off(replica)
+        primary.ask("SET", "missed", "7")
+        primary.kill()
+        replica.resume()
+        redis_cluster.promote(replica, "TAKEOVER")
+        assert replica.ask("EXISTS", "missed") == 0
+
+    def test_a_primary_hands_over_without_a_loss(self, redis_cluster: RedisCluster) -> None:
+        primary = redis_cluster.primary_of("kept")
+        replica = redis_cluster.replica_of(primary)
+        primary.ask("SET", "kept", "7")
+        redis_cluster.promote(replica, None)
+        redis_cluster.wait_until_settled()
+        assert replica.ask("GET", "kept") == "7"
+        assert redis_cluster.replica_of(replica) is primary
+
+    @pytest.mark.redis
+    def test_after_the_node_timeout_a_replica_takes_over_by_itself(self) -> None:
+        with RedisCluster(node_timeout=500) as cluster:
+            primary = cluster.primary_of("anything")
+            replica = cluster.replica_of(primary)
+            primary.kill()
+            cluster.wait_for_promotion(replica)
+            assert cluster.primary_of("anything") is replica
 
 
 @pytest.fixture
