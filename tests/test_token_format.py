@@ -9,10 +9,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coatcheck.errors import InvalidArgumentError
-from coatcheck.identifiers import SessionId, new_session_id, session_id_to_bytes
+from coatcheck.identifiers import (
+    SHARDS,
+    SessionId,
+    UserId,
+    new_session_id,
+    session_id_to_bytes,
+    shard_of_session,
+    shard_of_user,
+)
 from coatcheck.token_format import format_token, parse_token, session_id_in
 from tests.vectors import VECTORS, Vector
 
+ADA = UserId("ada")
 A_TOKEN = VECTORS[0].token
 
 
@@ -33,7 +42,7 @@ def test_a_token_of_the_seed_is_read_back(vector: Vector) -> None:
 
 def test_a_token_with_the_default_secret_has_68_characters_and_no_padding() -> None:
     """F1."""
-    token = format_token(new_session_id(), bytes(32))
+    token = format_token(new_session_id(ADA), bytes(32))
     assert len(token) == 68
     assert token.startswith("c2Fz")
     assert "=" not in token
@@ -41,7 +50,7 @@ def test_a_token_with_the_default_secret_has_68_characters_and_no_padding() -> N
 
 def test_new_session_ids_are_uuids_of_version_7_in_canonical_form() -> None:
     """F2."""
-    ids = {new_session_id() for _ in range(1000)}
+    ids = {new_session_id(ADA) for _ in range(1000)}
     assert len(ids) == 1000
     for session_id in ids:
         assert session_id[14] == "7"
@@ -53,7 +62,7 @@ def test_new_session_ids_sort_by_the_millisecond_they_were_made_in(monkeypatch: 
     """F2."""
     moments = iter([1_000_000, 2_000_000, 1_800_000_000_000_000_000])
     monkeypatch.setattr("coatcheck.identifiers.time.time_ns", lambda: next(moments))
-    first, second, third = new_session_id(), new_session_id(), new_session_id()
+    first, second, third = new_session_id(ADA), new_session_id(ADA), new_session_id(ADA)
     assert first < second < third
     assert int.from_bytes(session_id_to_bytes(third)[:6], "big") == 1_800_000_000_000
 
@@ -62,7 +71,7 @@ def test_new_session_ids_sort_by_the_millisecond_they_were_made_in(monkeypatch: 
 @example(secret=bytes(16))
 @example(secret=b"\xff" * 1024)
 def test_every_allowed_secret_makes_a_token_that_is_read_back(secret: bytes) -> None:
-    session_id = new_session_id()
+    session_id = new_session_id(ADA)
     assert parse_token(format_token(session_id, secret)) == (session_id, secret)
 
 
@@ -103,7 +112,7 @@ NOT_TOKENS = {
     "a lone surrogate": A_TOKEN[:-1] + "\ud800",
     "a secret of 15 bytes": base64.urlsafe_b64encode(b"sas" + bytes(16 + 15)).decode(),
     "a secret of 1025 bytes": base64.urlsafe_b64encode(b"sas" + bytes(16 + 1025)).decode(),
-    "the id alone": str(new_session_id()),
+    "the id alone": str(new_session_id(ADA)),
 }
 
 
@@ -134,3 +143,18 @@ def test_the_parts_of_a_token_do_not_show_the_secret() -> None:
     parsed = parse_token(A_TOKEN)
     assert parsed is not None
     assert repr(parsed) == f"ParsedToken(session_id={SessionId(VECTORS[0].session_id)!r})"
+
+
+@given(user=st.text(st.characters(codec="utf-8"), min_size=1, max_size=255))
+def test_a_session_id_says_which_shard_its_user_is_in(user: str) -> None:
+    """All sessions of a user are kept together, and each is found by its id alone."""
+    assert shard_of_session(new_session_id(UserId(user))) == shard_of_user(UserId(user))
+
+
+def test_the_shard_of_a_user_is_the_same_for_ever() -> None:
+    """It is part of ids that are in databases by now."""
+    assert [shard_of_user(UserId(user)) for user in ("ada", "bob", "zo\u00eb")] == ["3c", "79", "e2"]
+
+
+def test_users_spread_over_all_shards() -> None:
+    assert {shard_of_user(UserId(f"user {number}")) for number in range(5000)} == set(SHARDS)

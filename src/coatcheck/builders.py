@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from coatcheck.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -23,6 +25,18 @@ class BuildContext:
     user_source: UserSource | None
     get_password_or_raise: Callable[[str], str]
     at_shutdown: Callable[[Callable[[], Awaitable[None]]], None]
+
+    def check_hook(self, name: str, hook: object) -> None:
+        """Refuse a hook that runs inside a transaction, where the store has none.
+
+        Raises:
+            ConfigurationError: `hook` is given, and the store has no transactions that span several calls.
+        """
+        if hook is not None and not self.store.has_transactions:
+            raise ConfigurationError(
+                f"{name} runs inside a transaction, and {self.store!r} has none that spans several calls; "
+                "do it before or after the call instead, or use a PostgreSQL or SQLite store"
+            )
 
 
 @runtime_checkable

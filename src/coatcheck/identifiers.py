@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from hashlib import blake2b
 from typing import NewType
 from uuid import UUID
 
@@ -61,12 +62,31 @@ def session_id_to_bytes(session_id: SessionId) -> bytes:
     return bytes.fromhex(session_id.replace("-", ""))
 
 
-def new_session_id() -> SessionId:
-    """A new UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, then 74 random bits.
+def new_session_id(user_id: UserId) -> SessionId:
+    """A new UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, 66 random bits, and the user's shard.
 
     The time only orders rows; no deadline is ever read from it.
     """
-    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(9) + _shard_byte(user_id))
     raw[6] = 0x70 | (raw[6] & 0x0F)  # version 7
     raw[8] = 0x80 | (raw[8] & 0x3F)  # RFC 9562 variant
     return session_id_from_bytes(bytes(raw))
+
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+"""All shards: what a store that is spread over several servers keeps together."""
+
+
+def shard_of_user(user_id: UserId) -> str:
+    """The shard of a user, two hexadecimal digits. The same for ever: it is part of every session id of theirs."""
+    return _shard_byte(user_id).hex()
+
+
+def shard_of_session(session_id: SessionId) -> str:
+    """The shard of the session's user. A session is found by its id alone, and next to all others of its user."""
+    return session_id[-2:]
+
+
+def _shard_byte(user_id: UserId) -> bytes:
+    # A byte says next to nothing about a user, and 256 shards are more than a cluster has servers.
+    return blake2b(user_id.encode(), digest_size=1, person=b"coatcheck shard").digest()

@@ -21,8 +21,8 @@ from coatcheck import (
     UserNotFoundError,
 )
 from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope, RevokedAuthenticationUser
-from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import KeyHash, NewSession, Rehash
+from coatcheck.testing.samples import unknown_id
 from coatcheck.token_format import format_token, parse_token
 from tests.vectors import VECTORS
 from tests.worlds import OTHER_PEPPER, PEPPER, NewWorld, World
@@ -41,7 +41,7 @@ class TestValidating:
     async def test_what_is_no_token_and_a_token_without_session_give_none(self, world: World) -> None:
         """S1."""
         assert await world.tokens.validate_token("no token at all") is None
-        unknown = format_token(new_session_id(), bytes(32))
+        unknown = format_token(unknown_id(), bytes(32))
         assert await world.tokens.validate_token(unknown) is None
         assert await world.tokens.explain_token(unknown) is TokenRefusal.UNKNOWN
 
@@ -499,7 +499,7 @@ class TestListing:
         assert (found.id, found.user_id) == (session_id, ann.id)
         assert await world.sessions.get_session(session_id) == found
         assert await world.sessions.get_session(session_id, auth_user_id=bob.id) is None
-        assert await world.sessions.get_session(new_session_id()) is None
+        assert await world.sessions.get_session(unknown_id()) is None
         assert await world.sessions.get_session("no id") is None
 
     async def test_a_listing_tells_times_in_utc(self, world: World) -> None:
@@ -527,7 +527,7 @@ class TestRevoking:
         success = await world.sign_in(await world.user())
         assert await world.sessions.revoke_session(success.server_side_session_id)
         assert not await world.sessions.revoke_session(success.server_side_session_id)
-        assert not await world.sessions.revoke_session(new_session_id())
+        assert not await world.sessions.revoke_session(unknown_id())
         assert len(world.heard) == 1
 
     async def test_nobody_ends_a_session_of_somebody_else_by_its_id(self, world: World) -> None:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
+from redis import Redis
 
 from coatcheck.clock import from_us, to_us
+from coatcheck.stores.redis.packing import scopes_of
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.stores.redis.target import Address, target_of
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.sqlite import SqliteStore
 from coatcheck.testing import StoreHarness
@@ -186,3 +190,72 @@ class PostgresHarness(StoreHarness):
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+class RedisHarness(StoreHarness):
+    """A server, or a Cluster, that is emptied. Outage: a cut line to each server."""
+
+    has_transactions = False
+
+    def __init__(self, url: str) -> None:
+        """`url` names a server, or all members of a Cluster."""
+        super().__init__()
+        self._url = url
+        self.clock = StandingClock()
+        self._proxies = {address: Proxy(address.port) for address in target_of(url).addresses}
+        self._connections = [Redis(host=address.host, port=address.port) for address in self._proxies]
+
+    async def start(self) -> None:
+        for proxy in self._proxies.values():
+            await proxy.__aenter__()
+        await self.reset()
+
+    async def stop(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        for proxy in self._proxies.values():
+            await proxy.__aexit__(None, None, None)
+
+    def make_store(self) -> Store:
+        parts = urlsplit(self._url)
+        hosts = ",".join(str(self._through_proxy(address)) for address in self._proxies)
+        store_url = f"{parts.scheme}://{hosts}{parts.path}"
+        return RedisStore(store_url, clock=self.clock, remap=self._through_proxy)
+
+    async def now_us(self) -> int:
+        return self.clock.time_us
+
+    async def set_clock_us(self, now_us: int) -> None:
+        self.clock.time_us = now_us
+
+    async def reset(self) -> None:
+        for connection in self._primaries():
+            connection.flushall()
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        for proxy in self._proxies.values():
+            await proxy.cut()
+        try:
+            yield
+        finally:
+            for proxy in self._proxies.values():
+                await proxy.heal()
+
+    async def corrupt_scopes(self, session_id: SessionId) -> None:
+        await self.write_scopes_text(session_id, "not scopes")
+
+    async def write_scopes_text(self, session_id: SessionId, text: str) -> None:
+        """Overwrite the text in which the session's scopes are stored."""
+        for connection in self._primaries():
+            for key in connection.scan_iter(f"*:session:{session_id}"):
+                value = connection.get(key)
+                assert isinstance(value, bytes)
+                connection.set(key, value[: len(value) - len(scopes_of(value))] + text.encode(), keepttl=True)
+
+    def _through_proxy(self, address: Address) -> Address:
+        proxy = self._proxies.get(address)
+        return address if proxy is None else Address("127.0.0.1", proxy.port)
+
+    def _primaries(self) -> list[Redis]:
+        return [connection for connection in self._connections if connection.role()[0] == b"master"]

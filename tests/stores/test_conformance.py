@@ -11,11 +11,14 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.stores.records import SessionFilter
 from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
 from coatcheck.testing.samples import read, read_present, sign_in
-from tests.stores.harnesses import PostgresHarness, SqliteHarness
+from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.servers.redis import RedisServer
+    from tests.servers.redis_cluster import RedisCluster
 
 NOT_SCOPES = ["", "null", "true", "1", "not json", '"notes:read"', "{}", '{"a": 1}', "[1]", "[null]", '[["a"]]',
               '["a", ""]', '["a b"]', '["\\ud800"]', '["a"', "[" * 100_000]  # fmt: skip
@@ -77,6 +80,57 @@ class TestPostgres(StoreConformance):
         assert await read_present(store, session.id) == session
 
 
+class _OnRedis(StoreConformance, has_transactions=False):
+    """What every kind of Redis is held to."""
+
+    @pytest.fixture
+    async def harness(self, servers: RedisHarness) -> RedisHarness:
+        await servers.renew()
+        return servers
+
+    @pytest.mark.parametrize("text", NOT_SCOPES, ids=range(len(NOT_SCOPES)))
+    async def test_no_scope_is_granted_by_a_damaged_text(self, harness: RedisHarness, text: str) -> None:
+        session = await sign_in(harness.store, scopes={"a"})
+        await harness.write_scopes_text(session.id, text)
+        assert (await read_present(harness.store, session.id)).scopes is None
+
+
+@pytest.mark.redis
+class TestRedis(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_redis: RedisServer) -> AsyncIterator[RedisHarness]:
+        async with RedisHarness(shared_redis.url) as harness:
+            yield harness
+
+
+@pytest.mark.redis
+class TestRedisCluster(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_redis_cluster: RedisCluster) -> AsyncIterator[RedisHarness]:
+        async with RedisHarness(shared_redis_cluster.url) as harness:
+            yield harness
+
+
+@pytest.mark.valkey
+class TestValkey(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_valkey: RedisServer) -> AsyncIterator[RedisHarness]:
+        async with RedisHarness(shared_valkey.url) as harness:
+            yield harness
+
+
+@pytest.mark.valkey
+class TestValkeyCluster(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_valkey_cluster: RedisCluster) -> AsyncIterator[RedisHarness]:
+        async with RedisHarness(shared_valkey_cluster.url) as harness:
+            yield harness
+
+
 class TestPausing:
     @pytest.fixture
     async def harness(self, tmp_path: Path) -> AsyncIterator[SqliteHarness]:
@@ -129,3 +183,15 @@ def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)  # as above
 def test_postgres_does_as_the_model_does(postgres_admin_dsn: str) -> None:
     check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn))
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(600)  # as above
+def test_redis_does_as_the_model_does(redis_url: str) -> None:
+    check_store_against_model(lambda: RedisHarness(redis_url))
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(600)  # as above
+def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str) -> None:
+    check_store_against_model(lambda: RedisHarness(redis_cluster_url))

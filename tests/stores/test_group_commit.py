@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
-from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.identifiers import UserId
 from coatcheck.stores.records import EndedSession, InsertRefusal, SessionFilter, SessionRecord, UserEpochs
 from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.group_commit import Deletion, Insertion
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.sqlite import SqliteStore
-from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids
+from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -123,7 +123,7 @@ async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own
     others = [
         SessionFilter(session_id=made[0].id),
         SessionFilter(session_id=made[1].id, user_id=BOB),
-        SessionFilter(session_id=new_session_id()),
+        SessionFilter(session_id=unknown_id()),
     ]
     ended = await asyncio.gather(*(store.delete_sessions(which) for which in filters + others))
     assert [tuple(one) for one in ended[1:30]] == [(EndedSession(ADA, one.id),) for one in made[1:]]
@@ -152,7 +152,7 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: Postgres
     """The server ends the connection in the middle of the statement, while it waits for a lock on the table."""
     await register(postgres)
     session = await insert(postgres, new_session())
-    assert await postgres.delete_sessions(SessionFilter(session_id=new_session_id())) == ()  # both are connected
+    assert await postgres.delete_sessions(SessionFilter(session_id=unknown_id())) == ()  # both are connected
     other = await asyncpg.connect(postgres_dsn)
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_sessions%' "

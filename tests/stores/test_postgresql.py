@@ -25,12 +25,11 @@ from coatcheck import (
     ServerSideSessionsTokenManager,
     StoreUnavailable,
 )
-from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import SessionFilter, SessionUse
 from coatcheck.stores.sql.held_connections import HeldConnection
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.postgresql_lanes import READ_MANY, READ_ONE
-from coatcheck.testing.samples import ADA, sign_in, stored_ids
+from coatcheck.testing.samples import ADA, sign_in, stored_ids, unknown_id
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER
 
@@ -295,7 +294,7 @@ async def test_a_batch_of_touches_does_not_wait_for_a_row_that_somebody_holds(po
         async with pod.store.transaction() as tx:
             await _sessions(auth).update_scopes(session_id=held.server_side_session_id, scopes={"a"}, transaction=tx)
             uses = [SessionUse(one.server_side_session_id, 4_000_000_000_000_000) for one in (held, free)]
-            gone = SessionUse(new_session_id(), 0)
+            gone = SessionUse(unknown_id(), 0)
             assert await pod.store.touch_sessions([*uses, gone]) == {use.session_id for use in uses}
         after = {one.id: one.last_used_at for one in await _sessions(auth).list_sessions()}
         assert after[held.server_side_session_id] == before[held.server_side_session_id]
@@ -338,7 +337,7 @@ async def test_the_hot_read_is_an_index_scan_by_primary_key(postgres_dsn: str) -
     async with PostgresStore(postgres_dsn):
         connection = await asyncpg.connect(postgres_dsn)
         await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
-        wanted = f"'{new_session_id()}'"
+        wanted = f"'{unknown_id()}'"
         one = await connection.fetch("EXPLAIN " + READ_ONE.replace("$1", wanted))
         many = await connection.fetch("EXPLAIN " + READ_MANY.replace("$1", f"ARRAY[{wanted}]"))
         await connection.close()

@@ -17,9 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from coatcheck import Pod, ServerSideSessionsConfig, StoreUnavailable
-from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import SessionUse
 from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.testing.samples import unknown_id
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ async def test_touches_follow_each_other_even_when_whoever_asked_was_cancelled(p
     async with SqliteStore(path) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # the touch has to wait for it, in its thread
-            first = asyncio.create_task(store.touch_sessions([SessionUse(new_session_id(), 0)]))
+            first = asyncio.create_task(store.touch_sessions([SessionUse(unknown_id(), 0)]))
             await asyncio.sleep(0)
             first.cancel()
-            second = asyncio.create_task(store.touch_sessions([SessionUse(new_session_id(), 0)]))
+            second = asyncio.create_task(store.touch_sessions([SessionUse(unknown_id(), 0)]))
             await asyncio.sleep(0)
             other.execute("COMMIT")
         assert await second == frozenset()

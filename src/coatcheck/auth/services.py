@@ -38,6 +38,8 @@ class AuthServices:
         self.token_manager = MultiTokenManager([_built(builder, context) for builder in token_manager_builders])
         self._auth_users: AuthUsers | None = None
         if context.user_source is None:
+            context.check_hook("before_user_created", before_user_created)
+            context.check_hook("after_user_created", after_user_created)
             self._auth_users = AuthUsers(
                 context.store,
                 bus=context.bus,

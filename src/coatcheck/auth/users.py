@@ -90,10 +90,12 @@ class AuthUsers:
         """
         user_id = user_id_of(uuid.uuid4() if id is None else id, name="id")
         new = NewAuthUser(scope_set(scopes), blocked)
+        if self._before_user_created is None and self._after_user_created is None:
+            return await self._insert(user_id, new, transaction)
         if transaction is not None:
-            return await self._create(user_id, new, transaction)
+            return await self._create_with_hooks(user_id, new, transaction)
         async with self._store.transaction() as own:
-            return await self._create(user_id, new, own)
+            return await self._create_with_hooks(user_id, new, own)
 
     async def get(self, user_id: str | UUID, *, transaction: Transaction | None = None) -> AuthUser:
         """The user with this id.
@@ -165,18 +167,21 @@ class AuthUsers:
         """Bring changes under way to their end. The pod calls this."""
         await self._finisher.close()
 
-    async def _create(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
+    async def _create_with_hooks(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
         connection = await self._store.connection_of(transaction)
         if self._before_user_created is not None:
             new = await self._before_user_created(new, connection)
             new = replace(new, scopes=scope_set(new.scopes))
-        record = await self._store.insert_user(user_id, scopes=new.scopes, blocked=new.blocked, transaction=transaction)
-        if record is None:
-            raise InvalidArgumentError(f"id {user_id!r} is taken by another user")
-        user = _auth_user(record)
+        user = await self._insert(user_id, new, transaction)
         if self._after_user_created is not None:
             await self._after_user_created(user, connection)
         return user
+
+    async def _insert(self, user_id: UserId, new: NewAuthUser, transaction: Transaction | None) -> AuthUser:
+        record = await self._store.insert_user(user_id, scopes=new.scopes, blocked=new.blocked, transaction=transaction)
+        if record is None:
+            raise InvalidArgumentError(f"id {user_id!r} is taken by another user")
+        return _auth_user(record)
 
 
 def _auth_user(record: UserRecord) -> AuthUser:

@@ -124,7 +124,12 @@ class ServerSideSessionsConfig:
         return KeyHasher(self._peppers[0], self._peppers[1:], salt_length=self.session_key_hash_salt_length)
 
     def build(self, context: BuildContext) -> ServerSideSessionsTokenManager:
-        """Make the token manager (the pod calls this)."""
+        """Make the token manager (the pod calls this).
+
+        Raises:
+            ConfigurationError: the store cannot run the hook.
+        """
+        context.check_hook("on_session_created", self.on_session_created)
         from coatcheck.sessions.manager import ServerSideSessionsTokenManager  # noqa: PLC0415 (it imports this module)
 
         return ServerSideSessionsTokenManager.from_context(self, context)

@@ -101,7 +101,7 @@ class SignIns:
                 revocations = user.epochs.revocations
             secret = Secret(secrets.token_bytes(self._config.session_key_secret_length))
             session = NewSession(
-                id=new_session_id(),
+                id=new_session_id(user_id),
                 user_id=user_id,
                 method=method,
                 scopes=user.scopes if own_scopes is None else own_scopes,

@@ -14,6 +14,7 @@ The text is JSON, the same on every store, so that a server in another language 
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from coatcheck.identifiers import session_id_of, user_id_of
 from coatcheck.scope import scope_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
@@ -75,6 +76,19 @@ def decode(text: str) -> tuple[str, Announcement] | None:
     except (KeyError, TypeError, InvalidArgumentError):
         return None
     return str(document.get("origin")), announcement
+
+
+async def from_others(
+    texts: AsyncGenerator[str | None, None], origin: str
+) -> AsyncGenerator[Announcement | None, None]:
+    """What others than `origin` announce in `texts`; None where something may have been missed."""
+    async with aclosing(texts):
+        async for text in texts:
+            found = None if text is None else decode(text)
+            if found is None:
+                yield None  # what cannot be read may have said anything
+            elif found[0] != origin:
+                yield found[1]
 
 
 def _parts(announcement: Announcement) -> Iterator[Announcement]:

@@ -36,10 +36,11 @@ _Waiting: TypeAlias = "tuple[K, asyncio.Future[V | None], float]"
 class Lane(Protocol[K, V_co]):
     """A connection that makes one trip at a time."""
 
-    async def go(self, keys: Sequence[K]) -> Mapping[K, V_co]:
-        """Answer these keys, no key twice. The trip starts after the call; a key may be left without an answer.
+    async def go(self, keys: Sequence[K]) -> Mapping[K, V_co | StoreUnavailable]:
+        """Answer these keys, no key twice. The trip starts after the call.
 
-        It is cancelled where it takes too long; nobody else may get its answer then.
+        A key may be left without an answer; one whose answer is a StoreUnavailable has failed by itself. The trip is
+        cancelled where it takes too long; nobody else may get its answer then.
 
         Raises:
             StoreUnavailable: no answer. A lane that reads tries again on a new connection before it says so; one that
@@ -138,7 +139,11 @@ class SharedTrips(Generic[K, V]):
         else:
             for key, waiter, _ in batch:
                 if not waiter.done():  # else the caller has gone
-                    waiter.set_result(found.get(key))
+                    answer = found.get(key)
+                    if isinstance(answer, StoreUnavailable):
+                        waiter.set_exception(_own(answer))
+                    else:
+                        waiter.set_result(answer)
 
     async def _work_to_come(self) -> None:
         parked = asyncio.get_running_loop().create_future()
@@ -169,7 +174,11 @@ class SharedTrips(Generic[K, V]):
 def _fail(batch: Sequence[_Waiting[K, V]], error: Exception, cause: BaseException | None = None) -> None:
     for _, waiter, _ in batch:
         if not waiter.done():
-            # One for each: an exception that is raised in many tasks gathers the tracebacks of all.
-            own = type(error)(str(error)) if isinstance(error, StoreUnavailable) else error
+            own = _own(error)
             own.__cause__ = cause
             waiter.set_exception(own)
+
+
+def _own(error: Exception) -> Exception:
+    # One for each: an exception that is raised in many tasks gathers the tracebacks of all.
+    return type(error)(str(error)) if isinstance(error, StoreUnavailable) else error

@@ -55,6 +55,11 @@ InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
 class Store(Protocol):
     """Where sessions and users live."""
 
+    has_transactions: bool
+    """Whether `transaction()` spans several calls. Without, whatever takes a transaction or runs inside one
+    (`transaction`, `inside_transaction`, `connection_of`, `after_commit`) raises ConfigurationError, and each call by
+    itself is as atomic as it says."""
+
     # --- lifespan ---
 
     async def open(self) -> None:

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_ALLOWED = "sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host:5432/database"
+_REDIS = tuple(
+    f"{name}{cluster}://" for name in ("redis", "rediss", "valkey", "valkeys") for cluster in ("", "+cluster")
+)
+_ALLOWED = (
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database, "
+    "redis://user:password@host:6379/0 or redis+cluster://host:6379,host:6379"
+)
 
 
 def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
-    """The store that `url` names, not yet opened. `clock` is for stores without one of their own (SQLite).
+    """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL.
 
     Raises:
         ConfigurationError: the URL names no store this library has, or a package it needs is not installed. The URL
@@ -41,5 +47,11 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
                 f"PostgreSQL needs the package {missing.name}; install coatcheck[postgres]"
             ) from missing
         return PostgresStore(url, migrates=migrates)
+    if url.startswith(_REDIS):
+        try:
+            from coatcheck.stores.redis.store import RedisStore  # noqa: PLC0415 (a store is imported when it is used)
+        except ModuleNotFoundError as missing:
+            raise ConfigurationError(f"Redis needs the package {missing.name}; install coatcheck[redis]") from missing
+        return RedisStore(url, clock=clock)
     scheme = url.partition(":")[0]
     raise ConfigurationError(f"the store URL starts with {scheme[:20]!r}; allowed are {_ALLOWED}")

@@ -359,7 +359,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _new_session(self, attempt: Attempt, wish: Wish) -> NewSession:
         return new_session(
             attempt.user_id,
-            id=numbered_id(wish.number),
+            id=numbered_id(wish.number, attempt.user_id),
             method=wish.method,
             scopes=attempt.scopes if wish.scopes is None else wish.scopes,
             follows_user=wish.scopes is None,

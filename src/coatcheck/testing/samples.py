@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coatcheck.client_info import UNKNOWN_CLIENT
-from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes
+from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes, shard_of_user
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import (
     KeyHash,
@@ -39,9 +39,15 @@ SECOND_US = 1_000_000
 _PATIENCE_SECONDS = 30.0
 
 
-def numbered_id(number: int) -> SessionId:
-    """A session id (UUIDv7) whose place in the order of ids is `number`."""
-    return session_id_from_bytes(bytes.fromhex("018f0000000070008000") + number.to_bytes(6, "big"))
+def numbered_id(number: int, user_id: UserId = ADA) -> SessionId:
+    """A session id (UUIDv7) of this user, whose place in the order of ids is `number`."""
+    shard = bytes.fromhex(shard_of_user(user_id))
+    return session_id_from_bytes(bytes.fromhex("018f00000000700080") + number.to_bytes(6, "big") + shard)
+
+
+def unknown_id() -> SessionId:
+    """The id of a session that does not exist."""
+    return new_session_id(ADA)
 
 
 def key_of(text: str, *, pepper_id: str | None = "pepper-1") -> KeyHash:
@@ -67,7 +73,7 @@ def new_session(
 ) -> NewSession:
     """A session to be inserted."""
     return NewSession(
-        id=id or new_session_id(),
+        id=id or new_session_id(user_id),
         user_id=user_id,
         method=method,
         scopes=scope_set(scopes),

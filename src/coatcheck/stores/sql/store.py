@@ -7,12 +7,11 @@ hot read among it, is in `sqlite` and `postgresql`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import RevocationIndeterminate
-from coatcheck.stores.announcement import Announcement, decode
+from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -61,6 +60,8 @@ if TYPE_CHECKING:
 
 class SqlStore(ABC):
     """What the SQL stores share. It implements the `Store` protocol save for the path of every request."""
+
+    has_transactions = True
 
     def __init__(
         self,
@@ -172,15 +173,9 @@ class SqlStore(ABC):
         """See `Store.after_commit`."""
         await self._transactions.after_commit(transaction, callback)
 
-    async def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+    def announcements(self) -> AsyncGenerator[Announcement | None, None]:
         """See `Store.announcements`."""
-        async with aclosing(self._announced()) as texts:
-            async for text in texts:
-                found = None if text is None else decode(text)
-                if found is None:
-                    yield None  # what cannot be read may have said anything
-                elif found[0] != self._origin:
-                    yield found[1]
+        return from_others(self._announced(), self._origin)
 
     # --- sign-in ---
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from coatcheck.testing.conformance.announcing import AnnouncementPromises
 from coatcheck.testing.conformance.damage import DamagePromises
 from coatcheck.testing.conformance.deadlines import DeadlinePromises
@@ -49,4 +51,16 @@ class StoreConformance(
     DamagePromises,
     OutagePromises,
 ):
-    """Every promise of the `Store` protocol. A subclass named `Test...` provides the `harness` fixture."""
+    """Every promise of the `Store` protocol. A subclass named `Test...` provides the `harness` fixture.
+
+    `class TestMine(StoreConformance, has_transactions=False)` is for a store without transactions that span several
+    calls: what is about those is not collected.
+    """
+
+    def __init_subclass__(cls, *, has_transactions: bool = True, **options: object) -> None:
+        """Leave out what the store does not have."""
+        super().__init_subclass__(**options)
+        if not has_transactions:
+            for name, test in inspect.getmembers(cls, inspect.isfunction):
+                if name.startswith("test_") and "held" in inspect.signature(test).parameters:
+                    setattr(cls, name, None)

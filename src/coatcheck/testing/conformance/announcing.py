@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.identifiers import UserId
 from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import SessionFilter, SessionUse, UserEpochs
@@ -21,6 +21,7 @@ from coatcheck.testing.samples import (
     register,
     sign_in,
     sign_in_following,
+    unknown_id,
 )
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ async def _touch(store: Store) -> None:
 
 async def _delete_nothing(store: Store) -> None:
     session = await sign_in(store)
-    await store.delete_sessions(SessionFilter(session_id=new_session_id()))
+    await store.delete_sessions(SessionFilter(session_id=unknown_id()))
     await store.delete_sessions(SessionFilter(session_id=session.id, user_id=BOB))
 
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import EndedSession, SessionFilter
 from coatcheck.testing.conformance.promises import Promises
-from coatcheck.testing.samples import ADA, BOB, epochs_of, numbered_id, read, register, sign_in, stored_ids
+from coatcheck.testing.samples import ADA, BOB, epochs_of, numbered_id, read, register, sign_in, stored_ids, unknown_id
 
 if TYPE_CHECKING:
     from coatcheck.stores.records import SessionRecord
@@ -36,7 +35,7 @@ class DeletingPromises(Promises):
         """S13: False if it did not exist."""
         one = await sign_in(store)
         for which in (
-            SessionFilter(session_id=new_session_id()),
+            SessionFilter(session_id=unknown_id()),
             SessionFilter(user_id=BOB),
             SessionFilter(method="sms"),
             SessionFilter(session_id=one.id, user_id=BOB),
@@ -86,7 +85,7 @@ class DeletingPromises(Promises):
     async def test_a_limit_comes_after_the_filters(self, store: Store) -> None:
         for number in range(3):
             await sign_in(store, ADA, id=numbered_id(number))
-        last = await sign_in(store, BOB, id=numbered_id(9), method="sms")
+        last = await sign_in(store, BOB, id=numbered_id(9, BOB), method="sms")
         assert set(await store.delete_sessions(SessionFilter(method="sms"), limit=1)) == ended(last)
 
     async def test_a_limit_larger_than_what_is_there_deletes_all_of_it(self, store: Store) -> None:

@@ -55,7 +55,11 @@ class ListingPromises(Promises):
         kinds = list(itertools.product((ADA, BOB), ("email", "sms"), (True, False)))
         sessions = [
             await sign_in(
-                store, user_id, id=numbered_id(number), method=method, lifetime_us=SECOND_US if is_expired else None
+                store,
+                user_id,
+                id=numbered_id(number, user_id),
+                method=method,
+                lifetime_us=SECOND_US if is_expired else None,
             )
             for number, (user_id, method, is_expired) in enumerate(kinds)
         ]
@@ -79,7 +83,7 @@ class ListingPromises(Promises):
         for number in range(6):
             await sign_in(store, ADA, id=numbered_id(number), lifetime_us=SECOND_US)
         for number in range(6, 9):
-            await sign_in(store, BOB, id=numbered_id(number), method="sms")
+            await sign_in(store, BOB, id=numbered_id(number, BOB), method="sms")
         await harness.advance(timedelta(seconds=1))
         for which, expired in (
             (EVERYTHING, False),
@@ -87,8 +91,8 @@ class ListingPromises(Promises):
             (SessionFilter(method="sms"), None),
         ):
             page = await store.list_sessions(which, expired=expired, limit=2)
-            assert _ids(page) == [numbered_id(6), numbered_id(7)]
-            assert page.next_after == numbered_id(7)
+            assert _ids(page) == [numbered_id(6, BOB), numbered_id(7, BOB)]
+            assert page.next_after == numbered_id(7, BOB)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 8])
     async def test_pages_cover_everything_once(self, store: Store, limit: int) -> None:
@@ -104,7 +108,7 @@ class ListingPromises(Promises):
             await sign_in(
                 store,
                 (ADA, BOB)[number % 2],
-                id=numbered_id(number),
+                id=numbered_id(number, (ADA, BOB)[number % 2]),
                 method="email" if number % 4 < 2 else "sms",
                 expire_after_unused_for_us=SECOND_US if number % 5 == 0 else None,
             )

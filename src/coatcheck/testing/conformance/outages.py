@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.identifiers import new_session_id
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
 from coatcheck.testing.conformance.promises import Promises
@@ -23,6 +22,7 @@ from coatcheck.testing.samples import (
     read_together,
     read_user_present,
     sign_in,
+    unknown_id,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ID = numbered_id(1)
 
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "read_session": lambda store: store.read_session(_ID),
-    "read_session, many": lambda store: read_together(store, [_ID, new_session_id()]),
+    "read_session, many": lambda store: read_together(store, [_ID, unknown_id()]),
     "touch_sessions": lambda store: store.touch_sessions([SessionUse(_ID, 0)]),
     "rehash_sessions": lambda store: store.rehash_sessions([Rehash(_ID, key_of("secret"), key_of("new"))]),
     "read_user": lambda store: store.read_user(ADA),

@@ -9,7 +9,7 @@ import pytest
 
 from coatcheck.clock import MAX_TIME_US
 from coatcheck.errors import CoatcheckError, NotOpenError
-from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.identifiers import UserId
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.records import KeyHash, SessionFilter, SessionRecord
 from coatcheck.testing.conformance.promises import Promises
@@ -27,6 +27,7 @@ from coatcheck.testing.samples import (
     read_user_present,
     register,
     sign_in,
+    unknown_id,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class ReadingPromises(Promises):
 
     async def test_ids_are_answered_in_their_places_with_gaps_and_repeats(self, store: Store) -> None:
         first, second, third = [(await sign_in(store, id=numbered_id(number))).id for number in (1, 2, 3)]
-        unknown = new_session_id()
+        unknown = unknown_id()
 
         asked = [third, unknown, first, first, second, unknown, third]
         answers = await read_together(store, asked)
@@ -139,13 +140,13 @@ class ReadingPromises(Promises):
 
     async def test_a_thousand_reads_at_once_are_answered(self, store: Store) -> None:
         here = await sign_in(store)
-        asked = [new_session_id() for _ in range(999)]
+        asked = [unknown_id() for _ in range(999)]
         answers = await read_together(store, [*asked, here.id])
         assert [answer is not None for answer in answers] == [False] * 999 + [True]
 
     async def test_an_unknown_id_is_no_session(self, store: Store) -> None:
         """S1: no such session."""
-        assert await store.read_session(new_session_id()) is None
+        assert await store.read_session(unknown_id()) is None
 
     async def test_a_reading_carries_the_stores_clock(self, harness: StoreHarness, store: Store) -> None:
         session = await sign_in(store)
@@ -237,7 +238,7 @@ class SharedDataPromises(Promises):
         store = await harness.second_store()
         await store.close()
         with pytest.raises(NotOpenError):
-            await store.read_session(new_session_id())
+            await store.read_session(unknown_id())
         with pytest.raises(NotOpenError):
             await store.touch_sessions([])
         with pytest.raises(NotOpenError):

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
-from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import InsertRefusal, SessionFilter
 from coatcheck.testing.conformance.promises import Promises
 from coatcheck.testing.conformance.under_way import HookError
-from coatcheck.testing.samples import ADA, BOB, a_transaction, epochs_of, insert, new_session, sign_in, stored_ids
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    a_transaction,
+    epochs_of,
+    insert,
+    new_session,
+    sign_in,
+    stored_ids,
+    unknown_id,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +42,7 @@ class ReplacingPromises(Promises):
         assert await stored_ids(store) == {spared.id, new.id}
 
     async def test_replacing_a_session_that_is_gone_already_is_no_error(self, store: Store) -> None:
-        new = await sign_in(store, ADA, replaces=new_session_id())
+        new = await sign_in(store, ADA, replaces=unknown_id())
         assert await stored_ids(store) == {new.id}
 
     async def test_a_sign_in_that_is_refused_replaces_nothing(self, store: Store) -> None:
@@ -45,25 +54,25 @@ class ReplacingPromises(Promises):
         assert refused is InsertRefusal.USER_REVOKED
         assert await stored_ids(store) == {old.id}
 
-    async def test_a_sign_in_whose_hook_raises_replaces_nothing(self, store: Store) -> None:
+    async def test_a_sign_in_whose_hook_raises_replaces_nothing(self, held: Store) -> None:
         """S10: inside the inserting transaction."""
-        old = await sign_in(store, ADA)
+        old = await sign_in(held, ADA)
 
         async def hook(_connection: AsyncConnection) -> None:
             raise HookError
 
         with pytest.raises(HookError):
-            await insert(store, new_session(ADA, replaces=old.id), inside_transaction=hook)
-        assert await stored_ids(store) == {old.id}
+            await insert(held, new_session(ADA, replaces=old.id), inside_transaction=hook)
+        assert await stored_ids(held) == {old.id}
 
     @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
-    async def test_in_the_callers_transaction_both_happen_or_neither(self, store: Store, *, commits: bool) -> None:
+    async def test_in_the_callers_transaction_both_happen_or_neither(self, held: Store, *, commits: bool) -> None:
         """S11: creating and ending inside a transaction that rolls back."""
-        old = await sign_in(store, ADA)
+        old = await sign_in(held, ADA)
         new = new_session(ADA, replaces=old.id)
-        async with a_transaction(store, commits=commits) as transaction:
-            await insert(store, new, transaction=transaction)
-        assert await stored_ids(store) == {new.id if commits else old.id}
+        async with a_transaction(held, commits=commits) as transaction:
+            await insert(held, new, transaction=transaction)
+        assert await stored_ids(held) == {new.id if commits else old.id}
 
     @pytest.mark.parametrize("client", [LAPTOP, UNKNOWN_CLIENT, ClientInfo(label="notes-cli \N{SNOWMAN}")])
     async def test_lists_show_the_client_a_session_was_made_on(self, store: Store, client: ClientInfo) -> None:

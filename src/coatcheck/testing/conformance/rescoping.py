@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coatcheck.identifiers import new_session_id
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import ScopeChange, UserEpochs
 from coatcheck.testing.conformance.promises import Promises
@@ -22,6 +21,7 @@ from coatcheck.testing.samples import (
     sign_in,
     sign_in_following,
     stored_ids,
+    unknown_id,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SessionScopePromises(Promises):
     async def test_a_session_that_does_not_exist_is_not_made(self, store: Store) -> None:
         await register(store)
         for scopes in (scope_set({"a"}), None):
-            assert await store.set_session_scopes(new_session_id(), scopes) is None
+            assert await store.set_session_scopes(unknown_id(), scopes) is None
         assert await stored_ids(store) == set()
 
     async def test_a_session_that_is_given_scopes_no_longer_follows_its_user(self, store: Store) -> None:

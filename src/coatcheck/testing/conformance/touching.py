@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from coatcheck.identifiers import new_session_id
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import KeyHash, Rehash, SessionFilter, SessionUse
 from coatcheck.testing.conformance.promises import Promises
@@ -18,6 +17,7 @@ from coatcheck.testing.samples import (
     read_present,
     sign_in,
     stored_ids,
+    unknown_id,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TouchPromises(Promises):
         """S8: nothing revives a row."""
         gone = await sign_in(store)
         await store.delete_sessions(SessionFilter(session_id=gone.id))
-        uses = [SessionUse(id_, await harness.now_us()) for id_ in (gone.id, new_session_id())]
+        uses = [SessionUse(id_, await harness.now_us()) for id_ in (gone.id, unknown_id())]
         assert await store.touch_sessions(uses) == frozenset()
         assert await stored_ids(store) == set()
 
@@ -181,7 +181,7 @@ class RehashPromises(Promises):
     async def test_a_rehash_never_inserts(self, store: Store) -> None:
         gone = await sign_in(store, key=key_of("old"))
         await store.delete_sessions(SessionFilter(session_id=gone.id))
-        await store.rehash_sessions([Rehash(id_, key_of("old"), key_of("new")) for id_ in (gone.id, new_session_id())])
+        await store.rehash_sessions([Rehash(id_, key_of("old"), key_of("new")) for id_ in (gone.id, unknown_id())])
         assert await stored_ids(store) == set()
 
     async def test_a_batch_replaces_each_hash_for_itself(self, store: Store) -> None:

@@ -1,0 +1,1 @@
+"""The store on Redis 7 or Valkey, single node and Cluster."""

@@ -1,0 +1,81 @@
+"""What Redis or Valkey promises, judged by its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+"""What CONFIG GET is asked for."""
+
+FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")
+"""What is taken from INFO."""
+
+_HONEST_DISK = "The disk keeps what it says it has written."
+_NO_FAILOVER = "No other server takes over."
+_UNKNOWN = "The server has appendonly yes, appendfsync always and no eviction; it does not tell (CONFIG)."
+_NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
+_NOT_UNDER_WAY = "No slot is being moved to another server."
+
+
+def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int) -> Guarantee:
+    """The guarantee of these primaries, each with its settings and facts; of several the weakest counts.
+
+    `replicas` is how many of them each revocation waits for.
+    """
+    findings: dict[str, GuaranteeLevel] = {}
+    conditions: dict[str, None] = {}
+    for server in servers:
+        for level, why in _findings(server, is_cluster=is_cluster, replicas=replicas):
+            findings[why] = min(level, findings.get(why, level))
+        conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster)))
+    level = min(findings.values(), default=GuaranteeLevel.STRICT)
+    settings = {
+        name: ", ".join(dict.fromkeys(server[name] for server in servers if name in server))
+        for name in dict.fromkeys(name for server in servers for name in server)
+    }
+    return Guarantee(level, tuple(findings), tuple(conditions), settings | {"replicas_waited_for": str(replicas)})
+
+
+def _findings(server: Mapping[str, str], *, is_cluster: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:
+    findings: list[tuple[GuaranteeLevel, str]] = []
+    if server.get("role") != "master":
+        why = "This server is a replica: it answers with what has reached it, however old, and does not write."
+        findings.append((GuaranteeLevel.EVENTUAL, why))
+    if is_cluster or server.get("connected_slaves", "0") != "0":
+        waited = "does not wait for any" if not replicas else f"waits for {replicas}, which Redis need not choose"
+        why = (
+            "A replica can take over, and Redis chooses it without asking what it has: acknowledged revocations can "
+            f"come back. Each revocation {waited}."
+        )
+        findings.append((GuaranteeLevel.BEST_EFFORT, why))
+    if server.get("maxmemory-policy", "noeviction").startswith("allkeys"):
+        policy = server["maxmemory-policy"]
+        why = f"maxmemory-policy is {policy}: the server may drop what says which sessions a user has."
+        findings.append((GuaranteeLevel.BEST_EFFORT, why))
+    if server.get("appendonly") == "yes" and server.get("appendfsync") != "always":
+        why = f"appendfsync is {server.get('appendfsync')}: the last seconds before a crash may be lost."
+        findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
+    if server.get("appendonly") == "no" and server.get("save"):
+        why = "appendonly is no and save is on: after a crash an older state comes back, and revoked sessions with it."
+        findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
+    return findings
+
+
+def _conditions(server: Mapping[str, str], *, is_cluster: bool) -> list[str]:
+    conditions = []
+    if "appendonly" not in server:
+        conditions += [_UNKNOWN, _HONEST_DISK]
+    elif server["appendonly"] == "yes":
+        conditions.append(_HONEST_DISK)
+    elif not server.get("save"):
+        conditions.append(_NOTHING_KEPT)
+    if server.get("maxmemory-policy", "").startswith("volatile"):
+        policy = server["maxmemory-policy"]
+        conditions.append(f"Memory does not run out: maxmemory-policy {policy} would end sessions that live.")
+    conditions.append(_NOT_UNDER_WAY if is_cluster else _NO_FAILOVER)
+    return conditions

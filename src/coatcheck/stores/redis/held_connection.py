@@ -1,0 +1,90 @@
+"""One connection to one server, held for one purpose: what is asked together goes there and back in one trip."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis.asyncio import Connection
+
+Command: TypeAlias = "Sequence[str | bytes | int]"
+Reply: TypeAlias = Any
+"""What redis-py makes of an answer: bytes, int, None, a list of these, or a ResponseError."""
+
+
+class NotSentError(Exception):
+    """Nothing was done: there is no connection, or the server takes no commands. The cause says why."""
+
+
+class LostError(Exception):
+    """The connection broke before the answer came: what was sent may have been done or not. The cause says why."""
+
+
+class HeldConnection:
+    """A connection for one caller at a time, made when it is first used and replaced when it breaks."""
+
+    def __init__(self, make: Callable[[], Connection]) -> None:
+        """`make` gives a connection that is not connected."""
+        self._make = make
+        self._connection: Connection | None = None
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send all of `commands` and return their answers; one that the server refused is a ResponseError in its place.
+
+        Who is cancelled loses the connection: it may be in the middle of an answer, and nobody else gets that.
+
+        Raises:
+            NotSentError: see there.
+            LostError: see there.
+        """
+        connection = await self._connected()
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [await _answer(connection) for _ in commands]
+        except (AuthenticationError, BusyLoadingError) as refused:  # before it looked at any of them
+            await self.close()
+            raise NotSentError from refused
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise LostError from error
+        except BaseException:
+            await asyncio.shield(self.close())
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; the next exchange connects again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and await self._is_usable(self._connection):
+            return self._connection
+        await self.close()
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
+        except (RedisError, OSError) as error:
+            raise NotSentError from error
+        self._connection = connection
+        return connection
+
+    async def _is_usable(self, connection: Connection) -> bool:
+        # What a server has closed while nobody looked is found here: before anything is sent, and so without a doubt
+        # about what was done.
+        try:
+            return connection.is_connected and not await connection.can_read()
+        except (RedisError, OSError):
+            return False
+
+
+async def _answer(connection: Connection) -> Reply:
+    try:
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except ResponseError as refused:
+        return refused

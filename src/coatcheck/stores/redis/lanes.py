@@ -1,0 +1,151 @@
+"""What goes over a lane in shared trips: reads of sessions, and calls of every other kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import shard_of_session
+from coatcheck.stores.redis.held_connection import LostError, NotSentError
+from coatcheck.stores.redis.packing import reading_of
+from coatcheck.stores.redis.wire import Answer, Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.records import SessionReading
+    from coatcheck.stores.redis.held_connection import Command, Reply
+    from coatcheck.stores.redis.servers import Servers
+    from coatcheck.stores.redis.wire import Outcome, Wire
+
+# Refusals of a server that has not begun. Any other error of a script may have come in the middle of it.
+_NOT_BEGUN = frozenset(
+    "ASK CLUSTERDOWN MASTERDOWN MISCONF MOVED NOPERM NOREPLICAS NOSCRIPT OOM READONLY TRYAGAIN".split()  # noqa: SIM905 (as the protocol has them)
+)
+
+_INDETERMINATE = (
+    "the store cannot answer ({why}); whether the sessions were ended is not known: treat them as live and revoke again"
+)
+
+
+class ReadLane:
+    """Reads a batch of sessions, and with them the time. Only a primary is believed."""
+
+    def __init__(
+        self, wire: Wire, servers: Servers, key_of: Callable[[SessionId], str], time_of: Callable[[Reply], int]
+    ) -> None:
+        """Over `wire`. `key_of` names a session's key, `time_of` reads the reply to TIME."""
+        self._wire = wire
+        self._is_cluster = servers.is_cluster
+        self._key_of = key_of
+        self._time_of = time_of
+        # The time comes behind the rows: none of them was used after it. A member of a Cluster that is no primary
+        # refuses to read; a server by itself that was made a replica answers with what it has, and tells its role.
+        self._trailing: Sequence[Command] = (("TIME",),) if servers.is_cluster else (("TIME",), ("ROLE",))
+
+    async def go(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading | StoreUnavailable]:
+        """See `Lane.go`."""
+        asked = {
+            Call(shard_of_session(ids[0]), ("MGET", *map(self._key_of, ids))): ids
+            for ids in (_by_shard(keys) if self._is_cluster else [keys])
+        }
+        outcomes = await self._wire.run(tuple(asked), trailing=self._trailing, may_repeat=True)
+        found: dict[SessionId, SessionReading | StoreUnavailable] = {}
+        for call, ids in asked.items():
+            outcome = outcomes[call]
+            if not isinstance(outcome, Answer) or isinstance(outcome.reply, ResponseError):
+                found.update(dict.fromkeys(ids, StoreUnavailable(f"the store cannot answer ({_why(outcome)})")))
+            elif not self._is_cluster and outcome.trailing[1][0] != b"master":
+                found.update(dict.fromkeys(ids, StoreUnavailable("the server is a replica, whose answers may be old")))
+            else:
+                now_us = self._time_of(outcome.trailing[0])
+                for session_id, value in zip(ids, outcome.reply, strict=True):
+                    if value is not None:
+                        found[session_id] = reading_of(session_id, value, now_us)
+        return found
+
+
+class CallLane:
+    """Makes a batch of calls."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Over `wire`."""
+        self._wire = wire
+
+    async def go(self, keys: Sequence[Call]) -> Mapping[Call, Reply]:
+        """See `Lane.go`."""
+        outcomes = await self._wire.run(keys)
+        return {call: _reply_of(outcome) for call, outcome in outcomes.items()}
+
+
+class EndingLane:
+    """Makes a batch of calls that end or shrink sessions, and waits until so many replicas have them."""
+
+    def __init__(self, wire: Wire, *, replicas: int, timeout_ms: int) -> None:
+        """Over `wire`. A server is waited for at most `timeout_ms`."""
+        self._wire = wire
+        self._replicas = replicas
+        self._trailing: Sequence[Command] = (("WAIT", replicas, timeout_ms),) if replicas else ()
+
+    async def go(self, keys: Sequence[Call]) -> Mapping[Call, Reply]:
+        """See `Lane.go`."""
+        outcomes = await self._wire.run(keys, trailing=self._trailing)
+        return {call: self._confirmed(outcome) for call, outcome in outcomes.items()}
+
+    def _confirmed(self, outcome: Outcome) -> Reply:
+        if isinstance(outcome, LostError):
+            return RevocationIndeterminate(_INDETERMINATE.format(why=_why(outcome)))
+        reply = _reply_of(outcome)
+        if isinstance(reply, StoreUnavailable):
+            if isinstance(outcome, Answer) and not _has_not_begun(outcome.reply):
+                return RevocationIndeterminate(_INDETERMINATE.format(why=_why(outcome)))
+            return reply
+        assert isinstance(outcome, Answer)  # noqa: S101 (whatever else it is has become a StoreUnavailable)
+        for reached in outcome.trailing:  # one, or none where nothing is waited for
+            if not isinstance(reached, int) or reached < self._replicas:
+                why = f"{reached if isinstance(reached, int) else 0} of {self._replicas} replicas have it"
+                return RevocationIndeterminate(_INDETERMINATE.format(why=why))
+        return reply
+
+
+def time_of(reply: Reply) -> int:
+    """Microseconds since the Unix epoch, from what a server says of the time.
+
+    Raises:
+        StoreUnavailable: it does not say.
+    """
+    if isinstance(reply, list) and len(reply) == 2:
+        return int(reply[0]) * 1_000_000 + int(reply[1])
+    raise StoreUnavailable(f"the store does not tell the time ({_why(Answer(reply))})")
+
+
+def _by_shard(ids: Iterable[SessionId]) -> Iterable[Sequence[SessionId]]:
+    shards: dict[str, list[SessionId]] = {}
+    for session_id in ids:
+        shards.setdefault(shard_of_session(session_id), []).append(session_id)
+    return shards.values()
+
+
+def _reply_of(outcome: Outcome) -> Reply:
+    if isinstance(outcome, Answer) and not isinstance(outcome.reply, ResponseError):
+        return outcome.reply
+    return StoreUnavailable(f"the store cannot answer ({_why(outcome)})")
+
+
+def _why(outcome: Outcome) -> str:
+    """In a word or two, and never in those of the server: they may repeat what was sent."""
+    if isinstance(outcome, NotSentError | LostError):
+        return type(outcome.__cause__ or outcome).__name__
+    return _code_of(outcome.reply)
+
+
+def _code_of(refusal: Reply) -> str:
+    code = getattr(refusal, "status_code", None) or str(refusal).partition(" ")[0]
+    return code if code.isascii() and code.isupper() and len(code) <= 20 else type(refusal).__name__
+
+
+def _has_not_begun(refusal: Reply) -> bool:
+    return _code_of(refusal) in _NOT_BEGUN and "script:" not in str(refusal)

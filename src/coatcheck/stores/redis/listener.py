@@ -1,0 +1,119 @@
+"""Hearing what other processes announce through Redis, over a connection that does nothing else (SUBSCRIBE).
+
+In a Cluster a message travels from the server that publishes it to all others. Whether it does is tried out: every few
+seconds each primary publishes something that only this listener hears, and if one of these does not come, messages may
+have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from coatcheck.errors import NotOpenError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from redis.asyncio import Connection
+
+    from coatcheck.stores.redis.servers import Servers
+    from coatcheck.stores.redis.target import Address
+
+_HEARTBEAT_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Listens to one channel, by way of one server after the other until one lets it."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        connect: Callable[[Address], Connection],
+        publish: Callable[[str, str, str], Awaitable[object]],
+        *,
+        channel: str,
+        own_channel: str,
+    ) -> None:
+        """`publish(shard, channel, text)` goes by way of the server that has the shard; `own_channel` is ours alone."""
+        self._servers = servers
+        self._connect = connect
+        self._publish = publish
+        self._channel = channel
+        self._own_channel = own_channel
+
+    async def texts(self) -> AsyncGenerator[str | None, None]:
+        """The texts of the channel from now on; None where some may have been missed, first when listening begins.
+
+        A connection that is lost is made again, for as long as it takes.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            connection = await self._subscribed()
+            if connection is None:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                await self._servers.refresh()
+                continue
+            pause = _FIRST_PAUSE_SECONDS
+            try:
+                yield None
+                async for text in self._heard(connection):
+                    yield text
+            except (RedisError, OSError, StoreUnavailable, NotOpenError) as error:
+                _log.debug("listening ended: %s", type(error).__name__)
+            finally:
+                await connection.disconnect(nowait=True)
+            yield None
+
+    async def _subscribed(self) -> Connection | None:
+        addresses = list(self._servers.all())
+        if not addresses:
+            return None
+        connection = self._connect(random.choice(addresses))  # noqa: S311 (spreads load, guards nothing)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
+            await connection.send_command("SUBSCRIBE", self._channel, self._own_channel, check_health=False)
+            for _ in range(2):
+                await connection.read_response(disable_decoding=True)
+        except (RedisError, OSError) as error:
+            _log.debug("not listening yet: %s", type(error).__name__)
+            await connection.disconnect(nowait=True)
+            return None
+        return connection
+
+    async def _heard(self, connection: Connection) -> AsyncGenerator[str | None, None]:
+        loop = asyncio.get_running_loop()
+        missing: set[str] = set()
+        next_beat = loop.time() + _HEARTBEAT_SECONDS
+        while True:
+            message = await connection.read_response(
+                disable_decoding=True, timeout=max(0.0, next_beat - loop.time()), disconnect_on_error=False
+            )
+            if message is not None:
+                _, channel, payload = message
+                if channel.decode() == self._own_channel:
+                    missing.discard(payload.decode())
+                else:
+                    yield _text(payload)
+            if loop.time() >= next_beat:
+                if missing:
+                    raise StoreUnavailable("announcements do not come through")
+                missing = set(self._servers.all().values())
+                next_beat = loop.time() + _HEARTBEAT_SECONDS
+                await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
+
+
+def _text(payload: bytes) -> str | None:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None

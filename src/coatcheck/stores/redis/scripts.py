@@ -1,0 +1,35 @@
+"""The scripts, each sent once to a server and called by its digest from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+# What ends or shrinks sessions runs on a server whose memory is full too; what adds to them does not.
+_ON_A_FULL_SERVER = frozenset(
+    ("delete_session", "delete_matching", "end_user_sessions", "set_session_scopes", "change_user", "delete_user")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its text, and the digest by which a server knows it."""
+
+    name: str
+    text: str = field(repr=False)
+    digest: str = field(repr=False)
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `scripts/<name>.lua`, behind the prelude.
+
+    It has no flag `no-writes`: a server that is not a primary refuses it, whatever it does.
+    """
+    folder = files("coatcheck.stores.redis") / "scripts"
+    flags = "#!lua flags=allow-oom" if name in _ON_A_FULL_SERVER else "#!lua"
+    parts = [flags, *((folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name))]
+    text = "\n".join(parts)
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,11 @@
+-- End one session, if it is of this user and method ('' for any). Returns its user, or nothing.
+local id, user, method = ARGV[4], ARGV[5], ARGV[6]
+
+count_ending()
+local value = session(id)
+if not value then return false end
+local found = parts(value)
+if user ~= '' and user ~= found.user or method ~= '' and method ~= found.method then return false end
+forget(id, found.user)
+announce_end(found.user, id)
+return found.user

@@ -1,0 +1,8 @@
+-- Move a user's revocations epoch, then end their sessions: of a method ('' for any), but not one ('' for none).
+-- Returns the ids.
+local user, method, spared = ARGV[4], ARGV[5], ARGV[6]
+
+count_ending()
+ensured_user(user, '[]')
+redis.call('HINCRBY', user_key(user), 'revocations', 1)
+return end_sessions(user, method, spared)

@@ -1,0 +1,54 @@
+-- Insert a session, unless its user's epochs have moved on. Returns the time, or one word: why not.
+-- ARGV[7]: '' or the lifetime, which then counts from now.
+local id, user, packed, lifetime = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local expected_revocations, expected_rescopes, user_scopes, replaced = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+
+local row = user_row(user)
+if user_scopes == '' then
+    if not row or row[4] ~= '1' then return 'revoked' end
+else
+    row = ensured_user(user, user_scopes)
+end
+if row[5] ~= expected_revocations then return 'revoked' end
+if expected_rescopes ~= '' then
+    if row[6] ~= expected_rescopes then return 'rescoped' end
+    if user_scopes ~= '' then
+        -- Added to, never taken from: what the user has lost is for set_user_scopes to find out and act upon.
+        local known = scopes_in(row[2]) or {}
+        local new = among(scopes_in(user_scopes), known, false)
+        if #new > 0 then
+            for _, name in ipairs(new) do known[#known + 1] = name end
+            table.sort(known)
+            redis.call('HSET', user_key(user), 'scopes', scopes_text(known))
+        end
+    end
+end
+if redis.call('EXISTS', session_key(id)) == 1 then return 'taken' end
+
+-- What the server has expired by itself is still in the index: two for each that comes, so that it cannot pile up.
+for _, oldest in ipairs(redis.call('ZRANGE', index_of(user), 0, 1)) do
+    if redis.call('EXISTS', session_key(oldest)) == 0 then forget(oldest, user) end
+end
+
+local expires, unused = select(5, struct.unpack(HEAD, packed))
+local deadline = string.sub(packed, 19, 26)
+if lifetime ~= '' then
+    expires = now + tonumber(lifetime)
+    deadline = eight(expires)
+end
+redis.call('SET', session_key(id),
+    string.sub(packed, 1, 2) .. eight(now) .. eight(now) .. deadline .. string.sub(packed, 27))
+redis.call('ZADD', index_of(user), 0, id)
+redis.call('ZADD', root .. ':sessions', 0, id)
+if expires < NEVER then redis.call('ZADD', root .. ':expiring', decimal(expires), id) end
+keep_until_deadline(id, expires, now, unused)
+
+if replaced ~= '' then
+    local value = session(replaced)
+    if value then
+        local owner = parts(value).user
+        forget(replaced, owner)
+        announce_end(owner, replaced)
+    end
+end
+return { decimal(now) }

@@ -1,0 +1,136 @@
+-- What every script begins with. It runs on the server that has the shard, alone, from its first line to its last.
+--
+-- KEYS[1]  the shard's root, for example coatcheck:{3f}; it is also a counter that every ending moves
+-- ARGV[1]  the time in microseconds, in tests; '' means the server's clock
+-- ARGV[2]  who announces: what `origin` is in stores/announcement.py
+-- ARGV[3]  the channel of announcements
+--
+-- All keys of a shard are in one slot of a Cluster, because of the braces. Beside the root they are
+--   <root>:session:<id>   one session, packed (packing.py)
+--   <root>:of:<user>      the ids of a user's sessions, sorted
+--   <root>:user:<user>    a user: created, scopes, blocked, registered, revocations, rescopes
+--   <root>:sessions       the ids of all sessions of the shard, sorted
+--   <root>:users          the ids of all registered users of the shard, sorted
+--   <root>:expiring       the ids of sessions that have an absolute deadline, by that
+local root, origin, channel = KEYS[1], ARGV[2], ARGV[3]
+
+local HEAD, HEAD_SIZE = '>BBI8I8I8I8HHHHHH', 46
+local NEVER = 2 ^ 63          -- all bits set, where there is no deadline; no time comes near it
+local NO_PEPPER = 65535
+local KEPT_MS = 3600 * 1000   -- how long the server keeps what nobody has pruned, behind its deadline
+
+local now
+if ARGV[1] ~= '' then
+    now = tonumber(ARGV[1])
+else
+    local time = redis.call('TIME')
+    now = time[1] * 1000000 + time[2]
+end
+
+-- Numbers of microseconds, as text and as the eight bytes of a packed session.
+local function decimal(number) return string.format('%.0f', number) end
+local function eight(number) return struct.pack('>I8', number) end
+
+local function session_key(id) return root .. ':session:' .. id end
+local function user_key(user) return root .. ':user:' .. user end
+local function index_of(user) return root .. ':of:' .. user end
+local function session(id) return redis.call('GET', session_key(id)) end
+
+-- Where the parts of a packed session are: `at` is the offset behind which one begins.
+local function parts(value)
+    local _, flags, created, used, expires, unused, hash, salt, pepper, user, method, client = struct.unpack(HEAD, value)
+    local user_at = HEAD_SIZE + hash + salt + (pepper == NO_PEPPER and 0 or pepper)
+    local method_at = user_at + user
+    return {
+        flags = flags,
+        used = used,
+        expires = expires,
+        unused = unused,
+        user = string.sub(value, user_at + 1, method_at),
+        method = string.sub(value, method_at + 1, method_at + method),
+        scopes_at = method_at + method + client,
+    }
+end
+
+-- Native expiry: the earlier deadline and a while more. A validation judges deadlines to the microsecond before that.
+local function keep_until_deadline(id, expires, used, unused)
+    local deadline = expires
+    if unused < NEVER and used + unused < deadline then deadline = used + unused end
+    if deadline < NEVER then
+        local left = math.max(0, math.floor((deadline - now) / 1000))
+        redis.call('PEXPIRE', session_key(id), decimal(left + KEPT_MS))
+    end
+end
+
+-- Remove a session, or what is left in the indexes of one that the server has expired.
+local function forget(id, user)
+    redis.call('DEL', session_key(id))
+    redis.call('ZREM', index_of(user), id)
+    redis.call('ZREM', root .. ':sessions', id)
+    redis.call('ZREM', root .. ':expiring', id)
+end
+
+-- `more` is the end of the text, as the pairs of a JSON object after a comma.
+local function announce(user, more)
+    local head = '{"v":1,"origin":' .. cjson.encode(origin) .. ',"user":' .. cjson.encode(user)
+    redis.call('PUBLISH', channel, head .. more .. '}')
+end
+local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"') end
+
+-- Each revocation writes, also one that finds nothing: only a write can be waited for (security.md, section 3.4).
+local function count_ending() redis.call('INCR', root) end
+
+-- End a user's sessions: all, or those of a method, or all but one. Returns their ids.
+local function end_sessions(user, method, spared)
+    local ended = {}
+    for _, id in ipairs(redis.call('ZRANGE', index_of(user), 0, -1)) do
+        local value = session(id)
+        if not value then
+            forget(id, user)
+        elseif id ~= spared and (method == '' or parts(value).method == method) then
+            forget(id, user)
+            ended[#ended + 1] = id
+            if method ~= '' then announce_end(user, id) end
+        end
+    end
+    if method == '' then announce(user, spared == '' and '' or ',"except":"' .. spared .. '"') end
+    return ended
+end
+
+-- Scopes are JSON arrays of texts that need no escaping (RFC 6749 section 3.3). nil where a text is no such array.
+local function scopes_in(text)
+    local is_json, names = pcall(cjson.decode, text)
+    if not is_json or type(names) ~= 'table' or string.sub(text, 1, 1) ~= '[' then return nil end
+    for _, name in ipairs(names) do
+        if type(name) ~= 'string' then return nil end
+    end
+    return names
+end
+local function scopes_text(names)
+    if #names == 0 then return '[]' end
+    return '["' .. table.concat(names, '","') .. '"]'
+end
+-- Those of `names` that are, or are not, in `others`.
+local function among(names, others, wanted)
+    local has, found = {}, {}
+    for _, name in ipairs(others) do has[name] = true end
+    for _, name in ipairs(names) do
+        if (has[name] or false) == wanted then found[#found + 1] = name end
+    end
+    return found
+end
+
+local USER_FIELDS = { 'created', 'scopes', 'blocked', 'registered', 'revocations', 'rescopes' }
+local function user_row(user)
+    local row = redis.call('HMGET', user_key(user), unpack(USER_FIELDS))
+    if not row[1] then return nil end
+    return row
+end
+-- The row of a user who lives in the application, made if there is none.
+local function ensured_user(user, scopes)
+    if redis.call('EXISTS', user_key(user)) == 0 then
+        redis.call('HSET', user_key(user), 'created', decimal(now), 'scopes', scopes, 'blocked', '0',
+            'registered', '0', 'revocations', '0', 'rescopes', '0')
+    end
+    return user_row(user)
+end

@@ -1,0 +1,17 @@
+-- Delete those of these sessions (ARGV from 4 on) that are past their idle deadline. Returns how many.
+local deleted = 0
+for place = 4, #ARGV do
+    local id = ARGV[place]
+    local value = session(id)
+    if not value then
+        redis.call('ZREM', root .. ':expiring', id)
+        redis.call('ZREM', root .. ':sessions', id)
+    else
+        local found = parts(value)
+        if found.unused < NEVER and now >= found.used + found.unused then
+            forget(id, found.user)
+            deleted = deleted + 1
+        end
+    end
+end
+return deleted

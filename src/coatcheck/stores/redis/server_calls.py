@@ -1,0 +1,167 @@
+"""All that goes to the servers: which lane it takes, and what every script is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import SHARDS
+from coatcheck.stores.redis.held_connection import HeldConnection
+from coatcheck.stores.redis.lanes import CallLane, EndingLane, ReadLane, time_of
+from coatcheck.stores.redis.scripts import script
+from coatcheck.stores.redis.servers import ClusterServers, SingleServer
+from coatcheck.stores.redis.wire import Call, Wire, call_script
+from coatcheck.stores.shared_trips import SharedTrips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from redis.asyncio import Connection
+
+    from coatcheck.clock import Clock
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.records import SessionReading
+    from coatcheck.stores.redis.held_connection import Reply
+    from coatcheck.stores.redis.servers import Servers
+    from coatcheck.stores.redis.target import Address, Target
+
+
+class ServerCalls:
+    """The lanes of a store, each with connections of its own: for reads of sessions, for endings, for all else."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        origin: str,
+        clock: Clock | None,
+        remap: Callable[[Address], Address],
+        timeout_seconds: float,
+    ) -> None:
+        """Set up without connecting. `clock` None: the servers' own."""
+        self._target = target
+        self._clock = clock
+        self._origin = origin
+        self._timeout_seconds = timeout_seconds
+        self.channel = f"{target.prefix}:announcements"
+        self.replicas = int(target.is_cluster) if target.replicas is None else target.replicas
+        self.servers: Servers = (
+            ClusterServers(map(remap, target.addresses), self._hold, remap)
+            if target.is_cluster
+            else SingleServer(target.addresses[0])
+        )
+        # Two for what is not an ending, so that one batch is made ready while the other is under way.
+        self._wires = [Wire(self.servers, self._hold) for _ in range(5)]
+        read, other_read, call, other_call, end = self._wires
+        self._reads = SharedTrips(
+            [ReadLane(wire, self.servers, self.session_key, self._time_of) for wire in (read, other_read)],
+            timeout_seconds=timeout_seconds,
+        )
+        self._calls = SharedTrips([CallLane(wire) for wire in (call, other_call)], timeout_seconds=timeout_seconds)
+        self._endings = SharedTrips(
+            # A server that waits for its replicas answers before we stop waiting for it.
+            [EndingLane(end, replicas=self.replicas, timeout_ms=int(timeout_seconds * 800))],
+            timeout_seconds=timeout_seconds,
+            when_cut_off=RevocationIndeterminate,
+        )
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Find the servers.
+
+        Raises:
+            StoreUnavailable: nobody says where they are.
+        """
+        if self._is_open:
+            return
+        self._is_open = True
+        for trips in (self._reads, self._calls, self._endings):
+            trips.open()
+        try:
+            await self.servers.refresh()
+            if not self.servers.all():
+                raise StoreUnavailable("no member of the Cluster answers")
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect. Who still waits gets StoreUnavailable."""
+        self._is_open = False
+        for trips in (self._reads, self._calls, self._endings):
+            await trips.close()
+        for wire in self._wires:
+            await wire.close()
+
+    def check_open(self) -> None:
+        """For calls that may turn out to have nothing to ask.
+
+        Raises:
+            NotOpenError: before `open` or after `close`.
+        """
+        if not self._is_open:
+            raise NotOpenError("the store is not open; use it inside `async with pod`")
+
+    # --- names ---
+
+    def root(self, shard: str) -> str:
+        """What the keys of a shard begin with. Of it a Cluster hashes what is in braces."""
+        return f"{self._target.prefix}:{{{shard}}}"
+
+    def session_key(self, session_id: SessionId) -> str:
+        """The key of a session. Its shard is the end of its id (`shard_of_session`)."""
+        return f"{self._target.prefix}:{{{session_id[-2:]}}}:session:{session_id}"
+
+    # --- calls ---
+
+    def read_session(self, session_id: SessionId) -> asyncio.Future[SessionReading | None]:
+        """See `Store.read_session`."""
+        return self._reads.ask(session_id)
+
+    def command(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
+        """Run a command on the server that has `shard`."""
+        return self._calls.ask(Call(shard, command))
+
+    def run(self, name: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
+        """Run the script `name` on a shard."""
+        return self._calls.ask(self._script_call(name, self.root(shard), shard, arguments))
+
+    def run_on(self, name: str, key: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
+        """Run the script `name` on one key of a shard."""
+        return self._calls.ask(self._script_call(name, key, shard, arguments))
+
+    def end(self, name: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
+        """Run the script `name`, which ends or shrinks sessions of a shard.
+
+        Raises:
+            RevocationIndeterminate: the outcome is not known, or too few replicas have it.
+        """
+        return self._endings.ask(self._script_call(name, self.root(shard), shard, arguments))
+
+    async def on_every_shard(self, make: Callable[[str], Iterable[str | bytes | int]]) -> Mapping[str, Reply]:
+        """Run a command on every shard, in a trip to each server."""
+        replies = await asyncio.gather(*(self.command(shard, *make(shard)) for shard in SHARDS))
+        return dict(zip(SHARDS, replies, strict=True))
+
+    async def times(self) -> Mapping[str, int]:
+        """The time on the clock of the server that has it, for each shard."""
+        one_of_each = self.servers.all()
+        replies = await asyncio.gather(*(self.command(shard, "TIME") for shard in one_of_each.values()))
+        by_address = dict(zip(one_of_each, map(self._time_of, replies), strict=True))
+        latest = max(by_address.values())
+        return {shard: by_address.get(cast("Address", self.servers.of(shard)), latest) for shard in SHARDS}
+
+    def connection(self, address: Address) -> Connection:
+        """A connection for a purpose of its own, not connected."""
+        return self._target.connection(address, timeout_seconds=self._timeout_seconds)
+
+    def _hold(self, address: Address) -> HeldConnection:
+        return HeldConnection(lambda: self.connection(address))
+
+    def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
+        now = "" if self._clock is None else str(self._clock.now_us())
+        return call_script(script(name), key, shard, (now, self._origin, self.channel, *arguments))
+
+    def _time_of(self, reply: Any) -> int:  # noqa: ANN401 (a reply is what the server says)
+        return time_of(reply) if self._clock is None else self._clock.now_us()

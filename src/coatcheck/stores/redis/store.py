@@ -1,0 +1,456 @@
+"""The store on Redis 7 or Valkey: every step that has to be atomic is one script on the server that has the shard.
+
+A user is in one shard with all their sessions, and the shard is part of each session's id (`identifiers.py`), so that
+a session is found by its id alone. Lists and pruning are in `listing`, the keys in `scripts/prelude.lua`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+from coatcheck.clock import duration_us
+from coatcheck.errors import ConfigurationError, InvalidArgumentError, StoreUnavailable
+from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
+from coatcheck.stores.announcement import from_others
+from coatcheck.stores.records import (
+    EndedSession,
+    IdleSweep,
+    InsertRefusal,
+    ListedSession,
+    NewSession,
+    PepperCount,
+    Rehash,
+    ScopeChange,
+    SessionFilter,
+    SessionReading,
+    SessionRecord,
+    SessionUse,
+    UserChange,
+    UserRecord,
+)
+from coatcheck.stores.redis import guarantees, listing
+from coatcheck.stores.redis.listener import Listener
+from coatcheck.stores.redis.packing import listed_of, pack, packed_key
+from coatcheck.stores.redis.rows import user_of, user_row
+from coatcheck.stores.redis.server_calls import ServerCalls
+from coatcheck.stores.redis.target import Address, target_of
+from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.clock import Clock
+    from coatcheck.pages import Page
+    from coatcheck.scope import Scope
+    from coatcheck.stores.announcement import Announcement
+    from coatcheck.stores.guarantee import Guarantee
+    from coatcheck.stores.redis.held_connection import Reply
+    from coatcheck.stores.store import InsideTransaction, Transaction
+
+_WINDOW = 500  # how many of a shard's sessions one step of a deletion looks at
+_EVERYTHING = 2**31
+_REFUSALS = {b"revoked": InsertRefusal.USER_REVOKED, b"rescoped": InsertRefusal.USER_RESCOPED}
+
+
+class RedisStore:
+    """Sessions and users in Redis 7 or newer, or Valkey. The servers' clocks decide about deadlines.
+
+    Each call is atomic by itself, but for three that reach over several users: `delete_sessions` without a user or a
+    session, pruning, and a sign-in that replaces a session of another user (first it is inserted, then the other ends).
+    """
+
+    has_transactions = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        remap: Callable[[Address], Address] | None = None,
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        """A store on the servers that `url` names.
+
+        Args:
+            url: `redis://user:password@host:6379/0`, or `redis+cluster://host:6379,host:6379`; with TLS `rediss`.
+                `?prefix=` is what all keys begin with ("coatcheck"), `?replicas=` how many replicas must have a
+                revocation before it returns (1 on a Cluster, else 0), `?ca_certs=` a file of certificates.
+            clock: for tests; None: the servers' own clocks.
+            remap: where to connect to a member of a Cluster that calls itself by an address (behind NAT).
+            timeout_seconds: after so long without an answer the store counts as unavailable.
+
+        Raises:
+            ConfigurationError: `url` is not of that form.
+        """
+        self._target = target_of(url)
+        self._origin = secrets.token_hex(8)
+        self._calls = ServerCalls(
+            self._target,
+            origin=self._origin,
+            clock=clock,
+            remap=remap or (lambda address: address),
+            timeout_seconds=timeout_seconds,
+        )
+
+    def __repr__(self) -> str:
+        """Show the servers, and nothing else of the URL."""
+        return f"RedisStore({','.join(map(str, self._target.addresses))}/{self._target.database})"
+
+    # --- lifespan ---
+
+    async def open(self) -> None:
+        """See `Store.open`. There is no schema.
+
+        Raises:
+            ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one.
+        """
+        await self._calls.open()
+        try:
+            for server in await self._facts():
+                version = server["redis_version"]  # Valkey, too, says with which Redis it is compatible
+                if int(version.partition(".")[0]) < 7:
+                    raise ConfigurationError(f"the server is Redis {version}; 7.0 or newer is needed, or Valkey")
+                if server["cluster_enabled"] != str(int(self._target.is_cluster)):
+                    what = "no member of a Cluster" if self._target.is_cluster else "a member of a Cluster"
+                    raise ConfigurationError(f"the server is {what}; redis+cluster://... is for those, redis://... not")
+        except BaseException:
+            await self._calls.close()
+            raise
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._calls.close()
+
+    async def __aenter__(self) -> Self:
+        """Open the store."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        await self.close()
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """There are none: see `Store.has_transactions`."""
+        raise _no_transactions()
+
+    async def connection_of(self, transaction: Transaction) -> AsyncConnection:  # noqa: ARG002 (there can be none)
+        """There are none: see `Store.has_transactions`."""
+        raise _no_transactions()
+
+    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:  # noqa: ARG002 (as above)
+        """There are none: see `Store.has_transactions`."""
+        raise _no_transactions()
+
+    async def guarantee(self) -> Guarantee:
+        """See `Store.guarantee`. Each primary is asked; the weakest counts."""
+        return guarantees.judge(await self._facts(), is_cluster=self._target.is_cluster, replicas=self._calls.replicas)
+
+    def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        """See `Store.announcements`."""
+        listener = Listener(
+            self._calls.servers,
+            self._calls.connection,
+            lambda shard, channel, text: self._calls.command(shard, "PUBLISH", channel, text),
+            channel=self._calls.channel,
+            own_channel=f"{self._calls.channel}:{secrets.token_hex(8)}",
+        )
+        return from_others(listener.texts(), self._origin)
+
+    # --- the path of every request ---
+
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
+        """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
+        return self._calls.read_session(session_id)
+
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        """See `Store.touch_sessions`."""
+        self._calls.check_open()
+        latest: dict[SessionId, int] = {}
+        for use in uses:
+            latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))
+        by_shard: dict[str, list[str | int]] = {}
+        for session_id, used_at_us in latest.items():
+            by_shard.setdefault(shard_of_session(session_id), []).extend((session_id, used_at_us))
+        touched = await asyncio.gather(
+            *(self._calls.run("touch_sessions", shard, *theirs) for shard, theirs in by_shard.items())
+        )
+        return frozenset(SessionId(id_.decode()) for ids in touched for id_ in ids)
+
+    async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
+        """See `Store.rehash_sessions`."""
+        by_shard: dict[str, list[str | bytes]] = {}
+        for rehash in rehashes:
+            arguments = (rehash.session_id, *packed_key(rehash.old), *packed_key(rehash.new))
+            by_shard.setdefault(shard_of_session(rehash.session_id), []).extend(arguments)
+        await asyncio.gather(
+            *(self._calls.run("rehash_sessions", shard, *theirs) for shard, theirs in by_shard.items())
+        )
+
+    # --- sign-in ---
+
+    async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
+        """See `Store.read_user`."""
+        _without_transaction(transaction)
+        return user_of(user_id, await self._calls.command(shard_of_user(user_id), *user_row(self._calls, user_id)))
+
+    async def insert_session(
+        self,
+        session: NewSession,
+        *,
+        expected_revocations: int,
+        expected_rescopes: int | None,
+        user_scopes: frozenset[Scope] | None = None,
+        inside_transaction: InsideTransaction | None = None,
+        transaction: Transaction | None = None,
+    ) -> SessionRecord | InsertRefusal:
+        """See `Store.insert_session`. A replaced session of another user ends once this one is there."""
+        _without_transaction(transaction, inside_transaction)
+        shard = shard_of_user(session.user_id)
+        if shard_of_session(session.id) != shard:
+            raise InvalidArgumentError("the session's id was made for another user; make one with new_session_id")
+        lifetime_us = session.lifetime_us if session.expires_at_us is None else None
+        replaced = session.replaces
+        is_near = replaced is not None and shard_of_session(replaced) == shard
+        reply = await self._calls.run(
+            "insert_session",
+            shard,
+            session.id,
+            session.user_id,
+            pack(session),
+            "" if lifetime_us is None else lifetime_us,
+            expected_revocations,
+            "" if expected_rescopes is None else expected_rescopes,
+            "" if user_scopes is None else encode_scopes(user_scopes),
+            replaced if replaced is not None and is_near else "",
+        )
+        if reply == b"taken":
+            raise StoreUnavailable("the id of the new session is taken")
+        if isinstance(reply, bytes):
+            return _REFUSALS[reply]
+        if replaced is not None and not is_near:
+            await self._delete_one(SessionFilter(session_id=replaced), replaced)
+        created_at_us = int(reply[0])
+        return SessionRecord(
+            session.id,
+            session.user_id,
+            session.method,
+            session.scopes,
+            session.follows_user,
+            created_at_us,
+            created_at_us,
+            session.expires_at_us if lifetime_us is None else created_at_us + lifetime_us,
+            session.expire_after_unused_for_us,
+            session.key,
+        )
+
+    # --- ending and changing sessions ---
+
+    async def delete_sessions(
+        self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession]:
+        """See `Store.delete_sessions`. Without a user or a session each shard is a step by itself."""
+        _without_transaction(transaction)
+        if which.session_id is not None:
+            return await self._delete_one(which, which.session_id)
+        if which.user_id is not None:
+            left = "" if limit is None else limit
+            arguments = (which.user_id, which.method or "", left, "", _EVERYTHING)
+            _, *ended = await self._calls.end("delete_matching", shard_of_user(which.user_id), *arguments)
+            return _ended(ended)
+        return await self._delete_in_all_shards(which.method, limit)
+
+    async def end_user_sessions(
+        self,
+        user_id: UserId,
+        *,
+        method: str | None = None,
+        except_session_id: SessionId | None = None,
+        transaction: Transaction | None = None,
+    ) -> Sequence[EndedSession]:
+        """See `Store.end_user_sessions`."""
+        _without_transaction(transaction)
+        arguments = (user_id, method or "", except_session_id or "")
+        ids = await self._calls.end("end_user_sessions", shard_of_user(user_id), *arguments)
+        return _all_of(user_id, ids)
+
+    async def set_session_scopes(
+        self,
+        session_id: SessionId,
+        scopes: frozenset[Scope] | None,
+        *,
+        user_id: UserId | None = None,
+        transaction: Transaction | None = None,
+    ) -> ScopeChange | None:
+        """See `Store.set_session_scopes`."""
+        _without_transaction(transaction)
+        arguments = (session_id, user_id or "", "" if scopes is None else encode_scopes(scopes))
+        reply = await self._calls.end("set_session_scopes", shard_of_session(session_id), *arguments)
+        if reply is None:
+            return None
+        changed, before = reply
+        session = listed_of(session_id, changed).session
+        held = decode_scopes(before.decode(errors="replace")) or frozenset()
+        return ScopeChange(session, held - (session.scopes or frozenset()))
+
+    async def set_user_scopes(
+        self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
+    ) -> UserChange:
+        """See `Store.set_user_scopes`."""
+        _without_transaction(transaction)
+        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, encode_scopes(scopes), "", "")
+        return _change_of(user_id, reply)
+
+    # --- reading lists ---
+
+    async def list_sessions(
+        self,
+        which: SessionFilter,
+        *,
+        expired: bool | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
+        transaction: Transaction | None = None,
+    ) -> Page[ListedSession]:
+        """See `Store.list_sessions`."""
+        _without_transaction(transaction)
+        return await listing.list_sessions(self._calls, which, expired=expired, after=after, limit=limit)
+
+    # --- pruning ---
+
+    async def prune_expired(self, limit: int) -> int:
+        """See `Store.prune_expired`."""
+        return await listing.prune_expired(self._calls, limit)
+
+    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
+        """See `Store.prune_idle`."""
+        return await listing.prune_idle(self._calls, after, window)
+
+    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+        """See `Store.try_lease`."""
+        shard = SHARDS[0]
+        key = f"{self._calls.root(shard)}:lease:{name}"
+        return bool(await self._calls.run_on("try_lease", key, shard, holder, duration_us(duration)))
+
+    async def count_by_pepper(self) -> Sequence[PepperCount]:
+        """See `Store.count_by_pepper`."""
+        return await listing.count_by_pepper(self._calls)
+
+    # --- users kept in the store ---
+
+    async def insert_user(
+        self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
+    ) -> UserRecord | None:
+        """See `Store.insert_user`."""
+        _without_transaction(transaction)
+        arguments = (user_id, encode_scopes(scopes), int(blocked))
+        row = await self._calls.run("insert_user", shard_of_user(user_id), *arguments)
+        return None if row is None else user_of(user_id, row)
+
+    async def list_users(
+        self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
+    ) -> Page[UserRecord]:
+        """See `Store.list_users`."""
+        _without_transaction(transaction)
+        return await listing.list_users(self._calls, after=after, limit=limit)
+
+    async def update_user(
+        self,
+        user_id: UserId,
+        *,
+        scopes: frozenset[Scope] | None = None,
+        blocked: bool | None = None,
+        transaction: Transaction | None = None,
+    ) -> UserChange | None:
+        """See `Store.update_user`."""
+        _without_transaction(transaction)
+        arguments = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked), 1)
+        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *arguments)
+        return None if reply is None else _change_of(user_id, reply)
+
+    async def delete_user(
+        self, user_id: UserId, *, transaction: Transaction | None = None
+    ) -> Sequence[EndedSession] | None:
+        """See `Store.delete_user`."""
+        _without_transaction(transaction)
+        ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id)
+        return None if ids is None else _all_of(user_id, ids)
+
+    # --- steps ---
+
+    async def _delete_one(self, which: SessionFilter, session_id: SessionId) -> Sequence[EndedSession]:
+        arguments = (session_id, which.user_id or "", which.method or "")
+        user = await self._calls.end("delete_session", shard_of_session(session_id), *arguments)
+        return () if user is None else (EndedSession(UserId(user.decode()), session_id),)
+
+    async def _delete_in_all_shards(self, method: str | None, limit: int | None) -> Sequence[EndedSession]:
+        counts = await self._calls.on_every_shard(lambda shard: ("ZCARD", f"{self._calls.root(shard)}:sessions"))
+        ended: list[EndedSession] = []
+        for shard in (shard for shard, count in counts.items() if count):
+            after: str | bytes = b""
+            while limit is None or len(ended) < limit:
+                left = "" if limit is None else limit - len(ended)
+                arguments = ("", method or "", left, after, _WINDOW)
+                after, *gone = await self._calls.end("delete_matching", shard, *arguments)
+                ended += _ended(gone)
+                if not after:
+                    break
+        return tuple(sorted(ended, key=lambda one: one.session_id))
+
+    async def _facts(self) -> list[Mapping[str, str]]:
+        """The settings of each primary, and what it says of itself."""
+        servers: list[Mapping[str, str]] = []
+        for shard in self._calls.servers.all().values():
+            told = _pairs(line.partition(b":")[::2] for line in (await self._calls.command(shard, "INFO")).splitlines())
+            facts = {name: told[name] for name in guarantees.FACTS if name in told}
+            try:
+                reply = await self._calls.command(shard, "CONFIG", "GET", *guarantees.SETTINGS)
+            except StoreUnavailable:  # it answers, as we have just seen, but not everybody
+                servers.append(facts)
+            else:
+                servers.append(_pairs(zip(reply[::2], reply[1::2], strict=True)) | facts)
+        return servers
+
+
+def _without_transaction(*given: object) -> None:
+    """Refuse what a caller gives to have something done inside a transaction."""
+    if any(one is not None for one in given):
+        raise _no_transactions()
+
+
+def _no_transactions() -> ConfigurationError:
+    return ConfigurationError("a Redis store has no transactions that span several calls")
+
+
+def _pairs(found: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in found}
+
+
+def _ended(pairs: Sequence[bytes]) -> Sequence[EndedSession]:
+    """From user, id, user, id."""
+    return tuple(
+        EndedSession(UserId(user.decode()), SessionId(id_.decode()))
+        for user, id_ in zip(pairs[::2], pairs[1::2], strict=True)
+    )
+
+
+def _all_of(user_id: UserId, ids: Iterable[bytes]) -> tuple[EndedSession, ...]:
+    return tuple(EndedSession(user_id, SessionId(id_.decode())) for id_ in ids)
+
+
+def _change_of(user_id: UserId, reply: Reply) -> UserChange:
+    row, removed, ids = reply
+    user = user_of(user_id, row)
+    if user is None:
+        raise StoreUnavailable("the user went while they were changed")
+    return UserChange(user, decode_scopes(removed.decode()) or frozenset(), _all_of(user_id, ids))

@@ -1,0 +1,137 @@
+"""Commands to the servers that have their shards, and back: one trip to each server, all at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from redis.exceptions import ClusterDownError, MovedError, NoScriptError, ReadOnlyError, TryAgainError
+
+from coatcheck.stores.redis.held_connection import LostError, NotSentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from coatcheck.stores.redis.held_connection import Command, HeldConnection, Reply
+    from coatcheck.stores.redis.scripts import Script
+    from coatcheck.stores.redis.servers import Servers
+    from coatcheck.stores.redis.target import Address
+
+_MOST_TRIPS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A command for the server that has `shard`, and the script that it calls. Equal calls are still two."""
+
+    shard: str
+    command: Command
+    script: Script | None = None
+
+
+def call_script(script: Script, root: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
+    """The call of a script on the shard whose root is `root`."""
+    return Call(shard, ("EVALSHA", script.digest, 1, root, *arguments), script)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `reply` may be a ResponseError; `trailing` has the replies to the last commands of that trip."""
+
+    reply: Reply
+    trailing: Sequence[Reply] = ()
+
+
+Outcome: TypeAlias = Answer | NotSentError | LostError
+
+
+class Wire:
+    """The connections of one lane, one to each server. For one caller at a time."""
+
+    def __init__(self, servers: Servers, connect: Callable[[Address], HeldConnection]) -> None:
+        """Set up without connecting."""
+        self._servers = servers
+        self._connect = connect
+        self._connections: dict[Address, HeldConnection] = {}
+
+    async def close(self) -> None:
+        """Disconnect from every server."""
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
+            await connection.close()
+
+    async def run(
+        self, calls: Sequence[Call], *, trailing: Sequence[Command] = (), may_repeat: bool = False
+    ) -> dict[Call, Outcome]:
+        """Have all of `calls` done, each trip to a server ending with the commands `trailing`.
+
+        What a server has not begun is sent again if another one has the shard by now. What may have been done is sent
+        again only where it `may_repeat`.
+        """
+        due = {call: call.command for call in calls}
+        outcomes: dict[Call, Outcome] = {}
+        for _ in range(_MOST_TRIPS):
+            sent_to = {call: self._address_of(call) for call in due}
+            outcomes |= await self._make_trips(due, sent_to, trailing)
+            failed = [call for call in due if _may_be_elsewhere(outcomes[call], may_repeat=may_repeat)]
+            if failed:
+                await self._servers.refresh()
+            due = {call: call.command for call in failed if may_repeat or self._address_of(call) != sent_to[call]} | {
+                call: _with_text(call) for call in due if _is_not_loaded(outcomes[call])
+            }
+            if not due:
+                break
+        return outcomes
+
+    async def _make_trips(
+        self, due: Mapping[Call, Command], sent_to: Mapping[Call, Address | None], trailing: Sequence[Command]
+    ) -> dict[Call, Outcome]:
+        outcomes: dict[Call, Outcome] = {}
+        by_address: dict[Address, list[Call]] = {}
+        for call in due:
+            address = sent_to[call]
+            if address is None:
+                outcomes[call] = NotSentError("no server is known to have the shard")
+            else:
+                by_address.setdefault(address, []).append(call)
+        trips = (self._make_trip(address, theirs, due, trailing) for address, theirs in by_address.items())
+        for trip in await asyncio.gather(*trips):
+            outcomes |= trip
+        return outcomes
+
+    async def _make_trip(
+        self, address: Address, calls: Sequence[Call], due: Mapping[Call, Command], trailing: Sequence[Command]
+    ) -> dict[Call, Outcome]:
+        commands = [*(due[call] for call in calls), *trailing]
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = self._connections[address] = self._connect(address)
+        try:
+            replies = await connection.exchange(commands)
+        except (NotSentError, LostError) as error:
+            return dict.fromkeys(calls, error)
+        last = replies[len(calls) :]
+        return {call: Answer(reply, last) for call, reply in zip(calls, replies, strict=False)}
+
+    def _address_of(self, call: Call) -> Address | None:
+        return self._servers.of(call.shard)
+
+
+def _may_be_elsewhere(outcome: Outcome, *, may_repeat: bool) -> bool:
+    """Whether a server did not begin with it, or nobody knows and it may be done twice."""
+    if isinstance(outcome, Answer):
+        # What a server says that is no longer, or not yet, the primary of the shard.
+        return isinstance(outcome.reply, MovedError | ClusterDownError | ReadOnlyError | TryAgainError)
+    return may_repeat or isinstance(outcome, NotSentError)
+
+
+def _is_not_loaded(outcome: Outcome) -> bool:
+    return isinstance(outcome, Answer) and isinstance(outcome.reply, NoScriptError)
+
+
+def _with_text(call: Call) -> Command:
+    """The call as one that brings its script along, for a server that has not seen it."""
+    if call.script is None:
+        return call.command
+    return ("EVAL", call.script.text, *call.command[2:])
