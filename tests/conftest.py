@@ -12,9 +12,10 @@ import asyncpg
 import pytest
 
 from tests.components import Component, Components
+from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
 from tests.servers import chromium, postgres, redis
 from tests.servers.redis_cluster import RedisCluster
-from tests.stores.harnesses import PostgresHarness, SqliteHarness
+from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 from tests.worlds import NewWorld, World, worlds
 
 if TYPE_CHECKING:
@@ -182,20 +183,23 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=[SQLITE, POSTGRES, REDIS, REDIS_CLUSTER])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store of each kind in turn, for pods that are each a server of their own."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/sessions.db"
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn
+    fixture = {"postgres": "postgres_dsn", "redis": "redis_url", "redis_cluster": "redis_cluster_url"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=[SQLITE, POSTGRES, REDIS])
 def closed_harness(request: pytest.FixtureRequest, tmp_path: Path) -> StoreHarness:
     """Each store in turn. Not asynchronous: anyio cannot start one asynchronous fixture from within another."""
     if request.param == "sqlite":
         return SqliteHarness(tmp_path)
+    if request.param == "redis":
+        return RedisHarness(request.getfixturevalue("redis_url"))
     return PostgresHarness(request.getfixturevalue("postgres_dsn"))
 
 

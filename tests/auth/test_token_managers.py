@@ -21,6 +21,7 @@ from coatcheck import (
 )
 from coatcheck.events import RevokedAuthenticationAuthId
 from tests.auth.other_manager import OtherTokenManager
+from tests.kinds_of_store import WITH_TRANSACTIONS
 from tests.worlds import PEPPER, NewWorld, World
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class TestRevoking:
 
 
 class TestTransactions:
+    @WITH_TRANSACTIONS
     async def test_everything_takes_part_in_the_callers_transaction(self, world: World) -> None:
         """T6."""
         async with world.store.transaction() as tx:
@@ -266,6 +268,7 @@ class TestTransactions:
         assert await world.is_valid(success)
         assert not await world.is_valid(other)
 
+    @WITH_TRANSACTIONS
     async def test_nothing_of_a_transaction_that_rolls_back_has_happened(self, world: World) -> None:
         """T6."""
         user = await world.user()
@@ -281,6 +284,7 @@ class TestTransactions:
         assert await world.is_valid(before)
         assert world.heard == []
 
+    @WITH_TRANSACTIONS
     async def test_what_is_no_transaction_is_a_clear_error(self, world: World) -> None:
         user = await world.user()
         with pytest.raises(InvalidArgumentError, match="transaction must be a SQLAlchemy"):

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from coatcheck import InvalidArgumentError, NewAuthUser, Scope, UserBlockedError, UserNotFoundError
 from coatcheck.events import RevokedAuthenticationScope, RevokedAuthenticationUser
+from tests.kinds_of_store import WITH_TRANSACTIONS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -91,6 +92,7 @@ class TestKeeping:
 
 
 class TestHooks:
+    @WITH_TRANSACTIONS
     async def test_hooks_may_change_a_user_and_see_them_made_inside_the_transaction(self, new_world: NewWorld) -> None:
         """U4."""
         counted: list[int] = []
@@ -110,6 +112,7 @@ class TestHooks:
         assert counted == [1]
         assert await world.auth.auth_users.get(user.id) == user
 
+    @WITH_TRANSACTIONS
     async def test_if_a_hook_raises_there_is_no_user(self, new_world: NewWorld) -> None:
         """U4."""
 
@@ -163,6 +166,7 @@ class TestLiveSessions:
         assert not await world.is_valid(success)
         assert await world.is_valid(await world.sign_in(user))
 
+    @WITH_TRANSACTIONS
     async def test_a_change_that_rolls_back_did_not_reach_any_session(self, world: World) -> None:
         """U5."""
         user = await world.user("a")
@@ -174,6 +178,7 @@ class TestLiveSessions:
         assert await scopes(world, success.token) == {"a"}
         assert world.heard == []
 
+    @WITH_TRANSACTIONS
     async def test_a_change_in_a_transaction_is_announced_when_it_commits(self, world: World) -> None:
         user = await world.user("a")
         told = asyncio.Event()

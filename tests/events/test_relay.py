@@ -22,6 +22,7 @@ from coatcheck.events.relay import Relay
 from coatcheck.identifiers import SessionId, UserId
 from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import Announcement
+from tests.kinds_of_store import WITH_TRANSACTIONS_BY_URL
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(s
         assert await hearer.next() == RevokedAuthenticationUser(user.id)
 
 
+@WITH_TRANSACTIONS_BY_URL
 async def test_a_transaction_of_the_application_is_heard_of_everywhere_with_its_commit(store_url: str) -> None:
     here, there = Hearer(), Hearer()
     async with server(store_url, here) as (pod, auth), server(store_url, there):

@@ -9,6 +9,7 @@ import pytest
 from coatcheck import AuthenticationInfo, ClientInfo, SignInSupersededError
 from coatcheck.events import RevokedAuthenticationAuthId
 from coatcheck.testing.samples import a_transaction
+from tests.kinds_of_store import WITH_TRANSACTIONS
 
 if TYPE_CHECKING:
     from coatcheck import AuthSuccess
@@ -55,6 +56,7 @@ async def test_a_sign_in_that_is_refused_ends_nothing_and_announces_nothing(worl
     assert world.heard == []
 
 
+@WITH_TRANSACTIONS
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
 async def test_in_the_application_s_transaction_both_happen_or_neither(world: World, *, commits: bool) -> None:
     """S11, T6: everything takes the caller's transaction."""

@@ -24,6 +24,7 @@ from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationS
 from coatcheck.stores.records import KeyHash, NewSession, Rehash
 from coatcheck.testing.samples import unknown_id
 from coatcheck.token_format import format_token, parse_token
+from tests.kinds_of_store import WITH_TRANSACTIONS
 from tests.vectors import VECTORS
 from tests.worlds import OTHER_PEPPER, PEPPER, NewWorld, World
 
@@ -326,6 +327,7 @@ class TestSigningIn:
         # Tokens of another length stay good when the setting changes.
         assert await (await new_world(session_key_secret_length=16)).is_valid(success)
 
+    @WITH_TRANSACTIONS
     async def test_the_hook_runs_inside_the_inserting_transaction(self, new_world: NewWorld) -> None:
         """S10."""
         seen: list[tuple[UserId, SessionId, int]] = []
@@ -340,6 +342,7 @@ class TestSigningIn:
         success = await world.sign_in(await world.user())
         assert seen == [(success.auth_user_id, success.server_side_session_id, 1)]
 
+    @WITH_TRANSACTIONS
     async def test_if_the_hook_raises_there_is_no_session_and_its_error_arrives(self, new_world: NewWorld) -> None:
         """S10."""
 
@@ -352,6 +355,7 @@ class TestSigningIn:
             await world.sign_in(user)
         assert len(await world.sessions.list_sessions(user.id)) == 0
 
+    @WITH_TRANSACTIONS
     async def test_a_session_of_a_transaction_that_rolls_back_never_was(self, world: World) -> None:
         """S11."""
         user = await world.user()
@@ -362,6 +366,7 @@ class TestSigningIn:
                 raise ZeroDivisionError
         assert not await world.is_valid(made[0])
 
+    @WITH_TRANSACTIONS
     async def test_signing_up_and_in_commit_together(self, world: World) -> None:
         """S11."""
         async with world.store.transaction() as transaction:
@@ -385,6 +390,7 @@ class TestSigningIn:
         assert parsed.secret not in row.key.hash + row.key.salt
         assert success.token not in repr(row)
 
+    @WITH_TRANSACTIONS
     async def test_a_traceback_with_local_variables_shows_no_secret(
         self, world: World, new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -409,6 +415,7 @@ class TestSigningIn:
             assert repr(bytes(secret)) not in shown
         assert PEPPER not in shown
 
+    @WITH_TRANSACTIONS
     async def test_neither_logs_nor_errors_show_a_token_or_a_hash(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -569,6 +576,7 @@ class TestRevoking:
             await world.sessions.revoke_all_sessions(user.id, except_session_id="this")
         assert await world.is_valid(this)
 
+    @WITH_TRANSACTIONS
     async def test_a_revocation_of_a_transaction_that_rolls_back_did_not_happen(self, world: World) -> None:
         """S11."""
         user = await world.user()
