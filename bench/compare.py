@@ -24,8 +24,8 @@ from rich.progress import track
 
 import markdown
 from stage import console, show
-from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ PEERS = HERE / "peers"
 LIMITS = HERE / "limits"
 ENVIRONMENTS = HERE.parent / ".venv-peers"
 STORES = {
-    "coatcheck": ("postgresql", "sqlite"),
+    "coatcheck": ("postgresql", "sqlite", "redis"),
     "pgbench": ("postgresql",),
     "coatcheck_one_user": ("postgresql", "sqlite"),
     "insert": ("postgresql", "sqlite"),
@@ -122,13 +122,9 @@ class Servers:
         return {"BENCH_POSTGRES": self._postgres.dsn(name)}
 
     def _redis(self) -> str:
-        port = free_port()
-        settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        command = ["redis-server", *settings]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tempfile.gettempdir())  # noqa: S603 (fixed)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
-        return f"redis://127.0.0.1:{port}/0"
+        server = RedisServer()
+        self._stack.callback(server.remove)
+        return server.url
 
 
 def main(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +21,11 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def new_store(store: str, stack: ExitStack) -> str:
-    """The URL of an empty store, "postgresql" or "sqlite", which is durable and removed with `stack`."""
+    """The URL of an empty store, "postgresql", "redis" or "sqlite", which is durable and removed with `stack`."""
+    if store == "redis":
+        redis = RedisServer(appendonly="yes", appendfsync="always")
+        stack.callback(redis.remove)
+        return redis.url
     if store == "postgresql":
         server = PostgresServer(durable=True)
         stack.callback(server.remove)

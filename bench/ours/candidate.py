@@ -1,6 +1,7 @@
 """Coatcheck, and what it is measured against on the same table, by the same lines as every candidate.
 
-`candidate.py NAME`, with BENCH_POSTGRES (an empty database) or BENCH_SQLITE (an empty folder):
+`candidate.py NAME`, with BENCH_POSTGRES (an empty database), BENCH_REDIS (an empty server) or BENCH_SQLITE (an empty
+folder):
 
 * `coatcheck`: `TokenManager.validate_token` as an application calls it.
 * `fetchrow`: one row by primary key with `asyncpg.Pool.fetchrow`, and the check of hash and deadline by hand.
@@ -33,8 +34,9 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from coatcheck import Pod, ServerSideSessionsConfig
+from coatcheck import Pod, ServerSideSessionsConfig, ServerSideSessionsTokenManager
 from coatcheck.bench.filling import Population, fill
+from coatcheck.clock import EPOCH
 from coatcheck.identifiers import SessionId
 from coatcheck.token_format import Secret, format_token
 from contract import Candidate, sample_of, serve
@@ -53,13 +55,14 @@ PEPPER = "a pepper of the benchmark, 32 bytes"
 class Ours(Candidate):
     """Coatcheck itself, and the table that the others read too."""
 
-    packages: Sequence[str] = ("coatcheck", "asyncpg", "sqlalchemy", "uvloop")
+    packages: Sequence[str] = ("coatcheck", "asyncpg", "redis", "hiredis", "sqlalchemy", "uvloop")
     of_one_user = False
 
     def __init__(self) -> None:
         """Take the store from the environment."""
         folder = os.environ.get("BENCH_SQLITE")
-        self.url = os.environ["BENCH_POSTGRES"] if folder is None else f"sqlite:///{Path(folder) / 'sessions.db'}"
+        server = os.environ.get("BENCH_POSTGRES") or os.environ.get("BENCH_REDIS")
+        self.url = server or f"sqlite:///{Path(folder or '.') / 'sessions.db'}"
         self.pod = Pod(self.url, environ={}, config_dir="no-such-folder", prune_interval=None)
         self.config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
         self.auth: AuthServices = self.pod.initialize_auth_services(token_manager_builders=[self.config])
@@ -71,8 +74,8 @@ class Ours(Candidate):
         await self.pod.__aenter__()
         population = self.population = Population(sessions, self.config.key_hasher(), of_one_user=self.of_one_user)
         await fill(self.url, population, lambda _: None)
-        expired = await self.auth.token_manager.create_token(auth_user_id=population.user(0), method="bench")
-        await self._expire(expired.server_side_session_id)
+        sessions_of_ours = self.auth.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
+        expired = await sessions_of_ours.create_session(population.user(0), method="bench", expires_at=EPOCH)
         wrong = population.token(0)[:40] + population.token(1)[40:]
         return [str(population.token(number)) for number in sample_of(sessions)], {
             "expired": str(expired.token),
@@ -91,15 +94,6 @@ class Ours(Candidate):
     async def close(self) -> None:
         """See `Candidate.close`."""
         await self.pod.__aexit__(None, None, None)
-
-    async def _expire(self, session_id: str) -> None:
-        if self.url.startswith("sqlite"):
-            with sqlite3.connect(self.url.removeprefix("sqlite:///")) as connection:
-                connection.execute("UPDATE coatcheck_sessions SET expires_at = 1 WHERE id = ?", (session_id,))
-            return
-        connection = await asyncpg.connect(self.url)
-        await connection.execute("UPDATE coatcheck_sessions SET expires_at = now() WHERE id = $1", session_id)
-        await connection.close()
 
 
 # --- the same read by hand, without Coatcheck's code on the way ---

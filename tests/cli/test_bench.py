@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from redis import Redis
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresServer
@@ -54,6 +55,14 @@ async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresSe
     assert names == []
 
 
+def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
+    done = run(*SMALL, "--redis", redis_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Coatcheck on Redis" in done.stdout
+    with Redis.from_url(redis_url) as connection:
+        assert connection.dbsize() == 0
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -63,6 +72,9 @@ async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresSe
         (["--chart", "chart.pdf"], "must end in .png or .svg"),
         (["--postgresql", "mysql://somewhere"], "must be a URL like postgresql://"),
         (["--postgresql", "postgresql://postgres:hunter2@127.0.0.1:1/x"], "the server cannot be reached"),
+        (["--redis", "redis+cluster://somewhere"], "must be a URL like redis://"),
+        (["--redis", "redis://:hunter2@127.0.0.1:1"], "the store cannot answer"),
+        (["--redis", "redis://a", "--postgresql", "postgresql://b"], "one store is measured at a time"),
         (["--json", "no-such-folder/figures.json"], "--json: no file can be written at no-such-folder"),
         (["--chart", "/proc/chart.png"], "Error: .*/proc/chart.png"),
     ],

@@ -7,10 +7,14 @@ import hashlib
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from coatcheck.identifiers import SessionId, UserId, session_id_from_bytes
+from coatcheck.identifiers import SessionId, UserId, session_id_from_bytes, shard_of_user
 from coatcheck.scope import scope_set
+from coatcheck.stores.records import KeyHash, NewSession
 from coatcheck.stores.scope_text import encode_scopes
 from coatcheck.token_format import Secret, format_token
 from coatcheck.tokens import Token
@@ -26,7 +30,9 @@ COLUMNS = (
     "expire_after_unused_for_us", "key_hash", "key_salt", "pepper_id",
 )  # fmt: skip
 
+_USED_AT = COLUMNS.index("last_used_at")
 _CHUNK = 20_000
+_AT_ONCE = 1000
 _UNUSED_US = 120 * 1_000_000
 _LIFETIME_US = 30 * 86_400 * 1_000_000
 _SCOPES = encode_scopes(scope_set({"notes:read", "notes:write"}))
@@ -55,7 +61,9 @@ class Population:
 
     def session_id(self, number: int) -> SessionId:
         """The id of a session: a UUIDv7, in the order of the numbers."""
-        raw = bytearray((self._now_us // 1000 - self.size + number).to_bytes(6, "big") + _digest(b"id", number)[:10])
+        shard = bytes.fromhex(shard_of_user(self.user(number)))
+        moment = (self._now_us // 1000 - self.size + number).to_bytes(6, "big")
+        raw = bytearray(moment + _digest(b"id", number)[:9] + shard)
         raw[6] = 0x70 | (raw[6] & 0x0F)
         raw[8] = 0x80 | (raw[8] & 0x3F)
         return session_id_from_bytes(bytes(raw))
@@ -80,6 +88,8 @@ async def fill(url: str, population: Population, advance: Callable[[int], None])
     """Store a population in the tables at `url`, as quickly as the database takes it; `advance` hears of each chunk."""
     if url.startswith("sqlite"):
         await asyncio.to_thread(_fill_sqlite, url.removeprefix("sqlite:///"), population, advance)
+    elif url.startswith("redis"):
+        await _fill_redis(url, population, advance)
     else:
         await _fill_postgres(url, population, advance)
 
@@ -108,6 +118,28 @@ async def _fill_postgres(url: str, population: Population, advance: Callable[[in
         await connection.close()
 
 
+async def _fill_redis(url: str, population: Population, advance: Callable[[int], None]) -> None:
+    """By signing in, as the keys of a session are the store's own affair; at the time each was last used."""
+    from coatcheck.stores.redis.store import RedisStore  # noqa: PLC0415 (an extra)
+
+    clock = _SetClock()
+    async with RedisStore(url, clock=clock, timeout_seconds=60) as store:
+        scopes = scope_set({"notes:read", "notes:write"})
+        for start, stop in _chunks(population.users, size=_AT_ONCE):
+            users = map(population.user, range(start, stop))
+            await asyncio.gather(*(store.insert_user(user, scopes=scopes, blocked=False) for user in users))
+        for start, stop in _chunks(population.size, size=_AT_ONCE):
+            for clock.time_us, rows in groupby(population.rows(start, stop), key=itemgetter(_USED_AT)):
+                sessions = [
+                    NewSession(id_, user, method, scopes, follows, expires_at_us, None, unused_for_us, KeyHash(*key))
+                    for id_, user, method, _, follows, _, _, expires_at_us, unused_for_us, *key in rows
+                ]
+                await asyncio.gather(
+                    *(store.insert_session(one, expected_revocations=0, expected_rescopes=0) for one in sessions)
+                )
+            advance(stop - start)
+
+
 def _fill_sqlite(path: str | Path, population: Population, advance: Callable[[int], None]) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
@@ -125,8 +157,18 @@ def _fill_sqlite(path: str | Path, population: Population, advance: Callable[[in
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _chunks(size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
+def _chunks(total: int, *, size: int = _CHUNK) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, total)) for start in range(0, total, size))
+
+
+@dataclass
+class _SetClock:
+    """A clock that shows what it was set to."""
+
+    time_us: int = 0
+
+    def now_us(self) -> int:
+        return self.time_us
 
 
 def _digest(purpose: bytes, number: int) -> bytes:

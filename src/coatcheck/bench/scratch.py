@@ -1,4 +1,4 @@
-"""A database or a file for one benchmark, removed afterwards. What else is on the server is left alone."""
+"""A file, a database or keys for one benchmark, removed afterwards. What else is on the server is left alone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,32 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def scratch(server: str | None) -> AsyncIterator[str]:
-    """The URL of an empty store: a new database on the PostgreSQL server at `server`, None: a SQLite file.
+async def scratch(*, postgresql: str | None = None, redis: str | None = None) -> AsyncIterator[str]:
+    """The URL of an empty store on one of these servers; without a server, of a SQLite file.
 
     Raises:
-        ConfigurationError: `server` is no PostgreSQL URL, a package is missing, or no database may be made there.
+        ConfigurationError: a URL is none, a package is missing, or nothing may be made there.
         StoreUnavailable: the server cannot be reached.
     """
-    if server is None:
-        with tempfile.TemporaryDirectory(prefix="coatcheck-bench-") as folder:
-            yield f"sqlite:///{Path(folder) / 'sessions.db'}"
-        return
+    if postgresql is not None:
+        made = _database(postgresql)
+    elif redis is not None:
+        made = _prefix(redis)
+    else:
+        made = _file()
+    async with made as url:
+        yield url
+
+
+@asynccontextmanager
+async def _file() -> AsyncIterator[str]:
+    with tempfile.TemporaryDirectory(prefix="coatcheck-bench-") as folder:
+        yield f"sqlite:///{Path(folder) / 'sessions.db'}"
+
+
+@asynccontextmanager
+async def _database(server: str) -> AsyncIterator[str]:
+    """A new database on a PostgreSQL server."""
     parts = urlsplit(server)
     if parts.scheme not in {"postgresql", "postgres"}:
         raise ConfigurationError("--postgresql must be a URL like postgresql://user@host:5432/database")
@@ -47,3 +62,26 @@ async def scratch(server: str | None) -> AsyncIterator[str]:
     finally:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await connection.close()
+
+
+@asynccontextmanager
+async def _prefix(server: str) -> AsyncIterator[str]:
+    """Keys of a new prefix on a Redis or Valkey server."""
+    parts = urlsplit(server)
+    if parts.scheme not in {"redis", "rediss", "valkey", "valkeys"} or parts.query:
+        raise ConfigurationError("--redis must be a URL like redis://user:password@host:6379/0, of a single server")
+    prefix = f"coatcheck_bench_{secrets.token_hex(4)}"
+    url = parts._replace(query=f"prefix={prefix}").geturl()
+    store = store_from_url(url)
+    await store.open()  # whose errors say what is missing
+    await store.close()
+    from redis.asyncio import Redis  # noqa: PLC0415 (an extra)
+
+    try:
+        yield url
+    finally:
+        scheme = parts.scheme.replace("valkey", "redis")
+        async with Redis.from_url(parts._replace(scheme=scheme).geturl()) as connection:
+            keys = [key async for key in connection.scan_iter(f"{prefix}:*", count=1000)]
+            for start in range(0, len(keys), 1000):
+                await connection.unlink(*keys[start : start + 1000])

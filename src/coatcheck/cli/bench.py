@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import Annotated
 
@@ -28,6 +28,7 @@ def bench(
     postgresql: Annotated[
         str | None, typer.Option(help="URL of a server on which a database may be made; default: a SQLite file")
     ] = None,
+    redis: Annotated[str | None, typer.Option(help="URL of a Redis or Valkey server instead")] = None,
     sessions: Annotated[
         int, typer.Option(min=100, help="how many are stored; a quarter is for touches, a quarter for revocations")
     ] = 100_000,
@@ -50,8 +51,11 @@ def bench(
         for option, path in (("--json", json), ("--chart", chart)):  # before anything is measured
             if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
                 raise ConfigurationError(f"{option}: no file can be written at {path}")
-        figures = asyncio.run(_measured(console, postgresql, sessions, wanted, levels, seconds))
-        store = "SQLite" if postgresql is None else "PostgreSQL"
+        if postgresql is not None and redis is not None:
+            raise ConfigurationError("--postgresql and --redis: one store is measured at a time")
+        scratched = scratch(postgresql=postgresql, redis=redis)
+        figures = asyncio.run(_measured(console, scratched, sessions, wanted, levels, seconds))
+        store = "PostgreSQL" if postgresql is not None else "SQLite" if redis is None else "Redis"
         title = f"Coatcheck on {store}, {sessions:,} sessions stored"
         console.print(table_of(figures, title=title))
         if json is not None:
@@ -64,12 +68,17 @@ def bench(
 
 
 async def _measured(
-    console: Console, server: str | None, sessions: int, mixes: list[str], levels: list[int], seconds: float
+    console: Console,
+    scratched: AbstractAsyncContextManager[str],
+    sessions: int,
+    mixes: list[str],
+    levels: list[int],
+    seconds: float,
 ) -> list[Figures]:
     config = ServerSideSessionsConfig(session_key_hash_pepper=_PEPPER)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        async with scratch(server) as url:
+        async with scratched as url:
             pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
             auth = pod.initialize_auth_services(token_manager_builders=[config])
             async with pod:
