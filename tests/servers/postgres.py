@@ -108,16 +108,23 @@ class PostgresServer:
         """Kill the server and all its processes (SIGKILL): none of them gets to do or to say anything more."""
         if self._process is None:
             return
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         shared_memory = (self._data / "postmaster.pid").read_text().splitlines()[6].split()[1]
-        for one in (pid, *map(int, children)):
-            with suppress(ProcessLookupError):  # ends by itself once the first is gone
-                os.kill(one, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait(_START_SECONDS)
         self._process = None
         # What the kernel would keep until the server is started again, which it may never be.
         subprocess.run(["ipcrm", "-m", shared_memory], check=False, stderr=subprocess.DEVNULL)
+
+    def pause(self) -> None:
+        """Stop all its processes where they are (SIGSTOP): for everybody else a server that does not answer."""
+        for pid in self._signal(signal.SIGSTOP):
+            state = Path(f"/proc/{pid}/stat")
+            while state.exists() and state.read_text().rpartition(")")[2].split()[0] not in "TZ":
+                time.sleep(0.001)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        self._signal(signal.SIGCONT)
 
     def promote(self) -> None:
         """Make a primary of a standby, and wait until it is one."""
@@ -136,6 +143,16 @@ class PostgresServer:
             os.chown(folder, self._account["user"], self._account["group"])
         with self._log.open("ab") as log:
             return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        if self._process is None:
+            return []
+        pid = self._process.pid
+        pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for one in pids:
+            with suppress(ProcessLookupError):  # has ended meanwhile
+                os.kill(one, number)
+        return pids
 
     def _run(self, name: str, *arguments: str) -> None:
         """Run one of PostgreSQL's own programs to its end, by the server's account."""

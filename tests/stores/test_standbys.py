@@ -1,7 +1,7 @@
 """PostgreSQL with a synchronous standby: what is confirmed is on both, and what is not is said not to be.
 
-The standby is a real one, and "away" is stopped. `wait_event = 'SyncRep'` is how the server shows a COMMIT that waits
-for it; nobody else sees what that COMMIT did.
+The standby is a real one; while it is "away" its processes are stopped (SIGSTOP). `wait_event = 'SyncRep'` is how the
+server shows a COMMIT that waits for it; nobody else sees what that COMMIT did.
 """
 
 from __future__ import annotations
@@ -46,6 +46,17 @@ class Pair:
     def __init__(self) -> None:
         self.primary = PostgresServer(settings={"synchronous_standby_names": STANDBY})
         self.standby = PostgresServer(primary=self.primary)
+        self._has_template = False
+
+    async def new_database(self, admin: asyncpg.Connection[asyncpg.Record]) -> str:
+        """The name of a database with our tables, copied from one that was made once."""
+        if not self._has_template:
+            await admin.execute("CREATE DATABASE with_tables TEMPLATE template0")
+            async with PostgresStore(self.dsn("with_tables")):
+                self._has_template = True
+        name = f"standbys_{next(_numbers)}"
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE with_tables")
+        return name
 
     def dsn(self, database: str = "postgres") -> str:
         """Names both, the standby first."""
@@ -75,15 +86,14 @@ async def admin(pair: Pair) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]
 @pytest.fixture
 async def dsn(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[str]:
     """A new database on both servers."""
-    name = f"standbys_{next(_numbers)}"
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    name = await pair.new_database(admin)
     yield pair.dsn(name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 async def store(dsn: str) -> AsyncIterator[Store]:
-    async with PostgresStore(dsn, timeout_seconds=30) as store:  # longer than any of these tests takes
+    async with PostgresStore(dsn, timeout_seconds=30, migrates=False) as store:  # longer than any of these tests takes
         yield store
 
 
@@ -97,18 +107,18 @@ async def session(store: Store) -> SessionId:
 
 @asynccontextmanager
 async def away(pair: Pair) -> AsyncIterator[None]:
-    """The standby is stopped for so long."""
-    pair.standby.stop()
+    """The standby does not answer for so long."""
+    pair.standby.pause()
     try:
         yield
     finally:
-        pair.standby.start()
+        pair.standby.resume()
 
 
 async def waiting(admin: asyncpg.Connection[asyncpg.Record], number: int = 1) -> list[int]:
     """The processes of so many COMMITs that wait for the standby, once there are so many."""
     while len(rows := await admin.fetch(_WAITING)) != number:  # noqa: ASYNC110 (there is no event to wait for)
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
     return [row["pid"] for row in rows]
 
 
@@ -173,7 +183,7 @@ async def test_who_does_not_wait_for_the_standby_leaves_the_commit_to_the_server
 async def test_a_write_that_waits_for_longer_than_the_limit_is_left_to_the_server_too(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], dsn: str, session: SessionId, call: Call
 ) -> None:
-    async with PostgresStore(dsn, timeout_seconds=2) as store, away(pair):
+    async with PostgresStore(dsn, timeout_seconds=2, migrates=False) as store, away(pair):
         with pytest.raises(RevocationIndeterminate if call is revoke else StoreUnavailable):
             await call(store, session)
         await waiting(admin)
@@ -190,7 +200,7 @@ async def test_a_revocation_whose_wait_for_the_standby_was_cancelled_is_indeterm
     if silenced:
         name = dsn.rpartition("/")[2]
         await admin.execute(f"ALTER DATABASE {name} SET client_min_messages = error")
-    async with PostgresStore(dsn) as store:
+    async with PostgresStore(dsn, migrates=False) as store:
         await register(store)
         session = await insert(store, new_session())
         async with away(pair):
