@@ -41,7 +41,7 @@ _LEGEND = (
 def show(title: str, runs: Mapping[str, Sequence[Figures]]) -> None:
     """A table of failovers: one row for each way, which is the sum of its rounds."""
     table = Table(title=title)
-    table.add_column("what happens")
+    table.add_column("standby, and what happens", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for name, rounds in runs.items():
