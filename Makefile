@@ -53,8 +53,12 @@ bench-live: setup  ## measure how soon open connections end with their session, 
 	@scripts/install-postgres
 	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
 
+chaos: setup  ## break servers under load and count what is left of what was acknowledged (CHAOS_ARGS="--rounds 20")
+	@scripts/install-postgres
+	@PYTHONPATH=. $(PY)/python -m chaos.postgresql_failover $(CHAOS_ARGS)
+
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning bench-live clean
+.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning bench-live chaos clean

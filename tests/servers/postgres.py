@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -17,6 +18,12 @@ from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+STANDBY = "standby"
+"""What a standby is called, in `synchronous_standby_names` for one."""
+
+IMMEDIATE = signal.SIGQUIT
+"""`pg_ctl stop -m immediate`: as in a crash."""
 
 _START_SECONDS = 30
 
@@ -30,11 +37,18 @@ class _Account(TypedDict, total=False):
 class PostgresServer:
     """A cluster of its own in a temporary folder. Every call blocks until it is done, also within an event loop."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        settings: Mapping[str, str] | None = None,
+        primary: PostgresServer | None = None,
+    ) -> None:
         """Make the cluster and start it, with the server's defaults but for `settings`.
 
         Without `durable`, `fsync` is off: what was committed outlives the server's processes, killed ones too, but not
-        the machine. Tests of the former are as good, and faster.
+        the machine. Tests of the former are as good, and faster. With `primary` it is a standby that follows that
+        server, which knows it as `STANDBY`; its settings are those given here, and not the primary's.
         """
         self.port = free_port()
         self._durable = durable
@@ -45,18 +59,14 @@ class PostgresServer:
         atexit.register(self.remove)  # a run that was interrupted leaves nothing behind either
         if self._account:
             os.chown(self._folder, self._account["user"], self._account["group"])
-        # The locale is not the machine's: text sorts the same way everywhere.
-        command = [_program("initdb"), "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
-        made = subprocess.run(
-            [*command, "--locale=C", "--no-sync"],
-            cwd=self._folder,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            **self._account,
-        )
-        if made.returncode != 0:
-            raise RuntimeError("initdb failed:\n" + made.stdout.decode(errors="replace"))
+        if primary is None:
+            # The locale is not the machine's: text sorts the same way everywhere.
+            options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            self._run("initdb", "-D", str(self._data), *options)
+        else:
+            source = f"host=127.0.0.1 port={primary.port} user=postgres application_name={STANDBY}"
+            options = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
+            self._run("pg_basebackup", "--dbname", source, "-D", str(self._data), *options)
         self.start()
 
     @property
@@ -94,6 +104,32 @@ class PostgresServer:
             self._process.wait(_START_SECONDS)
             self._process = None
 
+    def kill(self) -> None:
+        """Kill the server and all its processes (SIGKILL): none of them gets to do or to say anything more."""
+        if self._process is None:
+            return
+        shared_memory = (self._data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        self._signal(signal.SIGKILL)
+        self._process.wait(_START_SECONDS)
+        self._process = None
+        # What the kernel would keep until the server is started again, which it may never be.
+        subprocess.run(["ipcrm", "-m", shared_memory], check=False, stderr=subprocess.DEVNULL)
+
+    def pause(self) -> None:
+        """Stop all its processes where they are (SIGSTOP): for everybody else a server that does not answer."""
+        for pid in self._signal(signal.SIGSTOP):
+            state = Path(f"/proc/{pid}/stat")
+            while state.exists() and state.read_text().rpartition(")")[2].split()[0] not in "TZ":
+                time.sleep(0.001)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        self._signal(signal.SIGCONT)
+
+    def promote(self) -> None:
+        """Make a primary of a standby, and wait until it is one."""
+        self._run("pg_ctl", "promote", "-D", str(self._data), "--wait")
+
     def remove(self) -> None:
         """Stop the server and remove its data."""
         atexit.unregister(self.remove)
@@ -107,6 +143,29 @@ class PostgresServer:
             os.chown(folder, self._account["user"], self._account["group"])
         with self._log.open("ab") as log:
             return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        if self._process is None:
+            return []
+        pid = self._process.pid
+        pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for one in pids:
+            with suppress(ProcessLookupError):  # has ended meanwhile
+                os.kill(one, number)
+        return pids
+
+    def _run(self, name: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's own programs to its end, by the server's account."""
+        done = subprocess.run(
+            [_program(name), *arguments],
+            cwd=self._folder,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **self._account,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{name} failed:\n" + done.stdout.decode(errors="replace"))
 
     def _wait_until_it_answers(self) -> None:
         ask = [_program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]

@@ -40,6 +40,14 @@ class Database(Protocol):
         """Tell other processes, once the transaction has committed, and not at all if it is rolled back."""
         ...
 
+    async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
+        """Make the transaction's commit wait until all that it has seen is as durable as what it would write.
+
+        For answers that say "there is no such session" and write nothing: a revocation before may have been committed
+        on a primary and not on its standby yet.
+        """
+        ...
+
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         """Read the user's row and hold it alone until the end of the transaction.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.sql.postgresql_commits import forget_warnings, has_warned
 from coatcheck.stores.sql.transactions import INDETERMINATE
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
+    from coatcheck.stores.sql.postgresql_commits import AbandonedCommits
+
 _LOST = {
-    StoreUnavailable: "the store cannot answer (the connection broke)",
+    StoreUnavailable: "the store has not confirmed a write",
     RevocationIndeterminate: INDETERMINATE,
 }
 
@@ -38,10 +41,12 @@ class HeldConnection:
         self,
         connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
         statements: Sequence[str],
+        commits: AbandonedCommits | None = None,
     ) -> None:
-        """Set up without connecting."""
+        """Set up without connecting. `commits` is for connections that `write`."""
         self._connect = connect
         self._statements = statements
+        self._commits = commits
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._is_closed = False
@@ -97,18 +102,29 @@ class HeldConnection:
 
         Raises:
             NotWrittenError: the server refused it, or its values cannot be sent; nothing was written.
-            StoreUnavailable: there is no connection; nothing was written.
-            when_lost: the connection broke before the answer came; the outcome is not known.
+            StoreUnavailable: there is no connection, or too many commits wait already; nothing was written.
+            when_lost: the connection broke before the answer came, or the server answered with a warning; the outcome
+                is not known.
         """
         try:
             prepared = (await self._prepare())[statement]
+            connection = self._connected()
+            if self._commits is not None:
+                await self._commits.check(connection)
         except DRIVER_ERRORS as error:
+            self._discard()
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        except asyncio.CancelledError:
+            self._discard()
+            raise
+        forget_warnings(connection)
         running = asyncio.ensure_future(prepared.fetch(*arguments))
         try:
-            return await asyncio.shield(running)
+            rows = await asyncio.shield(running)
         except asyncio.CancelledError:
             running.add_done_callback(_look_at)
+            if self._commits is not None:
+                self._commits.abandon(connection)
             self._discard()
             raise
         except ValueError as error:  # what asyncpg says of values that it cannot encode
@@ -118,6 +134,9 @@ class HeldConnection:
             if isinstance(error, asyncpg.PostgresError) and not _ends_the_connection(error):
                 raise NotWrittenError from error
             raise when_lost(_LOST[when_lost]) from error
+        if has_warned(connection):
+            raise when_lost(_LOST[when_lost])
+        return rows
 
     async def _prepare(self) -> dict[str, PreparedStatement[asyncpg.Record]]:
         if self._is_closed:
@@ -131,6 +150,11 @@ class HeldConnection:
                 raise
             self._connection = connection
         return self._prepared
+
+    def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+        if self._connection is None:
+            raise StoreUnavailable("the store is closed")
+        return self._connection
 
     def _discard(self) -> None:
         if self._connection is not None:

@@ -10,8 +10,6 @@ import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -21,6 +19,8 @@ from coatcheck.stores.announcement import encode
 from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
+from coatcheck.stores.sql.postgresql_commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
+from coatcheck.stores.sql.postgresql_connecting import connect_to_primary, hosts_of
 from coatcheck.stores.sql.postgresql_lanes import (
     DELETE,
     INSERT,
@@ -40,6 +40,8 @@ from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+
+    import asyncpg
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.announcement import Announcement
@@ -75,7 +77,7 @@ _WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
 # Raises what is too weak, and leaves alone what is stronger (remote_apply).
 _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', {is_local}) "
-    "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
 )
 
 _SETTINGS = text(
@@ -103,16 +105,18 @@ class PostgresStore(SqlStore):
     ) -> None:
         """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
 
-        After `timeout_seconds` without an answer the store counts as unavailable.
+        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. After
+        `timeout_seconds` without an answer the store counts as unavailable.
         """
         self._dsn = dsn
         self._timeout_seconds = timeout_seconds
+        commits = AbandonedCommits()
         self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = SharedTrips([ReadLane(one) for one in self._readers], timeout_seconds=timeout_seconds)
         self._user_reader = HeldConnection(self._connect_reader, (READ_USERS,))
         # Two, so that one batch is made ready while the other is written.
-        self._inserters = [HeldConnection(self._connect_grouped_writer, (INSERT,)) for _ in range(2)]
-        self._deleter = HeldConnection(self._connect_grouped_writer, (DELETE,))
+        self._inserters = [HeldConnection(self._connect_grouped_writer, (INSERT,), commits) for _ in range(2)]
+        self._deleter = HeldConnection(self._connect_grouped_writer, (DELETE,), commits)
         self._user_reads = SharedTrips([UserLane(self._user_reader)], timeout_seconds=timeout_seconds)
         self._touches = HeldConnections(
             lambda: HeldConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
@@ -121,7 +125,11 @@ class PostgresStore(SqlStore):
         )
         origin = secrets.token_hex(8)
         transactions = Transactions(
-            driver_errors=DRIVER_ERRORS, timeout_seconds=timeout_seconds, make_durable=_make_durable
+            driver_errors=DRIVER_ERRORS,
+            timeout_seconds=timeout_seconds,
+            make_durable=_make_durable,
+            before_writing=commits.before_writing,
+            commit=commits.commit,
         )
         super().__init__(
             _Postgres(origin),
@@ -133,9 +141,10 @@ class PostgresStore(SqlStore):
         )
 
     def __repr__(self) -> str:
-        """Show host and database, and nothing else of the connection URI."""
+        """Show hosts and database, and nothing else of the connection URI."""
         parts = urlsplit(self._dsn)
-        return f"PostgresStore({parts.hostname or ''}{parts.path})"
+        hosts = ",".join(host for host, _ in hosts_of(self._dsn)) or parts.hostname or ""
+        return f"PostgresStore({hosts}{parts.path})"
 
     async def guarantee(self) -> Guarantee:
         """See `Store.guarantee`."""
@@ -195,12 +204,8 @@ class PostgresStore(SqlStore):
         await self._touches.close()
 
     async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
-        # A standby may answer with what was revoked long ago; only the primary will do.
-        return await asyncpg.connect(
-            self._dsn,
-            timeout=self._timeout_seconds,
-            server_settings={"application_name": "coatcheck", **server_settings},
-            target_session_attrs=SessionAttribute.primary,
+        return await connect_to_primary(
+            self._dsn, timeout_seconds=self._timeout_seconds, server_settings=server_settings
         )
 
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
@@ -249,6 +254,9 @@ class _Postgres:
         texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
         if texts:
             await connection.execute(_NOTIFY, {"texts": texts})
+
+    async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(WAIT_FOR_WHAT_WAS_SEEN)
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)

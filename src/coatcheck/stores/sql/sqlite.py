@@ -260,6 +260,9 @@ class _Sqlite:
             await connection.exec_driver_sql(sqlite_outbox.FORGET, (now_us - sqlite_outbox.KEPT_US,))
             await connection.exec_driver_sql(sqlite_outbox.INSERT, [(now_us, part) for part in texts])
 
+    async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
+        """What can be seen in a file is on its disk: SQLite syncs before it lets others see."""
+
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this
         # takes the file's write lock before the row is read.

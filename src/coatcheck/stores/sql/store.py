@@ -235,9 +235,12 @@ class SqlStore(ABC):
             if ended is not None:
                 return (ended,)
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            return await session_statements.delete_sessions(
+            found = await session_statements.delete_sessions(
                 connection, self._database, which, limit=limit, more_may_follow=transaction is not None
             )
+            if not found:
+                await self._database.wait_for_what_was_seen(connection)
+            return found
 
     async def end_user_sessions(
         self,
@@ -263,12 +266,11 @@ class SqlStore(ABC):
     ) -> ScopeChange | None:
         """See `Store.set_session_scopes`."""
         async with self._transactions.write(transaction) as connection:
-            return await session_statements.set_session_scopes(
-                connection,
-                self._database,
-                SessionFilter(user_id=user_id, session_id=session_id),
-                scopes,
-            )
+            which = SessionFilter(user_id=user_id, session_id=session_id)
+            change = await session_statements.set_session_scopes(connection, self._database, which, scopes)
+            if change is None:
+                await self._database.wait_for_what_was_seen(connection)
+            return change
 
     async def set_user_scopes(
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
@@ -354,6 +356,7 @@ class SqlStore(ABC):
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
             user = await self._database.lock_user(connection, user_id)
             if user is None or not user.is_registered:
+                await self._database.wait_for_what_was_seen(connection)
                 return None
             change = UserChange(user)
             if scopes is not None:
@@ -371,6 +374,7 @@ class SqlStore(ABC):
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
             user = await self._database.lock_user(connection, user_id)
             if user is None or not user.is_registered:
+                await self._database.wait_for_what_was_seen(connection)
                 return None
             ended = await session_statements.end_user_sessions(connection, self._database, user_id)
             await user_statements.delete_user(connection, user_id)

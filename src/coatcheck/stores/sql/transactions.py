@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 INDETERMINATE = "the outcome of a revocation is not known; treat it as not done and revoke again"
 
 
+class NotConfirmedError(Exception):
+    """A COMMIT was answered in a way that leaves open whether what it did will last."""
+
+
 class Transactions:
     """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
 
@@ -38,15 +42,27 @@ class Transactions:
         driver_errors: tuple[type[Exception], ...],
         timeout_seconds: float,
         make_durable: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        before_writing: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
     ) -> None:
         """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
 
         After `timeout_seconds` without an answer the database counts as unavailable. `make_durable` raises the
-        durability of a transaction of the application's that we write in, where its own is weaker.
+        durability of a transaction of the application's that we write in, where its own is weaker. `before_writing`
+        raises where no write can succeed. `commit` commits within so many seconds (None: however long it takes), for
+        a database where cancelling a COMMIT would leave its outcome open.
         """
         self._make_durable = make_durable
+        self._before_writing = before_writing
+        self._commit = _commit if commit is None else commit
         self.engine: AsyncEngine | None = None
-        self._no_answer: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError, *driver_errors)
+        self._no_answer: tuple[type[Exception], ...] = (
+            DBAPIError,
+            PoolTimeoutError,
+            OSError,
+            NotConfirmedError,
+            *driver_errors,
+        )
         self.timeout_seconds = timeout_seconds
         # Of the transactions that were begun here.
         self._callbacks: WeakKeyDictionary[Connection | None, list[Callable[[], None]]] = WeakKeyDictionary()
@@ -85,12 +101,14 @@ class Transactions:
         """A transaction that the application may have a hand in: its own errors inside the block are left as they are.
 
         Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
-        revocation is given all the time it takes and never cancelled: see `sessions.finishing`.
+        revocation is given all the time it takes: see `sessions.finishing`.
         """
         async with AsyncExitStack() as stack:
             with self.answering():
                 async with asyncio.timeout(self.timeout_seconds):
                     connection = await stack.enter_async_context(self.opened_engine().connect())
+                    if self._before_writing is not None:
+                        await self._before_writing(connection)
                     await connection.begin()
             callbacks = self._callbacks.setdefault(connection.sync_connection, [])
             with self._losing_the_connection():
@@ -98,8 +116,7 @@ class Transactions:
                 if is_in_other_hands:
                     await raise_if_aborted(connection)
             with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
-                async with asyncio.timeout(None if ends_sessions else self.timeout_seconds):
-                    await connection.commit()
+                await self._commit(connection, None if ends_sessions else self.timeout_seconds)
             for callback in callbacks:
                 callback()
 
@@ -157,6 +174,11 @@ class Transactions:
         if self.engine is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         return self.engine
+
+
+async def _commit(connection: AsyncConnection, timeout_seconds: float | None) -> None:
+    async with asyncio.timeout(timeout_seconds):
+        await connection.commit()
 
 
 async def raise_if_aborted(connection: AsyncConnection) -> None:

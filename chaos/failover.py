@@ -1,0 +1,102 @@
+"""One failover under load, on any engine, and what is left afterwards of what had been acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chaos.checker import violations
+from chaos.history import Kind, Outcome
+from chaos.workload import Application
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chaos.history import Operation
+    from coatcheck.stores.store import Store
+
+OUTAGE_SECONDS = 0.5  # between the end of the old primary and the promotion of the new one
+
+
+class Servers(Protocol):
+    """Servers of one engine, of which one takes over from the other. Its calls may block: they are made in a thread."""
+
+    @property
+    def store(self) -> str | Store:
+        """What the application is given: the URL, or a store."""
+        ...
+
+    def break_down(self) -> None:
+        """Take away the server that is written to, for good, after whatever goes wrong before."""
+        ...
+
+    def fail_over(self) -> None:
+        """Have another take its place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one round gave. A revocation counts once for each session, however often it was tried."""
+
+    operations: int
+    acknowledged: int
+    """Revocations, before the server was gone; those after it prove nothing."""
+    survived: int
+    """Of these: the session is refused in the end."""
+    indeterminate: int
+    """Revocations of which it was said at least once that their outcome is not known."""
+    unconfirmed: int
+    """Of these: trying again did not help, before the caller gave up."""
+    unconfirmed_ended: int
+    """Of these: the session is refused in the end."""
+    unavailable_seconds: float
+    """Between the last write that succeeded before the server was gone, and the first after it."""
+    broken: dict[str, int]
+    """How often each promise was broken (`checker.Promise`)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results."""
+        return asdict(self)
+
+
+async def run(servers: Servers, *, callers: int, seconds: float, seed: int) -> Figures:
+    """Let `callers` work for so many seconds, fail over while they do, and as long again; then look at everything."""
+    async with Application(servers.store, seed=seed) as application:
+        application.start(callers)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(servers.break_down)
+        gone = time.monotonic()
+        await asyncio.sleep(OUTAGE_SECONDS)
+        await asyncio.to_thread(servers.fail_over)
+        await application.until_it_writes()
+        await asyncio.sleep(seconds)
+        await application.stop()
+        ended = time.monotonic()
+        await application.validate_all()
+    return judge(application.history.operations, gone=gone, looked_from=ended)
+
+
+def judge(operations: Sequence[Operation], *, gone: float, looked_from: float) -> Figures:
+    """The figures of a history whose server was gone, and whose last look at everything began, at these times."""
+    revocations = [one for one in operations if one.kind is Kind.REVOKE]
+    confirmed = {one.session for one in revocations if one.outcome is Outcome.OK}
+    acknowledged = {one.session for one in revocations if one.outcome is Outcome.OK and one.returned <= gone}
+    indeterminate = {one.session for one in revocations if one.outcome is Outcome.INFO}
+    last_look = (one for one in operations if one.kind is Kind.VALIDATE and one.invoked >= looked_from)
+    refused = {one.session for one in last_look if one.outcome is Outcome.OK and one.version is None}
+    writes = [one for one in operations if one.outcome is Outcome.OK and one.kind is not Kind.VALIDATE]
+    return Figures(
+        operations=len(operations),
+        acknowledged=len(acknowledged),
+        survived=len(acknowledged & refused),
+        indeterminate=len(indeterminate),
+        unconfirmed=len(indeterminate - confirmed),
+        unconfirmed_ended=len((indeterminate - confirmed) & refused),
+        unavailable_seconds=min((one.returned for one in writes if one.invoked > gone), default=looked_from)
+        - max((one.returned for one in writes if one.returned <= gone), default=gone),
+        broken=dict(Counter(str(one.promise) for one in violations(operations))),
+    )
