@@ -55,7 +55,9 @@ bench-live: setup  ## measure how soon open connections end with their session, 
 
 chaos: setup  ## break servers under load and count what is left of what was acknowledged (CHAOS_ARGS="--rounds 20")
 	@scripts/install-postgres
+	@scripts/install-redis
 	@PYTHONPATH=. $(PY)/python -m chaos.postgresql_failover $(CHAOS_ARGS)
+	@PYTHONPATH=. $(PY)/python -m chaos.redis_cluster_failover $(CHAOS_ARGS)
 
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*

@@ -29,6 +29,10 @@ class Servers(Protocol):
         """What the application is given: the URL, or a store."""
         ...
 
+    def concerns(self, session: str) -> bool:
+        """Whether a session is on the server that goes down."""
+        ...
+
     def break_down(self) -> None:
         """Take away the server that is written to, for good, after whatever goes wrong before."""
         ...
@@ -77,7 +81,8 @@ async def run(servers: Servers, *, callers: int, seconds: float, seed: int) -> F
         await application.stop()
         ended = time.monotonic()
         await application.validate_all()
-    return judge(application.history.operations, gone=gone, looked_from=ended)
+    concerned = [one for one in application.history.operations if servers.concerns(one.session)]
+    return judge(concerned, gone=gone, looked_from=ended)
 
 
 def judge(operations: Sequence[Operation], *, gone: float, looked_from: float) -> Figures:

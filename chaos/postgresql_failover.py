@@ -61,6 +61,10 @@ class Pair:
         """A URI with both hosts."""
         return f"postgresql://postgres@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/postgres"
 
+    def concerns(self, session: str) -> bool:  # noqa: ARG002 (the primary has them all)
+        """See `failover.Servers`."""
+        return True
+
     def break_down(self) -> None:
         """See `failover.Servers`."""
         if self._way == STOPPED:

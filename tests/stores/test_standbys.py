@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from coatcheck import RevocationIndeterminate, StoreUnavailable
-from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.identifiers import UserId
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.postgresql_commits import AbandonedCommits
 from coatcheck.stores.sql.postgresql_connecting import hosts_of
-from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids
+from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
 from tests.servers import postgres
 from tests.servers.postgres import STANDBY, PostgresServer
 
@@ -101,7 +101,7 @@ async def store(dsn: str) -> AsyncIterator[Store]:
 async def session(store: Store) -> SessionId:
     await register(store)
     made: SessionId = (await insert(store, new_session())).id
-    assert await store.delete_sessions(SessionFilter(session_id=new_session_id())) == ()  # the lane is connected
+    assert await store.delete_sessions(SessionFilter(session_id=unknown_id())) == ()  # the lane is connected
     return made
 
 

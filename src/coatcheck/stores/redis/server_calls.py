@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.servers import Servers
     from coatcheck.stores.redis.target import Address, Target
 
+# A replica that takes longer has a trouble of its own, and what else is in the batch waits as long.
+_WAIT_MS = 500
+
 
 class ServerCalls:
     """The lanes of a store, each with connections of its own: for reads of sessions, for endings, for all else."""
@@ -51,17 +54,19 @@ class ServerCalls:
             if target.is_cluster
             else SingleServer(target.addresses[0])
         )
-        # Two for what is not an ending, so that one batch is made ready while the other is under way.
-        self._wires = [Wire(self.servers, self._hold) for _ in range(5)]
-        read, other_read, call, other_call, end = self._wires
+        # Two of each, so that one batch is made ready while the other is under way.
+        self._wires = [Wire(self.servers, self._hold) for _ in range(6)]
+        read, other_read, call, other_call, end, other_end = self._wires
         self._reads = SharedTrips(
             [ReadLane(wire, self.servers, self.session_key, self._time_of) for wire in (read, other_read)],
             timeout_seconds=timeout_seconds,
         )
         self._calls = SharedTrips([CallLane(wire) for wire in (call, other_call)], timeout_seconds=timeout_seconds)
         self._endings = SharedTrips(
-            # A server that waits for its replicas answers before we stop waiting for it.
-            [EndingLane(end, replicas=self.replicas, timeout_ms=int(timeout_seconds * 800))],
+            [
+                EndingLane(wire, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(timeout_seconds * 800)))
+                for wire in (end, other_end)
+            ],
             timeout_seconds=timeout_seconds,
             when_cut_off=RevocationIndeterminate,
         )

@@ -1,0 +1,170 @@
+"""A Redis Cluster fails over under load: `make chaos`, or `python -m chaos.redis_cluster_failover --help`.
+
+Three primaries, each with a replica, on loopback. Callers of an application sign in, validate, change scopes and
+revoke, until one primary is taken away and its replica has taken over. Then every session that it had is looked at.
+Each revocation waits for the replica (`?replicas=1`, the default on a Cluster), while sign-ins do not. What is expected
+to be undone is run as well: the same without waiting, and an old primary that goes on where it stopped.
+
+Redis does not choose a replica by what it has. With one for each primary there is nothing to choose; with more, one
+that a revocation has not reached may win, whatever it waited for. That is why no figure here makes it a promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import uvloop
+from rich.progress import Progress
+
+from chaos import failover, report
+from chaos.checker import Promise
+from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
+from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.testing.samples import insert, new_session, register
+from tests.servers.redis_cluster import RedisCluster
+
+if TYPE_CHECKING:
+    from tests.servers.redis_cluster import ClusterNode
+
+HELD_SECONDS = 1.5  # how long the replica is out of step before the primary dies
+NODE_TIMEOUT_MS = 2000  # after so long the others hold an election
+
+KILLED = "waits for it, killed"
+LAGGING = "waits for it, it lags"
+WAITING = (KILLED, LAGGING)
+CONTROL = "nothing waits, it lags"
+
+
+class Cluster:
+    """Six members, one of which goes down in one way."""
+
+    def __init__(self, way: str) -> None:
+        """Start them."""
+        self._way = way
+        self._cluster = RedisCluster(node_timeout=NODE_TIMEOUT_MS)
+        self.primary: ClusterNode = self._cluster.primary_of(SHARDS[0])
+        self.replica: ClusterNode = self._cluster.replica_of(self.primary)
+        self._shards = {shard for shard in SHARDS if self._cluster.primary_of(shard) is self.primary}
+
+    @property
+    def store(self) -> str:
+        """Its URL."""
+        return f"{self._cluster.url}?replicas={int(self._way != CONTROL)}"
+
+    def concerns(self, session: str) -> bool:
+        """See `failover.Servers`: two thirds of the sessions are on primaries that stay."""
+        return shard_of_session(SessionId(session)) in self._shards
+
+    def user(self) -> UserId:
+        """A user whose sessions are on the primary that goes down."""
+        return next(user for number in count() if shard_of_user(user := UserId(f"user {number}")) in self._shards)
+
+    def break_down(self) -> None:
+        """See `failover.Servers`."""
+        if self._way != KILLED:
+            self._cluster.cut_off(self.replica)
+            time.sleep(HELD_SECONDS)
+        self.primary.kill()
+
+    def fail_over(self) -> None:
+        """See `failover.Servers`. A replica that heard all along is elected by the others, without our help."""
+        if self._way == KILLED:
+            self._cluster.wait_for_promotion(self.replica)
+        else:
+            self.replica.resume()
+            self._cluster.promote(self.replica)
+
+    def stop_and_replace(self) -> None:
+        """Stop the primary where it is, until another has been elected."""
+        self.primary.pause()
+        self._cluster.wait_for_promotion(self.replica)
+
+    def close(self) -> None:
+        """Stop all."""
+        self._cluster.remove()
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="failovers with revocations that wait, in each of two ways")] = 10,
+    contrasts: Annotated[int, typer.Option(min=0, help="rounds in which nothing waits")] = 2,
+    seconds: Annotated[float, typer.Option(min=0.2, help="of load before, and again after")] = 3.0,
+    callers: Annotated[int, typer.Option(min=1, help="at a time")] = 16,
+    results: Annotated[Path, typer.Option(help="where everything that was measured goes, as JSON")] = Path(
+        "chaos/results/redis_cluster_failover.json"
+    ),
+) -> None:
+    """Fail over a Redis Cluster, and count what is left of what was acknowledged."""
+    logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are what this is about
+    plan = [way for way in WAITING for _ in range(rounds)] + [CONTROL] * contrasts
+    runs: dict[str, list[failover.Figures]] = {way: [] for way in plan}
+    replaced: dict[str, int] = {}
+    with Progress(console=report.console) as progress:
+        task = progress.add_task("failing over", total=len(plan) + bool(contrasts))
+        for seed, way in enumerate(plan):
+            progress.update(task, description=way)
+            with closing(Cluster(way)) as cluster:
+                runs[way].append(uvloop.run(failover.run(cluster, callers=callers, seconds=seconds, seed=seed)))
+            progress.advance(task)
+        if contrasts:
+            progress.update(task, description="old primary goes on")
+            with closing(Cluster(CONTROL)) as cluster:
+                replaced = uvloop.run(_replaced(cluster))
+            progress.advance(task)
+
+    report.show(f"Redis Cluster failovers, {callers} callers", runs)
+    waiting = [one for way in WAITING for one in runs[way]]
+    acknowledged = sum(one.acknowledged for one in waiting)
+    undone = acknowledged - sum(one.survived for one in waiting)
+    report.console.print(f"Revocations that wait for the replica: {report.bound(undone, acknowledged)}.")
+    if replaced:
+        report.console.print(
+            "Old primary that stopped and goes on: of {revoked} sessions revoked on the new one it still accepts "
+            "{accepted} that were asked for while it stood still, and {later} that are asked for afterwards.".format(
+                **replaced
+            )
+        )
+    report.write(
+        results,
+        {
+            "callers": callers,
+            "seconds": seconds,
+            "node_timeout_ms": NODE_TIMEOUT_MS,
+            "runs": {way: [one.as_json() for one in rounds_] for way, rounds_ in runs.items()},
+            "waiting": {"acknowledged": acknowledged, "undone": undone},
+            "old primary goes on": replaced,
+        },
+    )
+    if undone or report.broken(waiting, Promise.REVOKED_STAYS_REVOKED, Promise.SCOPES_ARE_LIVE):
+        report.console.print("[bold red]An acknowledged revocation was undone although it had waited.[/]")
+        raise typer.Exit(1)
+
+
+async def _replaced(cluster: Cluster, sessions: int = 20) -> dict[str, int]:
+    """Ask a primary that stands still, and so does not know that another was elected; then let it go on."""
+    user = cluster.user()
+    async with RedisStore(cluster.store) as old:
+        await register(old, user)
+        made = [(await insert(old, new_session(user))).id for _ in range(sessions)]
+        await asyncio.gather(*map(old.read_session, made))  # both lanes are connected
+        await asyncio.to_thread(cluster.stop_and_replace)
+        async with RedisStore(cluster.store) as new:
+            for session in made:
+                await new.delete_sessions(SessionFilter(session_id=session))
+            asked = asyncio.gather(*map(old.read_session, made))
+            await asyncio.sleep(0.1)  # they are on their way
+            await asyncio.to_thread(cluster.primary.resume)
+            accepted = [one is not None for one in await asked]
+            later = [one is not None for one in await asyncio.gather(*map(old.read_session, made))]
+    return {"revoked": sessions, "accepted": sum(accepted), "later": sum(later)}
+
+
+if __name__ == "__main__":
+    typer.run(main)

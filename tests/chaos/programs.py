@@ -1,0 +1,25 @@
+"""The programs of `chaos/`, run as a person runs them, small."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def results_of(program: str, folder: Path) -> dict[str, Any]:
+    """What the program writes after a round of each kind. It must find that nothing broke that should hold."""
+    results = folder / "results.json"
+    command = [sys.executable, "-m", f"chaos.{program}", "--rounds", "1", "--contrasts", "1"]
+    done = subprocess.run(
+        [*command, "--seconds", "0.5", "--callers", "4", "--results", str(results)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=230, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads(results.read_text())
+    return document
