@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_ALLOWED = "sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host:5432/database"
+_ALLOWED = (
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host:5432/database (with "
+    "standbys host:5432,host:5432)"
+)
 
 
 def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
