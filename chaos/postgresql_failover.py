@@ -107,7 +107,7 @@ class Pair:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="failovers of a synchronous pair, in each of three ways")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="failovers of a synchronous pair, in each of three ways")] = 8,
     contrasts: Annotated[int, typer.Option(min=0, help="rounds of each way that is expected to lose something")] = 2,
     seconds: Annotated[float, typer.Option(min=0.2, help="of load before, and again after")] = 3.0,
     callers: Annotated[int, typer.Option(min=1, help="at a time")] = 16,

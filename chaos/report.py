@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from chaos.failover import Figures
 
-console = Console(width=None if sys.stdout.isatty() else 140)
+console = Console(width=None if sys.stdout.isatty() else 160)
 
 _COLUMNS = (
     "rounds",
     "calls",
-    "acknowledged",
-    "undone",
+    "revocations acknowledged",
+    "of these undone",
     "indeterminate",
-    "in the end",
+    "never confirmed",
     "signed out wrongly",
     "other promises broken",
     "s without writes",
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 _LEGEND = (
     "acknowledged: revocations, before the old primary was gone; undone: of these, accepted at the last look; "
-    "indeterminate: said so at least once, and still when the caller gave up; s: median (longest)"
+    "indeterminate: said so at least once; never confirmed: of these, when the caller gave up; s: median (longest)"
 )
 
 

@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.servers.app import AppServer
 from tests.servers.ports import free_port
+from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.servers.redis_cluster import RedisCluster
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tests.servers.postgres import PostgresServer
     from tests.servers.redis import Program
 
 
@@ -63,6 +63,30 @@ class TestPostgres:
         again = await asyncpg.connect(postgres_server.dsn())
         assert await again.fetchval("SELECT id FROM kept") == 7
         await again.close()
+
+    async def test_a_standby_has_what_its_primary_had_is_paused_and_takes_over(
+        self, postgres_server: PostgresServer
+    ) -> None:
+        primary = await asyncpg.connect(postgres_server.dsn())
+        await primary.execute("CREATE TABLE things (name text)")
+        standby = PostgresServer(primary=postgres_server)
+        try:
+            connection = await asyncpg.connect(standby.dsn())
+            assert await connection.fetchval("SELECT pg_is_in_recovery()")
+            standby.pause()
+            answer = asyncio.create_task(connection.fetchval("SELECT 1"))
+            await primary.execute("SELECT 1")
+            assert not answer.done()
+            standby.resume()
+            assert await answer == 1
+            postgres_server.kill()
+            with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+                await primary.execute("SELECT 1")
+            standby.promote()
+            await connection.execute("INSERT INTO things VALUES ('a thing')")
+            await connection.close()
+        finally:
+            standby.remove()
 
 
 BOTH = [

@@ -19,6 +19,7 @@ class GuaranteeLevel(IntEnum):
     STRICT_UNTIL_POWER_LOSS = 3
     STRICT_UNTIL_FAILOVER = 4
     STRICT = 5
+    """The highest: what a failover leaves is a condition, not a level (docs/decisions/0005)."""
 
 
 _PROMISES = {

@@ -17,7 +17,8 @@ _REDIS = tuple(
     f"{name}{cluster}://" for name in ("redis", "rediss", "valkey", "valkeys") for cluster in ("", "+cluster")
 )
 _ALLOWED = (
-    "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database, "
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database "
+    "(with standbys host:5432,host:5432), "
     "redis://user:password@host:6379/0 or redis+cluster://host:6379,host:6379"
 )
 

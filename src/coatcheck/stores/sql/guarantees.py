@@ -48,7 +48,13 @@ _ASYNCHRONOUS_STANDBYS: _Finding = (
 _HONEST_DISK = "The disk keeps what it says it has written."
 _LOCAL_DISK = "The file is on a disk of this machine."
 _NO_FAILOVER = "No other server takes over."
-_SAFE_FAILOVER = "If another server takes over, it was a synchronous standby, and the old primary is shut off for good."
+_SAFE_FAILOVER = (
+    "If another server takes over, it has everything that was acknowledged (of several synchronous standbys the one "
+    "that is furthest ahead), and the old primary is shut off for good before."
+)
+_NO_CANCELLED_WAITS = (
+    "Nobody cancels a commit while it waits for a standby: what it did is not acknowledged, but seen until a failover."
+)
 _OWN_CONNECTIONS = "Transactions of the application's own are begun on connections with synchronous=FULL."
 
 
@@ -71,7 +77,8 @@ def judge_postgresql(settings: Mapping[str, str], standbys: Sequence[str | None]
         findings.append(_NO_SYNCHRONOUS_STANDBY)
     if standbys and not waits_for_standbys:
         findings.append(_ASYNCHRONOUS_STANDBYS)
-    return _guarantee(findings, [_HONEST_DISK, _SAFE_FAILOVER if waits_for_standbys else _NO_FAILOVER], settings)
+    failover = [_SAFE_FAILOVER, _NO_CANCELLED_WAITS] if waits_for_standbys else [_NO_FAILOVER]
+    return _guarantee(findings, [_HONEST_DISK, *failover], settings)
 
 
 def judge_sqlite(settings: Mapping[str, str]) -> Guarantee:

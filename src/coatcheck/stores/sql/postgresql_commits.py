@@ -76,20 +76,21 @@ class AbandonedCommits:
             connection.terminate()
 
     async def check(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Look which are still waiting, over a connection that has nothing else to do.
+        """Where there are too many, look which are still waiting, over a connection that has nothing else to do.
 
         Raises:
             StoreUnavailable: too many are; one more would fare no better.
         """
-        if self._pids:
-            rows: Sequence[asyncpg.Record] = await connection.fetch(_STILL_WAITING, list(self._pids))
-            self._pids &= {row[0] for row in rows}
+        if len(self._pids) < self.LIMIT:
+            return
+        rows: Sequence[asyncpg.Record] = await connection.fetch(_STILL_WAITING, list(self._pids))
+        self._pids &= {row[0] for row in rows}
         if len(self._pids) >= self.LIMIT:
             raise StoreUnavailable("the store cannot write (its commits wait for a standby that does not answer)")
 
     async def before_writing(self, connection: AsyncConnection) -> None:
         """See `check`."""
-        if self._pids:
+        if len(self._pids) >= self.LIMIT:
             await self.check(await _driver_connection(connection))
 
     async def commit(self, connection: AsyncConnection, timeout_seconds: float | None) -> None:
