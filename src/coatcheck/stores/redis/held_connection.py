@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
@@ -73,11 +74,19 @@ class HeldConnection:
 
     async def _is_usable(self, connection: Connection) -> bool:
         # What a server has closed while nobody looked is found here: before anything is sent, and so without a doubt
-        # about what was done.
+        # about what was done. Of an end that has just come the event loop does not know yet, but the system does.
         try:
-            return connection.is_connected and not await connection.can_read()
+            return connection.is_connected and not await connection.can_read() and not _has_news(connection)
         except (RedisError, OSError):
             return False
+
+
+def _has_news(connection: Connection) -> bool:
+    """Whether something has come from the server, or its end. Nothing is to come where nothing was asked."""
+    assert connection._writer is not None  # noqa: S101, SLF001 (redis-py has no way to ask; the caller knows that it is connected)
+    poll = select.poll()  # not select(), which refuses numbers from 1024 on
+    poll.register(connection._writer.get_extra_info("socket"), select.POLLIN)  # noqa: SLF001 (as above)
+    return bool(poll.poll(0))
 
 
 async def _answer(connection: Connection) -> Reply:
