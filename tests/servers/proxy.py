@@ -22,6 +22,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._is_black_hole = False
+        self._keeps_answers = False
+        self.has_kept_an_answer = asyncio.Event()
         self.port = free_port()
 
     async def __aenter__(self) -> Self:
@@ -56,11 +58,16 @@ class Proxy:
         """Keep connections and take new ones, but let nothing through any more: packets are lost."""
         self._is_black_hole = True
 
+    def keep_answers(self) -> None:
+        """Let everything through to the server and nothing back. `has_kept_an_answer` is set once it has answered."""
+        self._keeps_answers = True
+        self.has_kept_an_answer.clear()
+
     async def heal(self) -> None:
         """Forward again, on the same port."""
-        if self._is_black_hole:
+        if self._is_black_hole or self._keeps_answers:
             await self.cut()  # what was swallowed is lost; nobody should wait for it
-            self._is_black_hole = False
+            self._is_black_hole = self._keeps_answers = False
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
@@ -78,8 +85,8 @@ class Proxy:
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             try:
                 async with asyncio.TaskGroup() as both:
-                    both.create_task(self._forward(reader, there_writer))
-                    both.create_task(self._forward(there_reader, writer))
+                    both.create_task(self._forward(reader, there_writer, is_answer=False))
+                    both.create_task(self._forward(there_reader, writer, is_answer=True))
             finally:
                 there_writer.transport.abort()
         except* OSError:
@@ -87,9 +94,11 @@ class Proxy:
         finally:
             writer.transport.abort()  # not close(), which would first wait for a reader that may never read
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
         while data := await reader.read(65536):
-            if not self._is_black_hole:
+            if is_answer and self._keeps_answers:
+                self.has_kept_an_answer.set()
+            elif not self._is_black_hole:
                 writer.write(data)
                 await writer.drain()
         if not self._is_black_hole:

@@ -54,5 +54,6 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
         except ModuleNotFoundError as missing:
             raise ConfigurationError(f"Redis needs the package {missing.name}; install coatcheck[redis]") from missing
         return RedisStore(url, clock=clock)
-    scheme = url.partition(":")[0]
-    raise ConfigurationError(f"the store URL starts with {scheme[:20]!r}; allowed are {_ALLOWED}")
+    scheme, is_url, _ = url.partition("://")
+    start = f"starts with {scheme[:20]!r}" if is_url else "has no scheme"  # then any of it may be a password
+    raise ConfigurationError(f"the store URL {start}; allowed are {_ALLOWED}")

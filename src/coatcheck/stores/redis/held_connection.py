@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 Command: TypeAlias = "Sequence[str | bytes | int]"
 Reply: TypeAlias = Any
-"""What redis-py makes of an answer: bytes, int, None, a list of these, or a ResponseError."""
+"""What redis-py makes of an answer: bytes, int, None, a list of these; or where the server refuses, a RedisError."""
 
 
 class NotSentError(Exception):
-    """Nothing was done: there is no connection, or the server takes no commands. The cause says why."""
+    """Nothing was done: there is no connection, or the server is not the one to ask. The cause, if any, says why."""
 
 
 class LostError(Exception):
@@ -28,13 +29,14 @@ class LostError(Exception):
 class HeldConnection:
     """A connection for one caller at a time, made when it is first used and replaced when it breaks."""
 
-    def __init__(self, make: Callable[[], Connection]) -> None:
-        """`make` gives a connection that is not connected."""
+    def __init__(self, make: Callable[[], Connection], *, limit_seconds: float | None = None) -> None:
+        """`make` gives a connection that is not connected. An exchange that takes longer than the limit is given up."""
         self._make = make
+        self._limit_seconds = limit_seconds
         self._connection: Connection | None = None
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Send all of `commands` and return their answers; one that the server refused is a ResponseError in its place.
+        """Send all of `commands` and return their answers; one that the server refused is a RedisError in its place.
 
         Who is cancelled loses the connection: it may be in the middle of an answer, and nobody else gets that.
 
@@ -42,16 +44,16 @@ class HeldConnection:
             NotSentError: see there.
             LostError: see there.
         """
-        connection = await self._connected()
+        is_sent = False
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [await _answer(connection) for _ in commands]
-        except (AuthenticationError, BusyLoadingError) as refused:  # before it looked at any of them
+            async with asyncio.timeout(self._limit_seconds):
+                connection = await self._connected()
+                is_sent = True
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                return [await _answer(connection) for _ in commands]
+        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             await self.close()
-            raise NotSentError from refused
-        except (RedisError, OSError) as error:
-            await self.close()
-            raise LostError from error
+            raise (LostError if is_sent else NotSentError) from error
         except BaseException:
             await asyncio.shield(self.close())
             raise
@@ -66,25 +68,31 @@ class HeldConnection:
         if self._connection is not None and await self._is_usable(self._connection):
             return self._connection
         await self.close()
-        connection = self._make()
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
-        except (RedisError, OSError) as error:
-            raise NotSentError from error
-        self._connection = connection
-        return connection
+        self._connection = self._make()
+        await self._connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
+        return self._connection
 
     async def _is_usable(self, connection: Connection) -> bool:
         # What a server has closed while nobody looked is found here: before anything is sent, and so without a doubt
-        # about what was done.
+        # about what was done. Of an end that has just come the event loop does not know yet, but the system does.
         try:
-            return connection.is_connected and not await connection.can_read()
+            return connection.is_connected and not await connection.can_read() and not _has_news(connection)
         except (RedisError, OSError):
             return False
 
 
+def _has_news(connection: Connection) -> bool:
+    """Whether something has come from the server, or its end. Nothing is to come where nothing was asked."""
+    assert connection._writer is not None  # noqa: S101, SLF001 (redis-py has no way to ask; the caller knows that it is connected)
+    poll = select.poll()  # not select(), which refuses numbers from 1024 on
+    poll.register(connection._writer.get_extra_info("socket"), select.POLLIN)  # noqa: SLF001 (as above)
+    return bool(poll.poll(0))
+
+
 async def _answer(connection: Connection) -> Reply:
+    # A server that is about to load its data, or to be asked for a password, refuses each command by itself: of those
+    # that were sent together it may do the next.
     try:
         return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-    except ResponseError as refused:
+    except (ResponseError, AuthenticationError, BusyLoadingError) as refused:
         return refused

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import shard_of_session
 from coatcheck.stores.redis.held_connection import LostError, NotSentError
-from coatcheck.stores.redis.packing import reading_of
-from coatcheck.stores.redis.wire import Answer, Call
+from coatcheck.stores.redis.packing import DamagedError, reading_of
+from coatcheck.stores.redis.wire import Answer, Call, ReplicaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,9 +21,16 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.servers import Servers
     from coatcheck.stores.redis.wire import Outcome, Wire
 
+# Behind the rows: none of them was used after it.
+_TIME: Sequence[Command] = (("TIME",),)
+
 # Refusals of a server that has not begun. Any other error of a script may have come in the middle of it.
 _NOT_BEGUN = frozenset(
-    "ASK CLUSTERDOWN MASTERDOWN MISCONF MOVED NOPERM NOREPLICAS NOSCRIPT OOM READONLY TRYAGAIN".split()  # noqa: SIM905 (as the protocol has them)
+    (
+        *("ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"),
+        *("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"),
+        *("NOAUTH", "NOPERM", "NOSCRIPT"),
+    )
 )
 
 _INDETERMINATE = (
@@ -42,29 +49,24 @@ class ReadLane:
         self._is_cluster = servers.is_cluster
         self._key_of = key_of
         self._time_of = time_of
-        # The time comes behind the rows: none of them was used after it. A member of a Cluster that is no primary
-        # refuses to read; a server by itself that was made a replica answers with what it has, and tells its role.
-        self._trailing: Sequence[Command] = (("TIME",),) if servers.is_cluster else (("TIME",), ("ROLE",))
 
     async def go(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading | StoreUnavailable]:
         """See `Lane.go`."""
         asked = {
-            Call(shard_of_session(ids[0]), ("MGET", *map(self._key_of, ids))): ids
+            Call(shard_of_session(ids[0]), ("MGET", *map(self._key_of, ids)), reads=True): ids
             for ids in (_by_shard(keys) if self._is_cluster else [keys])
         }
-        outcomes = await self._wire.run(tuple(asked), trailing=self._trailing, may_repeat=True)
+        outcomes = await self._wire.run(tuple(asked), trailing=_TIME, may_repeat=True)
         found: dict[SessionId, SessionReading | StoreUnavailable] = {}
         for call, ids in asked.items():
             outcome = outcomes[call]
-            if not isinstance(outcome, Answer) or isinstance(outcome.reply, ResponseError):
-                found.update(dict.fromkeys(ids, StoreUnavailable(f"the store cannot answer ({_why(outcome)})")))
-            elif not self._is_cluster and outcome.trailing[1][0] != b"master":
-                found.update(dict.fromkeys(ids, StoreUnavailable("the server is a replica, whose answers may be old")))
-            else:
-                now_us = self._time_of(outcome.trailing[0])
-                for session_id, value in zip(ids, outcome.reply, strict=True):
-                    if value is not None:
-                        found[session_id] = reading_of(session_id, value, now_us)
+            if not isinstance(outcome, Answer) or isinstance(outcome.reply, RedisError):
+                found.update(dict.fromkeys(ids, _unavailable(outcome)))
+                continue
+            now_us = self._time_of(outcome.trailing[0])
+            for session_id, value in zip(ids, outcome.reply, strict=True):
+                if value is not None:
+                    found[session_id] = _reading(session_id, value, now_us)
         return found
 
 
@@ -122,6 +124,13 @@ def time_of(reply: Reply) -> int:
     raise StoreUnavailable(f"the store does not tell the time ({_why(Answer(reply))})")
 
 
+def _reading(session_id: SessionId, value: bytes, now_us: int) -> SessionReading | StoreUnavailable:
+    try:
+        return reading_of(session_id, value, now_us)
+    except DamagedError:  # nobody is signed out by what may be of a version to come
+        return StoreUnavailable("the stored session cannot be read: it is damaged, or of another version")
+
+
 def _by_shard(ids: Iterable[SessionId]) -> Iterable[Sequence[SessionId]]:
     shards: dict[str, list[SessionId]] = {}
     for session_id in ids:
@@ -130,13 +139,19 @@ def _by_shard(ids: Iterable[SessionId]) -> Iterable[Sequence[SessionId]]:
 
 
 def _reply_of(outcome: Outcome) -> Reply:
-    if isinstance(outcome, Answer) and not isinstance(outcome.reply, ResponseError):
+    if isinstance(outcome, Answer) and not isinstance(outcome.reply, RedisError):
         return outcome.reply
+    return _unavailable(outcome)
+
+
+def _unavailable(outcome: Outcome) -> StoreUnavailable:
     return StoreUnavailable(f"the store cannot answer ({_why(outcome)})")
 
 
 def _why(outcome: Outcome) -> str:
-    """In a word or two, and never in those of the server: they may repeat what was sent."""
+    """In a few words, and never in those of the server: they may repeat what was sent."""
+    if isinstance(outcome, ReplicaError) and outcome.__cause__ is None:
+        return "the server is a replica, whose data may be old"
     if isinstance(outcome, NotSentError | LostError):
         return type(outcome.__cause__ or outcome).__name__
     return _code_of(outcome.reply)

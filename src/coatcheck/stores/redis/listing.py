@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.pages import Page
 from coatcheck.stores.records import IdleSweep, PepperCount
 from coatcheck.stores.redis.ordered import OrderedIds
-from coatcheck.stores.redis.packing import listed_of
+from coatcheck.stores.redis.packing import DamagedError, listed_of
 from coatcheck.stores.redis.rows import user_of, user_row
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def list_sessions(
 ) -> Page[ListedSession]:
     """A page of sessions in order of id; filters come before the limit."""
     found: list[ListedSession] = []
-    times = await calls.times()
+    times = await calls.times(_shards_of(which))
     async for listed in _sessions(calls, which, after=after, at_a_time=limit + 1):
         session = listed.session
         if which.user_id not in {None, session.user_id} or which.method not in {None, session.method}:
@@ -45,7 +46,7 @@ async def list_users(calls: ServerCalls, *, after: UserId | None, limit: int) ->
     ids = OrderedIds(SHARDS, _Reader(calls, "users").read, after=after)
     found: list[UserRecord] = []
     while len(found) <= limit and (wanted := [UserId(id_) for id_ in await ids.take(limit + 1 - len(found))]):
-        rows = await asyncio.gather(*(calls.command(shard_of_user(one), *user_row(calls, one)) for one in wanted))
+        rows = await asyncio.gather(*(calls.read(shard_of_user(one), *user_row(calls, one)) for one in wanted))
         users = (user_of(user_id, row) for user_id, row in zip(wanted, rows, strict=True))
         found += [user for user in users if user is not None and user.is_registered]  # not one that has just gone
     return Page(found[:limit], next_after=found[limit - 1].id if len(found) > limit else None)
@@ -53,8 +54,8 @@ async def list_users(calls: ServerCalls, *, after: UserId | None, limit: int) ->
 
 async def prune_expired(calls: ServerCalls, limit: int) -> int:
     """Delete up to `limit` sessions past their absolute deadline, in three trips to each server."""
-    times = await calls.times()
-    due = await calls.on_every_shard(lambda shard: ("ZCOUNT", f"{calls.root(shard)}:expiring", "-inf", times[shard]))
+    times = await calls.times(SHARDS)
+    due = await calls.read_every_shard(lambda shard: ("ZCOUNT", f"{calls.root(shard)}:expiring", "-inf", times[shard]))
     deletions, left = [], limit
     for shard, count in due.items():
         if share := min(count, left):
@@ -90,14 +91,19 @@ async def _sessions(
             for listed in await _read(calls, [which.session_id]):
                 yield listed
         return
-    if which.user_id is not None:
-        ids = OrderedIds([shard_of_user(which.user_id)], _Reader(calls, f"of:{which.user_id}").read, after=after)
-    else:
-        ids = OrderedIds(SHARDS, _Reader(calls, "sessions").read, after=after)
+    name = "sessions" if which.user_id is None else f"of:{which.user_id}"
+    ids = OrderedIds(_shards_of(which), _Reader(calls, name).read, after=after)
     while chunk := await ids.take(at_a_time):
         for listed in await _read(calls, chunk):
             yield listed
         at_a_time = min(2 * at_a_time, _CHUNK)  # few match, it seems
+
+
+def _shards_of(which: SessionFilter) -> Sequence[str]:
+    """Where sessions are that may match: other servers are not asked, and may be down."""
+    if which.session_id is not None:
+        return [shard_of_session(which.session_id)]
+    return SHARDS if which.user_id is None else [shard_of_user(which.user_id)]
 
 
 class _Reader:
@@ -110,7 +116,7 @@ class _Reader:
     async def read(self, after: Mapping[str, str | None], count: int) -> Sequence[Sequence[str]]:
         replies = await asyncio.gather(
             *(
-                self._calls.command(
+                self._calls.read(
                     shard,
                     *("ZRANGEBYLEX", f"{self._calls.root(shard)}:{self._name}"),
                     *("-" if last is None else f"({last}", "+", "LIMIT", 0, count),
@@ -122,17 +128,17 @@ class _Reader:
 
 
 async def _read(calls: ServerCalls, ids: Iterable[str]) -> list[ListedSession]:
-    """Those of these sessions that exist, in the order of their ids."""
+    """Those of these sessions that exist, in the order of their ids. What is damaged is none."""
     by_shard = _by_shard(ids)
     replies = await asyncio.gather(
-        *(calls.command(shard, "MGET", *map(calls.session_key, theirs)) for shard, theirs in by_shard.items())
+        *(calls.read(shard, "MGET", *map(calls.session_key, theirs)) for shard, theirs in by_shard.items())
     )
-    found = [
-        listed_of(session_id, value)
-        for theirs, values in zip(by_shard.values(), replies, strict=True)
-        for session_id, value in zip(theirs, values, strict=True)
-        if value is not None
-    ]
+    found = []
+    for theirs, values in zip(by_shard.values(), replies, strict=True):
+        for session_id, value in zip(theirs, values, strict=True):
+            with suppress(DamagedError):
+                if value is not None:
+                    found.append(listed_of(session_id, value))
     return sorted(found, key=lambda listed: listed.session.id)
 
 

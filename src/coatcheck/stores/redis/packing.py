@@ -36,6 +36,10 @@ _NEVER = 2**64 - 1
 _NO_PEPPER = 2**16 - 1
 
 
+class DamagedError(ValueError):
+    """A value is no session of a version that is known here."""
+
+
 def pack(new: NewSession) -> bytes:
     """A session to be inserted. The script sets the times that count from the insertion."""
     key = new.key
@@ -63,32 +67,48 @@ def packed_key(key: KeyHash) -> tuple[bytes, bytes]:
 
 
 def reading_of(session_id: SessionId, value: bytes, now_us: int) -> SessionReading:
-    """What a validation needs of a packed session."""
-    _, _, _, used, expires, unused, hash_size, salt_size, pepper_size, user_size, method_size, client_size = (
+    """What a validation needs of a packed session. Damaged scopes are None, which grants nothing.
+
+    Raises:
+        DamagedError: it is damaged elsewhere.
+    """
+    if len(value) < _HEAD.size:
+        raise DamagedError("too short")
+    version, _, _, used, expires, unused, hash_size, salt_size, pepper_size, user_size, method_size, client_size = (
         _HEAD.unpack_from(value)
     )
     salt_at = _HEAD.size + hash_size
     pepper_at = salt_at + salt_size
     user_at = pepper_at if pepper_size == _NO_PEPPER else pepper_at + pepper_size
     method_at = user_at + user_size
-    return SessionReading(
-        session_id,
-        UserId(value[user_at:method_at].decode()),
-        decode_scopes(value[method_at + method_size + client_size :].decode(errors="replace")),
-        used,
-        None if expires == _NEVER else expires,
-        None if unused == _NEVER else unused,
-        KeyHash(
-            value[_HEAD.size : salt_at],
-            value[salt_at:pepper_at],
-            None if pepper_size == _NO_PEPPER else value[pepper_at:user_at].decode(),
-        ),
-        now_us,
-    )
+    scopes_at = method_at + method_size + client_size
+    if version != _VERSION or len(value) < scopes_at:
+        raise DamagedError("of another version, or cut off")
+    try:
+        return SessionReading(
+            session_id,
+            UserId(value[user_at:method_at].decode()),
+            decode_scopes(value[scopes_at:].decode(errors="replace")),
+            used,
+            None if expires == _NEVER else expires,
+            None if unused == _NEVER else unused,
+            KeyHash(
+                value[_HEAD.size : salt_at],
+                value[salt_at:pepper_at],
+                None if pepper_size == _NO_PEPPER else value[pepper_at:user_at].decode(),
+            ),
+            now_us,
+        )
+    except UnicodeDecodeError:
+        raise DamagedError("no text where there should be") from None  # that error would show the bytes
 
 
 def listed_of(session_id: SessionId, value: bytes) -> ListedSession:
-    """All of a packed session."""
+    """All of a packed session.
+
+    Raises:
+        DamagedError: as for `reading_of`.
+    """
     reading = reading_of(session_id, value, 0)
     _, flags, created, *_, method_size, client_size = _HEAD.unpack_from(value)
     scopes_at = len(value) - len(scopes_of(value))
@@ -96,7 +116,7 @@ def listed_of(session_id: SessionId, value: bytes) -> ListedSession:
     session = SessionRecord(
         reading.id,
         reading.user_id,
-        value[client_at - method_size : client_at].decode(),
+        value[client_at - method_size : client_at].decode(errors="replace"),
         reading.scopes,
         bool(flags & _FOLLOWS_USER),
         created,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS
@@ -15,7 +15,7 @@ from coatcheck.stores.redis.wire import Call, Wire, call_script
 from coatcheck.stores.shared_trips import SharedTrips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from redis.asyncio import Connection
 
@@ -47,10 +47,12 @@ class ServerCalls:
         self._clock = clock
         self._origin = origin
         self._timeout_seconds = timeout_seconds
+        # Who comes while a trip is under way waits for its end and then for another, and both are to fit.
+        self._trip_seconds = timeout_seconds / 2
         self.channel = f"{target.prefix}:announcements"
         self.replicas = int(target.is_cluster) if target.replicas is None else target.replicas
         self.servers: Servers = (
-            ClusterServers(map(remap, target.addresses), self._hold, remap)
+            ClusterServers(map(remap, target.addresses), self._member, remap)
             if target.is_cluster
             else SingleServer(target.addresses[0])
         )
@@ -64,7 +66,7 @@ class ServerCalls:
         self._calls = SharedTrips([CallLane(wire) for wire in (call, other_call)], timeout_seconds=timeout_seconds)
         self._endings = SharedTrips(
             [
-                EndingLane(wire, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(timeout_seconds * 800)))
+                EndingLane(wire, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(self._trip_seconds * 800)))
                 for wire in (end, other_end)
             ],
             timeout_seconds=timeout_seconds,
@@ -98,6 +100,7 @@ class ServerCalls:
             await trips.close()
         for wire in self._wires:
             await wire.close()
+        await self.servers.close()
 
     def check_open(self) -> None:
         """For calls that may turn out to have nothing to ask.
@@ -124,8 +127,12 @@ class ServerCalls:
         """See `Store.read_session`."""
         return self._reads.ask(session_id)
 
-    def command(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
-        """Run a command on the server that has `shard`."""
+    def read(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
+        """Read what is stored, by a command, from the primary that has `shard`."""
+        return self._calls.ask(Call(shard, command, reads=True))
+
+    def ask_server(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
+        """Run a command that has nothing to do with what is stored, on the server that has `shard`."""
         return self._calls.ask(Call(shard, command))
 
     def run(self, name: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
@@ -144,25 +151,30 @@ class ServerCalls:
         """
         return self._endings.ask(self._script_call(name, self.root(shard), shard, arguments))
 
-    async def on_every_shard(self, make: Callable[[str], Iterable[str | bytes | int]]) -> Mapping[str, Reply]:
-        """Run a command on every shard, in a trip to each server."""
-        replies = await asyncio.gather(*(self.command(shard, *make(shard)) for shard in SHARDS))
+    async def read_every_shard(self, make: Callable[[str], Iterable[str | bytes | int]]) -> Mapping[str, Reply]:
+        """Read in every shard, in a trip to each server."""
+        replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS))
         return dict(zip(SHARDS, replies, strict=True))
 
-    async def times(self) -> Mapping[str, int]:
-        """The time on the clock of the server that has it, for each shard."""
-        one_of_each = self.servers.all()
-        replies = await asyncio.gather(*(self.command(shard, "TIME") for shard in one_of_each.values()))
-        by_address = dict(zip(one_of_each, map(self._time_of, replies), strict=True))
-        latest = max(by_address.values())
-        return {shard: by_address.get(cast("Address", self.servers.of(shard)), latest) for shard in SHARDS}
+    async def times(self, shards: Collection[str]) -> Mapping[str, int]:
+        """The time on the clock of the server that has it, for each of these shards. No other server is asked."""
+        by_address = {self.servers.of(shard): shard for shard in shards}
+        replies = await asyncio.gather(*(self.ask_server(shard, "TIME") for shard in by_address.values()))
+        times = dict(zip(by_address, map(self._time_of, replies), strict=True))
+        latest = max(times.values())
+        return {shard: times.get(self.servers.of(shard), latest) for shard in shards}  # it may have moved meanwhile
 
     def connection(self, address: Address) -> Connection:
         """A connection for a purpose of its own, not connected."""
         return self._target.connection(address, timeout_seconds=self._timeout_seconds)
 
     def _hold(self, address: Address) -> HeldConnection:
-        return HeldConnection(lambda: self.connection(address))
+        # Of several servers one that hangs must not make the others' callers wait until their time is over.
+        limit_seconds = self._trip_seconds if self._target.is_cluster else None
+        return HeldConnection(lambda: self.connection(address), limit_seconds=limit_seconds)
+
+    def _member(self, address: Address) -> HeldConnection:
+        return HeldConnection(lambda: self.connection(address), limit_seconds=self._timeout_seconds / 5)
 
     def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
         now = "" if self._clock is None else str(self._clock.now_us())

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from coatcheck.identifiers import SHARDS
 from coatcheck.stores.redis.held_connection import HeldConnection, LostError, NotSentError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.held_connection import Reply
 
 _SLOT_OF = {shard: key_slot(shard.encode()) for shard in SHARDS}
-_ANSWER_SECONDS = 1.0
+_WATCH_SECONDS = 0.25
 
 
 class Servers(Protocol):
@@ -27,7 +27,7 @@ class Servers(Protocol):
     is_cluster: bool
 
     def of(self, shard: str) -> Address | None:
-        """The server that has a shard, as far as is known."""
+        """The server that has a shard, as far as is known; None also where that one does not answer."""
         ...
 
     def all(self) -> Mapping[Address, str]:
@@ -36,6 +36,14 @@ class Servers(Protocol):
 
     async def refresh(self) -> None:
         """Ask anew. Where nobody answers everything stays as it was."""
+        ...
+
+    def suspect(self, address: Address) -> None:
+        """Take note that a server has kept somebody waiting for too long."""
+        ...
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
         ...
 
 
@@ -59,9 +67,19 @@ class SingleServer:
     async def refresh(self) -> None:
         """There is nothing to ask."""
 
+    def suspect(self, address: Address) -> None:
+        """There is no other."""
+
+    async def close(self) -> None:
+        """There is nothing to end."""
+
 
 class ClusterServers:
-    """The primaries of a Cluster. Of what its members say, the word of the one who has seen most elections counts."""
+    """The primaries of a Cluster. Of what its members say, the word of the one who has seen most elections counts.
+
+    One that hangs is left alone until it answers a question beside, or another has taken over: who asks for a shard of
+    it hears so at once, and does not hold up those who share a trip.
+    """
 
     is_cluster = True
 
@@ -76,11 +94,14 @@ class ClusterServers:
         self._connect = connect
         self._remap = remap
         self._by_shard: dict[str, Address] = {}
+        self._suspects: set[Address] = set()
         self._refreshing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     def of(self, shard: str) -> Address | None:
         """See `Servers.of`."""
-        return self._by_shard.get(shard)
+        address = self._by_shard.get(shard)
+        return None if address in self._suspects else address
 
     def all(self) -> Mapping[Address, str]:
         """See `Servers.all`."""
@@ -92,23 +113,50 @@ class ClusterServers:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
         await asyncio.shield(self._refreshing)
 
+    def suspect(self, address: Address) -> None:
+        """See `Servers.suspect`."""
+        self._suspects.add(address)
+        self._watch()
+
+    async def close(self) -> None:
+        """See `Servers.close`."""
+        tasks = [task for task in (self._watching, self._refreshing) if task is not None]
+        self._watching = self._refreshing = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _refresh(self) -> None:
         known = {*self._seeds, *self._by_shard.values()}
-        views = [view for view in await asyncio.gather(*map(self._view_of, known)) if view is not None]
-        if views:
-            _, by_shard = max(views, key=lambda view: view[0])
-            self._by_shard = by_shard
+        views = dict(zip(known, await asyncio.gather(*map(self._view_of, known)), strict=True))
+        answers = [view for view in views.values() if view is not None]
+        if answers:
+            _, self._by_shard = max(answers, key=lambda view: view[0])
+        self._suspects = {one for one in self._suspects.intersection(self._by_shard.values()) if views.get(one) is None}
+        if not self._is_whole():
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.get_running_loop().create_task(self._refresh_until_whole())
+
+    async def _refresh_until_whole(self) -> None:
+        while not self._is_whole():
+            await asyncio.sleep(_WATCH_SECONDS)
+            await self.refresh()
+
+    def _is_whole(self) -> bool:
+        return not self._suspects and len(self._by_shard) == len(SHARDS)
 
     async def _view_of(self, member: Address) -> tuple[tuple[bool, int], dict[str, Address]] | None:
         connection = self._connect(member)
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                info, slots = await connection.exchange([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
-        except (NotSentError, LostError, TimeoutError):
+            info, slots = await connection.exchange([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
+        except (NotSentError, LostError):
             return None
         finally:
             await connection.close()
-        if isinstance(info, ResponseError) or isinstance(slots, ResponseError):
+        if isinstance(info, RedisError) or isinstance(slots, RedisError):
             return None
         facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         rank = (facts.get("cluster_state") == "ok", int(facts.get("cluster_current_epoch", 0)))

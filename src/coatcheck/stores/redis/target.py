@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,9 +21,14 @@ ALLOWED = (
     "valkeys; after a ? prefix=..., replicas=... and ca_certs=FILE"
 )
 
+_ENCRYPTED = frozenset(("rediss", "valkeys"))
+_SCHEMES = _ENCRYPTED.union(("redis", "valkey"))
+_CLUSTER = "+cluster"
 _DEFAULT_PORT = 6379
-_OPTIONS = frozenset(("prefix", "replicas", "ca_certs"))
+_OPTIONS = ("prefix", "replicas", "ca_certs")
 _MAX_PREFIX = 64
+_MOST_DIGITS = 7
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:\[\]@%]+))(?::(?P<port>[^:]*))?")
 
 
 class Address(NamedTuple):
@@ -74,16 +80,26 @@ def target_of(url: str) -> Target:
     """What `url` says.
 
     Raises:
-        ConfigurationError: it is no URL of a Redis or Valkey store. It is not repeated: it may hold a password.
+        ConfigurationError: it is no URL of a Redis or Valkey store. No part of it is repeated: where a password was
+            not percent-encoded, any part may hold a piece of it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # which may repeat some of the URL
+        raise ConfigurationError(f"the store URL cannot be read; allowed are {ALLOWED}") from None
+    is_cluster = parts.scheme.endswith(_CLUSTER)
+    scheme = parts.scheme.removesuffix(_CLUSTER)
+    if scheme not in _SCHEMES:
+        raise ConfigurationError(f"the store URL is none of Redis or Valkey; allowed are {ALLOWED}")
+    if "#" in url:
+        raise ConfigurationError("the store URL holds a #; in a user name or a password it is written %23")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    is_cluster = parts.scheme.endswith("+cluster")
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise ConfigurationError(f"the store URL has an option {unknown[0]!r}; allowed are {ALLOWED}")
+    if not options.keys() <= set(_OPTIONS):
+        raise ConfigurationError(f"the store URL has an option that is none of {', '.join(_OPTIONS)}")
+    if "ca_certs" in options and not (scheme in _ENCRYPTED and options["ca_certs"]):
+        raise ConfigurationError("ca_certs in the store URL names a file, and is for rediss:// and valkeys://")
     addresses = tuple(map(_address, hosts.split(",")))
     if len(addresses) > 1 and not is_cluster:
         raise ConfigurationError(
@@ -95,7 +111,7 @@ def target_of(url: str) -> Target:
         _number("the database", parts.path.strip("/") or "0", 0, 0 if is_cluster else 1_000_000),
         _prefix(options.get("prefix", "coatcheck")),
         None if "replicas" not in options else _number("replicas", options["replicas"], 0, 100),
-        parts.scheme.removesuffix("+cluster") in {"rediss", "valkeys"},
+        scheme in _ENCRYPTED,
         options.get("ca_certs"),
         unquote(username) or None,
         unquote(password) or None,
@@ -103,15 +119,17 @@ def target_of(url: str) -> Target:
 
 
 def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    host = (host if colon else text).strip("[]")
-    if not host:
-        raise ConfigurationError(f"the store URL names no host; allowed are {ALLOWED}")
-    return Address(host, _number("the port", port, 1, 65535) if colon else _DEFAULT_PORT)
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise ConfigurationError(f"the store URL names no host, or none that can be; allowed are {ALLOWED}")
+    port = found["port"]
+    return Address(
+        found["ipv6"] or found["name"], _DEFAULT_PORT if port is None else _number("the port", port, 1, 65535)
+    )
 
 
 def _number(what: str, text: str, lowest: int, highest: int) -> int:
-    if not text.isascii() or not text.isdecimal() or not lowest <= int(text) <= highest:
+    if len(text) > _MOST_DIGITS or not text.isascii() or not text.isdecimal() or not lowest <= int(text) <= highest:
         raise ConfigurationError(f"{what} in the store URL must be a whole number from {lowest} to {highest}")
     return int(text)
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from redis.exceptions import ClusterDownError, MovedError, NoScriptError, ReadOnlyError, TryAgainError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
 
 from coatcheck.stores.redis.held_connection import LostError, NotSentError
 
@@ -19,15 +27,26 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.target import Address
 
 _MOST_TRIPS = 4
+_ROLE: Command = ("ROLE",)
+# What a server says that is no longer, or not yet, the primary of the shard.
+_ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, TryAgainError, BusyLoadingError)
+
+
+class ReplicaError(NotSentError):
+    """What the server says does not count: it is a replica, and may not have heard of what was done before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A command for the server that has `shard`, and the script that it calls. Equal calls are still two."""
+    """A command for the server that has `shard`, and the script that it calls. Equal calls are still two.
+
+    `reads` says that it reads what is stored, and is not a script: those are refused by a replica itself.
+    """
 
     shard: str
-    command: Command
+    command: Command = field(repr=False)  # it may hold a hash
     script: Script | None = None
+    reads: bool = False
 
 
 def call_script(script: Script, root: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
@@ -37,7 +56,7 @@ def call_script(script: Script, root: str, shard: str, arguments: Iterable[str |
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `reply` may be a ResponseError; `trailing` has the replies to the last commands of that trip."""
+    """What came back. `reply` may be a RedisError; `trailing` has the replies to the last commands of that trip."""
 
     reply: Reply
     trailing: Sequence[Reply] = ()
@@ -72,14 +91,16 @@ class Wire:
         due = {call: call.command for call in calls}
         outcomes: dict[Call, Outcome] = {}
         for _ in range(_MOST_TRIPS):
-            sent_to = {call: self._address_of(call) for call in due}
+            sent_to = {call: self._servers.of(call.shard) for call in due}
             outcomes |= await self._make_trips(due, sent_to, trailing)
-            failed = [call for call in due if _may_be_elsewhere(outcomes[call], may_repeat=may_repeat)]
+            failed = [call for call in due if sent_to[call] and _may_be_elsewhere(outcomes[call], may_repeat)]
             if failed:
                 await self._servers.refresh()
-            due = {call: call.command for call in failed if may_repeat or self._address_of(call) != sent_to[call]} | {
-                call: _with_text(call) for call in due if _is_not_loaded(outcomes[call])
-            }
+            due = {
+                call: call.command
+                for call in failed
+                if may_repeat or self._servers.of(call.shard) not in {None, sent_to[call]}
+            } | {call: _with_text(call) for call in due if _is_not_loaded(outcomes[call])}
             if not due:
                 break
         return outcomes
@@ -89,40 +110,60 @@ class Wire:
     ) -> dict[Call, Outcome]:
         outcomes: dict[Call, Outcome] = {}
         by_address: dict[Address, list[Call]] = {}
-        for call in due:
-            address = sent_to[call]
+        for call, address in sent_to.items():
             if address is None:
-                outcomes[call] = NotSentError("no server is known to have the shard")
+                outcomes[call] = NotSentError("no server is known to have the shard and to answer")
             else:
                 by_address.setdefault(address, []).append(call)
-        trips = (self._make_trip(address, theirs, due, trailing) for address, theirs in by_address.items())
-        for trip in await asyncio.gather(*trips):
-            outcomes |= trip
+        if len(by_address) == 1:
+            ((address, theirs),) = by_address.items()
+            return outcomes | await self._make_trip(address, theirs, due, trailing)
+        # A group, so that none goes on where another fails: the connections are for one caller at a time.
+        async with asyncio.TaskGroup() as group:
+            trips = [
+                group.create_task(self._make_trip(address, theirs, due, trailing))
+                for address, theirs in by_address.items()
+            ]
+        for trip in trips:
+            outcomes |= trip.result()
         return outcomes
 
     async def _make_trip(
         self, address: Address, calls: Sequence[Call], due: Mapping[Call, Command], trailing: Sequence[Command]
     ) -> dict[Call, Outcome]:
-        commands = [*(due[call] for call in calls), *trailing]
+        # A member of a Cluster that is no primary refuses to read; a server by itself has to be asked what it is. The
+        # question comes first: what a primary had then had been acknowledged by itself.
+        leading = [_ROLE] if not self._servers.is_cluster and any(call.reads for call in calls) else []
         connection = self._connections.get(address)
         if connection is None:
             connection = self._connections[address] = self._connect(address)
         try:
-            replies = await connection.exchange(commands)
+            replies = await connection.exchange([*leading, *(due[call] for call in calls), *trailing])
         except (NotSentError, LostError) as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._servers.suspect(address)
             return dict.fromkeys(calls, error)
-        last = replies[len(calls) :]
-        return {call: Answer(reply, last) for call, reply in zip(calls, replies, strict=False)}
+        first, last = len(leading), len(leading) + len(calls)
+        outcomes: dict[Call, Outcome] = {
+            call: Answer(reply, replies[last:]) for call, reply in zip(calls, replies[first:last], strict=True)
+        }
+        if leading and (refusal := _replica_error(replies[0])):
+            outcomes |= dict.fromkeys((call for call in calls if call.reads), refusal)
+        return outcomes
 
-    def _address_of(self, call: Call) -> Address | None:
-        return self._servers.of(call.shard)
+
+def _replica_error(role: Reply) -> ReplicaError | None:
+    if isinstance(role, list) and role[0] == b"master":
+        return None
+    refusal = ReplicaError()
+    refusal.__cause__ = role if isinstance(role, RedisError) else None  # it may not be asked
+    return refusal
 
 
-def _may_be_elsewhere(outcome: Outcome, *, may_repeat: bool) -> bool:
+def _may_be_elsewhere(outcome: Outcome, may_repeat: bool) -> bool:
     """Whether a server did not begin with it, or nobody knows and it may be done twice."""
     if isinstance(outcome, Answer):
-        # What a server says that is no longer, or not yet, the primary of the shard.
-        return isinstance(outcome.reply, MovedError | ClusterDownError | ReadOnlyError | TryAgainError)
+        return isinstance(outcome.reply, _ELSEWHERE)
     return may_repeat or isinstance(outcome, NotSentError)
 
 

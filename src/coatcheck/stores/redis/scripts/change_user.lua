@@ -30,9 +30,9 @@ local removed, ended = {}, {}
 if scopes ~= '' then
     removed = among(scopes_in(row[2]) or {}, scopes_in(scopes), false)
     redis.call('HINCRBY', user_key(user), 'rescopes', 1)
-    redis.call('HSET', user_key(user), 'scopes', scopes)
     rescope_sessions(removed)
     if #removed > 0 then announce(user, ',"scopes":' .. scopes_text(removed)) end
+    redis.call('HSET', user_key(user), 'scopes', scopes)  -- last: a second attempt must find what was removed
 end
 if blocked ~= '' then
     redis.call('HSET', user_key(user), 'blocked', blocked)

@@ -6,6 +6,7 @@ count_ending()
 local row = user_row(user)
 if not row or row[4] ~= '1' then return false end
 redis.call('HINCRBY', user_key(user), 'revocations', 1)
-redis.call('HSET', user_key(user), 'scopes', '[]', 'blocked', '0', 'registered', '0')
+local ended = end_sessions(user, '', '')
 redis.call('ZREM', root .. ':users', user)
-return end_sessions(user, '', '')
+redis.call('HSET', user_key(user), 'scopes', '[]', 'blocked', '0', 'registered', '0')
+return ended

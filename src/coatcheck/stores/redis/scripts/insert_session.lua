@@ -25,9 +25,13 @@ if expected_rescopes ~= '' then
 end
 if redis.call('EXISTS', session_key(id)) == 1 then return 'taken' end
 
--- What the server has expired by itself is still in the index: two for each that comes, so that it cannot pile up.
-for _, oldest in ipairs(redis.call('ZRANGE', index_of(user), 0, 1)) do
-    if redis.call('EXISTS', session_key(oldest)) == 0 then forget(oldest, user) end
+-- What the server has expired by itself is still in the indexes. Two of each, drawn at random, are looked at for each
+-- session that comes, so that such ids cannot outnumber the sessions for long, whether or not anybody prunes.
+for _, other in ipairs(redis.call('ZRANDMEMBER', index_of(user), 2)) do
+    if redis.call('EXISTS', session_key(other)) == 0 then forget(other, user) end
+end
+for _, other in ipairs(redis.call('ZRANDMEMBER', root .. ':sessions', 2)) do
+    if redis.call('EXISTS', session_key(other)) == 0 then tidy(other) end
 end
 
 local expires, unused = select(5, struct.unpack(HEAD, packed))
@@ -36,11 +40,11 @@ if lifetime ~= '' then
     expires = now + tonumber(lifetime)
     deadline = eight(expires)
 end
-redis.call('SET', session_key(id),
-    string.sub(packed, 1, 2) .. eight(now) .. eight(now) .. deadline .. string.sub(packed, 27))
 redis.call('ZADD', index_of(user), 0, id)
 redis.call('ZADD', root .. ':sessions', 0, id)
 if expires < NEVER then redis.call('ZADD', root .. ':expiring', decimal(expires), id) end
+redis.call('SET', session_key(id),
+    string.sub(packed, 1, 2) .. eight(now) .. eight(now) .. deadline .. string.sub(packed, 27))
 keep_until_deadline(id, expires, now, unused)
 
 if replaced ~= '' then

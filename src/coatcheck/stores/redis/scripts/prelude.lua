@@ -1,5 +1,10 @@
 -- What every script begins with. It runs on the server that has the shard, alone, from its first line to its last.
 --
+-- Nothing rolls a script back that fails on its way. That happens where its slot is just being moved to another server:
+-- keys are missing then that have gone ahead, and the first command that asks for one fails. So each script writes
+-- last what makes a second attempt do nothing, and first what finds things (the indexes): whoever repeats a call
+-- finishes it, and no session is ever without its entry in the index of its user.
+--
 -- KEYS[1]  the shard's root, for example coatcheck:{3f}; it is also a counter that every ending moves
 -- ARGV[1]  the time in microseconds, in tests; '' means the server's clock
 -- ARGV[2]  who announces: what `origin` is in stores/announcement.py
@@ -14,6 +19,7 @@
 --   <root>:expiring       the ids of sessions that have an absolute deadline, by that
 local root, origin, channel = KEYS[1], ARGV[2], ARGV[3]
 
+local VERSION = 1
 local HEAD, HEAD_SIZE = '>BBI8I8I8I8HHHHHH', 46
 local NEVER = 2 ^ 63          -- all bits set, where there is no deadline; no time comes near it
 local NO_PEPPER = 65535
@@ -34,7 +40,13 @@ local function eight(number) return struct.pack('>I8', number) end
 local function session_key(id) return root .. ':session:' .. id end
 local function user_key(user) return root .. ':user:' .. user end
 local function index_of(user) return root .. ':of:' .. user end
-local function session(id) return redis.call('GET', session_key(id)) end
+
+-- A packed session, or nothing: what is damaged or of another version counts as gone. (Validations do not go this way;
+-- for them it is an outage.)
+local function session(id)
+    local value = redis.call('GET', session_key(id))
+    if value and #value >= HEAD_SIZE and string.byte(value) == VERSION then return value end
+end
 
 -- Where the parts of a packed session are: `at` is the offset behind which one begins.
 local function parts(value)
@@ -62,12 +74,17 @@ local function keep_until_deadline(id, expires, used, unused)
     end
 end
 
+-- Remove from the indexes of the shard what the server has expired by itself.
+local function tidy(id)
+    redis.call('ZREM', root .. ':sessions', id)
+    redis.call('ZREM', root .. ':expiring', id)
+end
+
 -- Remove a session, or what is left in the indexes of one that the server has expired.
 local function forget(id, user)
     redis.call('DEL', session_key(id))
     redis.call('ZREM', index_of(user), id)
-    redis.call('ZREM', root .. ':sessions', id)
-    redis.call('ZREM', root .. ':expiring', id)
+    tidy(id)
 end
 
 -- `more` is the end of the text, as the pairs of a JSON object after a comma.

@@ -1,4 +1,5 @@
--- Delete at most so many sessions past their absolute deadline, the oldest first. Returns how many.
+-- Delete at most so many sessions past their absolute deadline, the oldest first. Returns how many, and those count
+-- that the server has deleted by itself and nobody has counted yet: who prunes goes on until there are none.
 local limit = tonumber(ARGV[4])
 
 local deleted = 0
@@ -6,8 +7,8 @@ local ids = redis.call('ZRANGEBYSCORE', root .. ':expiring', '-inf', decimal(now
 for _, id in ipairs(ids) do
     local value = session(id)
     if not value then
-        redis.call('ZREM', root .. ':expiring', id)
-        redis.call('ZREM', root .. ':sessions', id)
+        tidy(id)
+        deleted = deleted + 1
     else
         local found = parts(value)
         if now >= found.expires then

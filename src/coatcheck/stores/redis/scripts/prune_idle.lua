@@ -4,8 +4,7 @@ for place = 4, #ARGV do
     local id = ARGV[place]
     local value = session(id)
     if not value then
-        redis.call('ZREM', root .. ':expiring', id)
-        redis.call('ZREM', root .. ':sessions', id)
+        tidy(id)
     else
         local found = parts(value)
         if found.unused < NEVER and now >= found.used + found.unused then

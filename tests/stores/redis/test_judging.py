@@ -1,0 +1,84 @@
+"""What the settings of Redis servers allow to be promised, each by itself and all together."""
+
+from __future__ import annotations
+
+import pytest
+
+from coatcheck import GuaranteeLevel
+from coatcheck.stores.redis.guarantees import judge
+
+SOUND = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "maxmemory": "0",
+    "maxmemory-policy": "noeviction",
+    "redis_version": "7.0.15",
+    "role": "master",
+    "connected_slaves": "0",
+    "cluster_enabled": "0",
+}
+
+
+def test_a_server_by_itself_that_syncs_each_write_is_strict() -> None:
+    found = judge([SOUND], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT
+    assert found.reasons == ()
+    assert found.conditions == ("The disk keeps what it says it has written.", "No other server takes over.")
+    assert found.settings == SOUND | {"replicas_waited_for": "0"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "reason"),
+    [
+        ({"appendfsync": "everysec"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "everysec"),
+        ({"appendfsync": "no"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "appendfsync is no"),
+        ({"appendonly": "no", "save": "3600 1"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "older state"),
+        ({"role": "slave"}, GuaranteeLevel.EVENTUAL, "replica"),
+        ({"connected_slaves": "1"}, GuaranteeLevel.BEST_EFFORT, "does not wait for any"),
+        ({"maxmemory-policy": "allkeys-lru"}, GuaranteeLevel.BEST_EFFORT, "allkeys-lru"),
+        ({"maxmemory-policy": "allkeys-random"}, GuaranteeLevel.BEST_EFFORT, "allkeys-random"),
+    ],
+)
+def test_one_setting_is_enough_to_lower_the_level(changed: dict[str, str], level: GuaranteeLevel, reason: str) -> None:
+    found = judge([SOUND | changed], is_cluster=False, replicas=0)
+    assert found.level == level
+    assert len(found.reasons) == 1
+    assert reason in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "condition"),
+    [
+        ({"appendonly": "no"}, "Every session ends when the server stops"),
+        ({"maxmemory-policy": "volatile-ttl"}, "Memory does not run out: maxmemory-policy volatile-ttl"),
+    ],
+)
+def test_what_ends_sessions_but_brings_none_back_is_a_condition(changed: dict[str, str], condition: str) -> None:
+    found = judge([SOUND | changed], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT
+    assert any(each.startswith(condition) for each in found.conditions)
+
+
+def test_settings_that_a_server_does_not_tell_are_a_condition() -> None:
+    facts = {name: value for name, value in SOUND.items() if name in {"redis_version", "role", "connected_slaves"}}
+    found = judge([facts], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT
+    assert any("appendfsync always" in condition for condition in found.conditions)
+
+
+def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
+    for replicas, said in ((0, "does not wait for any"), (1, "waits for 1, which Redis need not choose")):
+        found = judge([SOUND, SOUND], is_cluster=True, replicas=replicas)
+        assert found.level == GuaranteeLevel.BEST_EFFORT
+        assert said in found.reasons[0]
+        assert found.conditions[-1] == "No slot is being moved to another server."
+
+
+def test_of_several_servers_the_weakest_counts_and_each_reason_is_given_once() -> None:
+    weak = SOUND | {"appendfsync": "everysec"}
+    found = judge([SOUND, weak, weak, SOUND | {"role": "slave"}], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.EVENTUAL
+    assert len(found.reasons) == 2
+    assert found.settings["appendfsync"] == "always, everysec"
+    assert found.settings["role"] == "master, slave"

@@ -1,0 +1,324 @@
+"""What callers hear when something goes wrong: a revocation is done, or is not, only where that is known."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import UserId, shard_of_user
+from coatcheck.scope import Scope
+from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    insert,
+    new_session,
+    read,
+    read_present,
+    read_together,
+    read_user_present,
+    register,
+    sign_in,
+    start,
+    stored_ids,
+    unknown_id,
+)
+from tests.servers.proxy import Proxy
+from tests.servers.scripted_redis import ScriptedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from coatcheck.stores.store import Store
+    from tests.servers.redis import RedisServer
+
+ENDINGS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "delete_sessions of one": lambda store: store.delete_sessions(SessionFilter(session_id=unknown_id())),
+    "delete_sessions of a user": lambda store: store.delete_sessions(SessionFilter(user_id=ADA)),
+    "delete_sessions of all": lambda store: store.delete_sessions(SessionFilter()),
+    "end_user_sessions": lambda store: store.end_user_sessions(ADA),
+    "set_session_scopes": lambda store: store.set_session_scopes(unknown_id(), frozenset({Scope("a")})),
+    "set_user_scopes": lambda store: store.set_user_scopes(ADA, frozenset()),
+    "update_user": lambda store: store.update_user(ADA, blocked=True),
+    "delete_user": lambda store: store.delete_user(ADA),
+    "a sign-in that ends a session": lambda store: store.insert_session(
+        new_session(replaces=unknown_id()), expected_revocations=0, expected_rescopes=None
+    ),
+}
+OTHERS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "insert_session": lambda store: store.insert_session(new_session(), expected_revocations=0, expected_rescopes=None),
+    "insert_user": lambda store: store.insert_user(ADA, scopes=frozenset(), blocked=False),
+    "read_session": lambda store: store.read_session(unknown_id()),
+    "read_user": lambda store: store.read_user(ADA),
+    "list_sessions": lambda store: store.list_sessions(SessionFilter()),
+    "list_users": lambda store: store.list_users(),
+}
+
+
+@pytest.fixture
+async def proxy(shared_redis: RedisServer) -> AsyncIterator[Proxy]:
+    shared_redis.flush()
+    async with Proxy(shared_redis.port) as proxy:
+        yield proxy
+
+
+def _store_on(proxy: Proxy | ScriptedRedis, *, timeout_seconds: float = 5.0) -> RedisStore:
+    return RedisStore(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=timeout_seconds)
+
+
+# --- connections that were closed while nobody used them ---
+
+
+async def test_a_restart_between_two_revocations_costs_the_second_nothing(redis_server: RedisServer) -> None:
+    async with RedisStore(redis_server.url) as store:
+        for _ in range(3):
+            session = await sign_in(store)
+            assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+            redis_server.stop()
+            redis_server.start()  # the loop has not run since: nothing has told us of the closed connections
+
+
+async def test_a_connection_that_the_server_closed_costs_nobody_an_error(redis_server: RedisServer) -> None:
+    async with RedisStore(redis_server.url) as store:
+        session = await sign_in(store)
+        await store.end_user_sessions(BOB)
+        for call in (*ENDINGS.values(), *OTHERS.values()):
+            redis_server.ask("CLIENT KILL", "TYPE", "normal")
+            await call(store)
+        assert session.id not in await stored_ids(store)
+
+
+# --- answers that do not come ---
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+async def test_an_ending_whose_answer_is_lost_is_indeterminate_and_is_not_sent_twice(
+    ending: Callable[[Store], Awaitable[object]], proxy: Proxy, shared_redis: RedisServer
+) -> None:
+    async with _store_on(proxy) as store:
+        await register(store, ADA)
+        await store.end_user_sessions(BOB)  # the lane has its connection
+        proxy.keep_answers()
+        call = start(ending(store))
+        await proxy.has_kept_an_answer.wait()
+        sent = _calls_of(shared_redis)
+        await proxy.cut()
+        with pytest.raises(RevocationIndeterminate):
+            await call
+        await proxy.heal()
+        assert _calls_of(shared_redis) == sent
+
+
+def _calls_of(server: RedisServer) -> int:
+    stats = server.ask("INFO", "commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+async def test_an_ending_whose_answer_does_not_come_in_time_is_indeterminate(
+    ending: Callable[[Store], Awaitable[object]], proxy: Proxy
+) -> None:
+    async with _store_on(proxy, timeout_seconds=0.3) as store:
+        await register(store, ADA)
+        await store.end_user_sessions(BOB)
+        proxy.keep_answers()
+        with pytest.raises(RevocationIndeterminate):
+            await ending(store)
+
+
+async def test_what_has_not_left_when_time_is_over_was_certainly_not_done(proxy: Proxy) -> None:
+    async with _store_on(proxy, timeout_seconds=0.3) as store:
+        session = await sign_in(store)
+        await store.end_user_sessions(BOB)
+        proxy.keep_answers()
+        under_way = start(store.end_user_sessions(BOB))
+        await proxy.has_kept_an_answer.wait()
+        behind = start(store.end_user_sessions(ADA))
+        with pytest.raises(RevocationIndeterminate):
+            await under_way
+        with pytest.raises(StoreUnavailable) as caught:
+            await behind
+        assert not isinstance(caught.value, RevocationIndeterminate)
+        await proxy.heal()
+        await read_present(store, session.id)
+
+
+async def test_a_sign_in_whose_answer_is_lost_is_an_outage_and_is_not_sent_twice(
+    proxy: Proxy, shared_redis: RedisServer
+) -> None:
+    async with _store_on(proxy) as store:
+        await register(store, ADA)
+        await sign_in(store, BOB)
+        proxy.keep_answers()
+        call = start(OTHERS["insert_session"](store))
+        await proxy.has_kept_an_answer.wait()
+        sent = _calls_of(shared_redis)
+        await proxy.cut()
+        with pytest.raises(StoreUnavailable) as caught:
+            await call
+        assert not isinstance(caught.value, RevocationIndeterminate)
+        await proxy.heal()
+        assert _calls_of(shared_redis) == sent
+        assert len(await stored_ids(store, ADA)) == 1  # it had arrived, and nobody has its token
+
+
+async def test_a_read_whose_answer_is_lost_is_asked_again() -> None:
+    answers = [None, b"*1\r\n$-1\r\n"]
+    async with ScriptedRedis(MGET=lambda _: answers.pop(0)) as server, _store_on(server) as store:
+        assert await store.read_session(unknown_id()) is None
+
+
+async def test_a_caller_who_is_cancelled_harms_nobody(proxy: Proxy, shared_redis: RedisServer) -> None:
+    async with _store_on(proxy) as store:
+        mine, other = await sign_in(store), await sign_in(store, BOB)
+        await store.end_user_sessions(UserId("nobody"))
+        shared_redis.pause()
+        gone, stays = (asyncio.create_task(store.end_user_sessions(user)) for user in (ADA, BOB))
+        reads = [store.read_session(session.id) for session in (mine, other)]
+        for _ in range(10):  # steps of the loop, in which the calls leave for a server that stands still
+            await asyncio.sleep(0)
+        gone.cancel()
+        reads[0].cancel()  # type: ignore[attr-defined]  # it is a future
+        shared_redis.resume()
+        assert len(await stays) == 1
+        await reads[1]
+        # Whom it concerns is gone, the revocation is not: it had been asked for.
+        assert await read_together(store, [mine.id, other.id]) == [None, None]
+
+
+# --- what a server may say ---
+
+
+REFUSALS = {
+    "loading": b"-LOADING Redis is loading the dataset in memory\r\n",
+    "full": b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    "cannot save": b"-MISCONF Errors writing to the AOF file: No space left on device\r\n",
+    "no password": b"-NOAUTH Authentication required.\r\n",
+    "replica": b"-READONLY You can't write against a read only replica.\r\n",
+    "too few replicas": b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    "not allowed": b"-NOPERM User coatcheck has no permissions to run the 'evalsha' command\r\n",
+    "busy with a script": b"-BUSY Redis is busy running a script.\r\n",
+    "cluster is down": b"-CLUSTERDOWN The cluster is down\r\n",
+    "slot is moving": b"-ASK 1 127.0.0.1:1\r\n",
+    "slot is elsewhere": b"-MOVED 1 127.0.0.1:1\r\n",
+}
+_WITHIN = b" script: 5f4c, on @user_script:9.\r\n"
+UNCLEAR = {
+    "in the middle": b"-ERR Script attempted to access a non local key in a cluster node" + _WITHIN,
+    "wrong type": b"-WRONGTYPE Operation against a key holding the wrong kind of value" + _WITHIN,
+    "refused within": b"-OOM command not allowed when used memory > 'maxmemory'." + _WITHIN,
+    "unheard of": b"-SOMETHING else\r\n",
+    "no word": b"-\r\n",
+    "not the protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "end": None,
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+async def test_what_a_server_has_not_begun_is_certainly_not_done(refusal: bytes) -> None:
+    async with ScriptedRedis(EVALSHA=refusal, EVAL=refusal, MGET=refusal) as server, _store_on(server) as store:
+        for call in (ENDINGS["end_user_sessions"], OTHERS["insert_session"], OTHERS["read_session"]):
+            with pytest.raises(StoreUnavailable) as caught:
+                await call(store)
+            assert not isinstance(caught.value, RevocationIndeterminate)
+        assert server.times_asked(b"EVALSHA") == 2
+
+
+@pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
+async def test_any_other_answer_leaves_open_whether_sessions_were_ended(answer: bytes | None) -> None:
+    async with ScriptedRedis(EVALSHA=answer, EVAL=answer, MGET=answer) as server, _store_on(server) as store:
+        with pytest.raises(RevocationIndeterminate):
+            await ENDINGS["end_user_sessions"](store)
+        assert server.times_asked(b"EVALSHA") == 1
+        for call in (OTHERS["insert_session"], OTHERS["read_session"]):
+            with pytest.raises(StoreUnavailable) as caught:
+                await call(store)
+            assert not isinstance(caught.value, RevocationIndeterminate)
+        assert server.times_asked(b"EVALSHA") == 2
+
+
+async def test_of_calls_sent_together_one_may_be_refused_while_the_server_loads_and_the_next_be_done() -> None:
+    """A server that is loading looks at its connections now and then; the rest of a long batch it may do."""
+    answers = [REFUSALS["loading"], b"*0\r\n"]
+    async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
+        outcomes = await asyncio.gather(
+            store.end_user_sessions(ADA), store.end_user_sessions(BOB), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], StoreUnavailable)
+        assert not isinstance(outcomes[0], RevocationIndeterminate)
+        assert outcomes[1] == ()
+
+
+async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is_open() -> None:
+    answers: list[bytes | None] = [b"*0\r\n", None]
+    async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
+        outcomes = await asyncio.gather(
+            store.end_user_sessions(ADA), store.end_user_sessions(BOB), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [RevocationIndeterminate, RevocationIndeterminate]
+
+
+async def test_a_script_that_fails_on_its_way_is_finished_by_the_next_attempt(redis_server: RedisServer) -> None:
+    """Something that is not ours is where the index of the shard should be."""
+    async with RedisStore(redis_server.url) as store:
+        session = await sign_in(store)
+        root = f"coatcheck:{{{shard_of_user(ADA)}}}"
+        redis_server.ask("RENAME", f"{root}:sessions", "elsewhere")
+        redis_server.ask("SET", f"{root}:sessions", "of another type")
+        with pytest.raises(RevocationIndeterminate):
+            await store.end_user_sessions(ADA)
+        redis_server.ask("RENAME", "elsewhere", f"{root}:sessions")
+        await store.end_user_sessions(ADA)
+        assert await read(store, session.id) is None
+
+
+async def test_a_user_whose_deletion_failed_on_its_way_is_still_there_to_be_deleted(redis_server: RedisServer) -> None:
+    async with RedisStore(redis_server.url) as store:
+        sessions = [await sign_in(store) for _ in range(2)]
+        root = f"coatcheck:{{{shard_of_user(ADA)}}}"
+        redis_server.ask("RENAME", f"{root}:sessions", "elsewhere")
+        redis_server.ask("SET", f"{root}:sessions", "of another type")
+        with pytest.raises(RevocationIndeterminate):
+            await store.delete_user(ADA)
+        redis_server.ask("RENAME", "elsewhere", f"{root}:sessions")
+        assert await store.delete_user(ADA) is not None
+        assert await read_together(store, [session.id for session in sessions]) == [None, None]
+
+
+async def test_scopes_whose_change_failed_on_its_way_are_taken_from_every_session_by_the_next(
+    redis_server: RedisServer,
+) -> None:
+    """The row changes last: were it first, the next attempt would find nothing that the user had lost."""
+    async with RedisStore(redis_server.url) as store:
+        await register(store, ADA, scopes={"a", "b"})
+        sessions = [await insert(store, new_session(scopes={"a", "b"})) for _ in range(3)]
+        middle = f"coatcheck:{{{shard_of_user(ADA)}}}:session:{sorted(session.id for session in sessions)[1]}"
+        redis_server.ask("RENAME", middle, "elsewhere")
+        redis_server.ask("HSET", middle, "of another", "type")
+        with pytest.raises(RevocationIndeterminate):
+            await store.set_user_scopes(ADA, frozenset({Scope("a")}))
+        redis_server.ask("RENAME", "elsewhere", middle)
+        change = await store.set_user_scopes(ADA, frozenset({Scope("a")}))
+        assert change.removed_scopes == {"b"}
+        for session in sessions:
+            assert (await read_present(store, session.id)).scopes == {"a"}
+        assert (await read_user_present(store)).scopes == {"a"}
+
+
+async def test_a_damaged_session_fails_by_itself_and_can_be_ended(redis_server: RedisServer) -> None:
+    async with RedisStore(redis_server.url) as store:
+        damaged, sound = await sign_in(store), await sign_in(store)
+        redis_server.ask("SET", f"coatcheck:{{{shard_of_user(ADA)}}}:session:{damaged.id}", "nothing of ours")
+        readings = await asyncio.gather(
+            store.read_session(damaged.id), store.read_session(sound.id), return_exceptions=True
+        )
+        assert isinstance(readings[0], StoreUnavailable)
+        assert not isinstance(readings[1], BaseException)
+        assert await stored_ids(store) == {sound.id}
+        assert await store.touch_sessions([]) == frozenset()
+        await store.end_user_sessions(ADA)
+        assert await read_together(store, [damaged.id, sound.id]) == [None, None]
