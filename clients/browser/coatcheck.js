@@ -86,6 +86,8 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   let generation = 0; // grows with each sign-in and sign-out; an answer to an older question is no news
   /** @type {SignOutReason} */
   let heard = "elsewhere"; // why the session is over, in the words of another tab
+  /** @type {string | null} */
+  let left = null; // the session that another tab is signing out of
   let signingOut = -1; // the generation that somebody is signing out of in this tab
   let isLeaving = false;
   let lastCheck = 0;
@@ -95,7 +97,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   let live = null;
   let wake = () => {}; // ends the pause before the stream is opened again
 
-  /** @param {{ in: string | null } | { out: string | null, why: SignOutReason }} news */
+  /** @param {{ in: string | null } | { leaving: string | null } | { out: string | null, why: SignOutReason }} news */
   function announce(news) {
     if (!closing.signal.aborted) channel?.postMessage(news);
   }
@@ -119,7 +121,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   function leave(why, { tell = true } = {}) {
     const { signedIn, sessionId } = state;
     const isAskedForHere = signingOut === generation; // a refusal may overtake the answer to the sign-out
-    const reason = isAskedForHere ? "signed-out" : why;
+    const reason = isAskedForHere ? "signed-out" : sessionId && left === sessionId ? "elsewhere" : why;
     generation++;
     heard = "elsewhere";
     stopListening();
@@ -267,6 +269,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @param {string} path */
   async function signOut(path) {
     const asked = (signingOut = generation);
+    announce({ leaving: state.sessionId }); // the server may tell them that it is over before we can
     try {
       const response = await ask(path, { method: "POST", keepalive: true });
       return response.ok && isOurs(response) && typeof (await response.json()).ended === "number";
@@ -343,7 +346,11 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   }
 
   if (channel) {
-    on(channel, "message", ({ data }) => ("out" in data ? endedElsewhere(data.out, data.why) : recheck()));
+    on(channel, "message", ({ data }) => {
+      if ("leaving" in data) left = data.leaving;
+      else if ("out" in data) endedElsewhere(data.out, data.why);
+      else recheck();
+    });
   }
   on(window, "storage", (event) => {
     if (event.key !== null && event.key !== key) return;
@@ -362,6 +369,16 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   on(window, "online", () => {
     wake();
     recheck();
+  });
+
+  // A form may be what ends the session. Where to go then is for its answer to say, which is on its way.
+  on(window, "submit", ({ defaultPrevented }) => {
+    if (defaultPrevented) return;
+    isLeaving = true;
+    setTimeout(() => {
+      isLeaving = false;
+      if (state.reason) goToLogin(state.reason, true);
+    }, TIMEOUT_MS);
   });
 
   // The back button may bring a page back from memory as it was. What is private on it is hidden before it goes there.
