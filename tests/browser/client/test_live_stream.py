@@ -235,3 +235,49 @@ async def test_each_fault_of_the_stream(context: BrowserContext, server: FaultyS
         async with page.expect_request("**/session/events"):
             pass
     assert await page.evaluate("session.state.signedIn") is True
+
+
+async def test_what_is_signed_out_of_in_one_tab_is_no_doing_of_the_server_s_in_another(
+    context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
+) -> None:
+    """The tab that listens may hear of the end before the one that signs out has its answer."""
+    listens = await started(await opened(context, server), mode, sign_in=True)
+    stream = await newest_stream(live)
+    page = await started(await opened(context, server), mode)
+    is_heard_of = asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        server.status = dict(SIGNED_OUT)
+        await say(stream, ENDED)
+        await listens.wait_for_function("!session.state.signedIn")
+        is_heard_of.set()
+        await route.fulfill(json={"ended": 1})
+
+    await page.route("**/session/sign-out", answer)
+    await page.evaluate("session.signOut()")
+    assert is_heard_of.is_set()
+    assert (await reasons(listens), await reasons(page)) == (["elsewhere"], ["signed-out"])
+
+
+async def test_a_form_that_ends_the_session_decides_where_the_page_goes(
+    context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
+) -> None:
+    page = await started(await opened(context, server), mode, login_url="/sign-in", sign_in=True)
+    stream = await newest_stream(live)
+    is_heard_of = asyncio.Event()
+    page.on("console", lambda _: is_heard_of.set())
+    await page.evaluate("void session.onAuthChange(() => console.log('heard'))")
+    server.files["/done"] = ("text/html", b"<!doctype html><h1>Done</h1>")
+
+    async def answer(route: Route) -> None:
+        server.status = dict(SIGNED_OUT)
+        await say(stream, ENDED)
+        await asyncio.wait_for(is_heard_of.wait(), 10)  # nothing can be evaluated in a page that is being left
+        await route.continue_()
+
+    await page.route("**/done", answer)
+    await page.evaluate("""() => {
+        document.body.innerHTML = "<form method=post action=/done><button>Sign out</button></form>";
+        document.querySelector("button").click();
+    }""")
+    await page.wait_for_url("**/done")
