@@ -32,6 +32,10 @@ export type SessionClientOptions = {
      * where header mode keeps its token (localStorage)
      */
     storage?: TokenStorage;
+    /**
+     * hear at once, from the server, that the session has ended (true)
+     */
+    listen?: boolean;
 };
 export type SessionClient = {
     /**
@@ -64,7 +68,7 @@ export type SessionClient = {
      */
     onAuthChange: (listener: (state: AuthState) => void) => () => void;
     /**
-     * stop listening to other tabs and to the page
+     * stop listening to the server, to other tabs and to the page
      */
     close: () => void;
 };
@@ -79,4 +83,4 @@ export declare function safeNext(wanted: string | null | undefined, fallback?: s
  * @param {SessionClientOptions} [options]
  * @returns {SessionClient}
  */
-export declare function createSessionClient({ base, mode, loginUrl, storage }?: SessionClientOptions): SessionClient;
+export declare function createSessionClient({ base, mode, loginUrl, storage, listen }?: SessionClientOptions): SessionClient;

@@ -29,6 +29,7 @@
  * @property {"cookie" | "header"} [mode] how the token travels ("cookie")
  * @property {string | null} [loginUrl] where to go when nobody is signed in; null (the default): stay, tell the listeners
  * @property {TokenStorage} [storage] where header mode keeps its token (localStorage)
+ * @property {boolean} [listen] hear at once, from the server, that the session has ended (true)
  */
 
 /**
@@ -41,11 +42,14 @@
  * @property {() => Promise<boolean>} signOut end this session; whether the server has confirmed it
  * @property {() => Promise<boolean>} signOutEverywhere end all sessions of the user
  * @property {(listener: (state: AuthState) => void) => () => void} onAuthChange returns what unsubscribes
- * @property {() => void} close stop listening to other tabs and to the page
+ * @property {() => void} close stop listening to the server, to other tabs and to the page
  */
 
 const RECHECK_MS = 5000;
 const TIMEOUT_MS = 10_000;
+const SILENCE_MS = 60_000; // the server lets nobody set more than half of it between two signs of life
+const LONGEST_PAUSE_MS = 60_000;
+const MESSAGE_MS = 500;
 
 // One slash, then nothing that a browser could read as a second one; the server's `safe_next` is the same.
 const OUR_PATH = /^\/(?!\/)[\w\-.~%!$&'()*+,;=:@/]*(\?[\w\-.~%!$&'()*+,;=:@/?]*)?(#[\w\-.~%!$&'()*+,;=:@/?]*)?$/;
@@ -64,7 +68,7 @@ export function safeNext(wanted, fallback = "/") {
  * @param {SessionClientOptions} [options]
  * @returns {SessionClient}
  */
-export function createSessionClient({ base = "/session", mode = "cookie", loginUrl = null, storage } = {}) {
+export function createSessionClient({ base = "/session", mode = "cookie", loginUrl = null, storage, listen = true } = {}) {
   const home = new URL(base, location.href);
   const origin = home.origin;
   const inCookie = mode === "cookie";
@@ -80,6 +84,10 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @type {AuthState} */
   let state = { signedIn: store.getItem(key) !== null, userId: null, sessionId: null, scopes: [], reason: null };
   let generation = 0; // grows with each sign-in and sign-out; an answer to an older question is no news
+  /** @type {SignOutReason} */
+  let heard = "elsewhere"; // why the session is over, in the words of another tab
+  /** @type {string | null} */
+  let left = null; // the session that another tab is signing out of
   let signingOut = -1; // the generation that somebody is signing out of in this tab
   let isLeaving = false;
   let lastCheck = 0;
@@ -87,8 +95,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   let checking = null;
   /** @type {AbortController | null} */
   let live = null;
+  let wake = () => {}; // ends the pause before the stream is opened again
 
-  /** @param {{ in: string | null } | { out: string | null }} news */
+  /** @param {{ in: string | null } | { leaving: string | null } | { out: string | null, why: SignOutReason }} news */
   function announce(news) {
     if (!closing.signal.aborted) channel?.postMessage(news);
   }
@@ -112,13 +121,14 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   function leave(why, { tell = true } = {}) {
     const { signedIn, sessionId } = state;
     const isAskedForHere = signingOut === generation; // a refusal may overtake the answer to the sign-out
-    const reason = isAskedForHere ? "signed-out" : why;
+    const reason = isAskedForHere ? "signed-out" : sessionId && left === sessionId ? "elsewhere" : why;
     generation++;
+    heard = "elsewhere";
     stopListening();
     // In cookie mode the mark may be of a session that another tab has signed in to by now.
     if (!inCookie || sessionId === null || store.getItem(key) === sessionId) store.removeItem(key);
     if (signedIn) {
-      if (tell) announce({ out: sessionId });
+      if (tell) announce({ out: sessionId, why: reason === "signed-out" ? "elsewhere" : reason });
       become({ signedIn: false, userId: null, sessionId: null, scopes: [], reason });
     }
     goToLogin(reason, !isAskedForHere);
@@ -144,10 +154,12 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
       announce({ in: status.session_id });
     }
     if (isNews) {
+      if (state.sessionId !== status.session_id) stopListening();
       const { user_id: userId, session_id: sessionId, scopes } = status;
+      heard = "elsewhere";
       become({ signedIn: true, userId, sessionId, scopes, reason: null });
     }
-    if (status.events && !live && !closing.signal.aborted) listen(status.events);
+    if (listen && status.events && !live && !closing.signal.aborted) listenAt(status.events);
   }
 
   /** @param {Headers} headers @param {string | null} sent */
@@ -173,7 +185,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const sent = token();
     lastCheck = performance.now();
     if (!inCookie && sent === null) {
-      if (state.signedIn) leave("elsewhere", { tell: false });
+      if (state.signedIn) leave(heard, { tell: false });
       return false;
     }
     const response = await ask("/status");
@@ -245,6 +257,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
       );
     }
     generation++;
+    heard = "elsewhere";
     checking = null;
     stopListening();
     store.setItem(key, success.token); // empty in cookie mode, until the server has said which session it is
@@ -256,6 +269,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @param {string} path */
   async function signOut(path) {
     const asked = (signingOut = generation);
+    announce({ leaving: state.sessionId }); // the server may tell them that it is over before we can
     try {
       const response = await ask(path, { method: "POST", keepalive: true });
       return response.ok && isOurs(response) && typeof (await response.json()).ended === "number";
@@ -269,27 +283,52 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   function stopListening() {
     live?.abort();
     live = null;
+    wake();
   }
 
-  /** @param {string} path */
-  async function listen(path) {
+  /**
+   * One tab of all listens and tells the others: over HTTP/1.1 a browser has six connections to a site. Without locks
+   * (plain http, not on this machine) none does.
+   * @param {string} path
+   */
+  function listenAt(path) {
     const { signal } = (live = new AbortController());
-    for (let pause = 1000; !signal.aborted; pause = Math.min(2 * pause, 60_000)) {
+    const url = new URL(path, home.href.replace(/\/?$/, "/"));
+    navigator.locks?.request(`${key} ${state.sessionId}`, { signal }, () => hear(url, signal)).catch(() => {});
+  }
+
+  /** @param {URL} url @param {AbortSignal} signal */
+  async function hear(url, signal) {
+    for (let pause = 1000; !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      const connection = new AbortController();
+      const cut = () => connection.abort();
+      signal.addEventListener("abort", cut, { signal: connection.signal });
+      let silence = setTimeout(cut, SILENCE_MS);
       try {
-        const response = await sessionFetch(new URL(path, home), { signal, headers: { Accept: "text/event-stream" } });
+        const headers = { Accept: "text/event-stream" };
+        const response = await sessionFetch(url, { cache: "no-store", signal: connection.signal, headers });
         const isStream = response.ok && response.headers.get("Content-Type")?.startsWith("text/event-stream");
         const reader = isStream ? response.body?.pipeThrough(new TextDecoderStream()).getReader() : null;
         let line = ""; // what has arrived of the last one
-        for (let part; reader && !(part = await reader.read()).done; pause = 1000) {
+        for (let part; reader && !(part = await reader.read()).done; ) {
+          clearTimeout(silence);
+          silence = setTimeout(cut, SILENCE_MS);
           line += part.value;
-          if (/^(event|data)/m.test(line)) recheck(); // and not for the comments that keep it open
+          if (/^event: ?session_ended/m.test(line)) recheck();
+          if (/^:/m.test(line)) pause = 1000; // it has lasted
           line = line.slice(line.lastIndexOf("\n") + 1);
         }
       } catch {
         // the network is down, or we are leaving
       }
-      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
-      if (!signal.aborted) recheck();
+      clearTimeout(silence);
+      cut();
+      if (signal.aborted) return;
+      // No question in between: it would be a use of the session. Opening the stream is none, and says as much.
+      await new Promise((/** @type {(value?: undefined) => void} */ resolve) => {
+        wake = resolve;
+        setTimeout(resolve, pause * (0.5 + Math.random()));
+      });
     }
   }
 
@@ -298,28 +337,49 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     target.addEventListener(type, listener, { signal: closing.signal });
   }
 
-  /** @param {string | null} ended */
-  function endedElsewhere(ended) {
-    if (!state.signedIn || (ended && state.sessionId && ended !== state.sessionId)) return;
-    if (!inCookie && token() !== null) return recheck(); // signed in again by now
-    leave("elsewhere", { tell: false });
+  /** @param {string | null} ended @param {SignOutReason} [why] */
+  function endedElsewhere(ended, why = heard) {
+    if (closing.signal.aborted || !state.signedIn || (ended && state.sessionId && ended !== state.sessionId)) return;
+    heard = why;
+    if (!inCookie && token() !== null) return recheck(); // signed in again by now, or the storage is a moment late
+    leave(heard, { tell: false });
   }
 
   if (channel) {
-    on(channel, "message", ({ data }) => ("out" in data ? endedElsewhere(data.out) : recheck()));
+    on(channel, "message", ({ data }) => {
+      if ("leaving" in data) left = data.leaving;
+      else if ("out" in data) endedElsewhere(data.out, data.why);
+      else recheck();
+    });
   }
   on(window, "storage", (event) => {
     if (event.key !== null && event.key !== key) return;
     if (event.key === null || event.newValue !== null) recheck(); // null: emptied as a whole, not by a sign-out
-    else endedElsewhere(inCookie ? event.oldValue : null);
+    // The message that says why is on its way, unless the tab that sends it has no channel, or was closed to it.
+    else setTimeout(endedElsewhere, channel ? MESSAGE_MS : 0, inCookie ? event.oldValue : null);
   });
 
   const lookAgain = () => {
-    if (document.visibilityState === "visible" && performance.now() - lastCheck > RECHECK_MS) recheck();
+    if (document.visibilityState !== "visible") return;
+    wake();
+    if (performance.now() - lastCheck > RECHECK_MS) recheck();
   };
   on(window, "focus", lookAgain);
   on(document, "visibilitychange", lookAgain);
-  on(window, "online", recheck);
+  on(window, "online", () => {
+    wake();
+    recheck();
+  });
+
+  // A form may be what ends the session. Where to go then is for its answer to say, which is on its way.
+  on(window, "submit", ({ defaultPrevented }) => {
+    if (defaultPrevented) return;
+    isLeaving = true;
+    setTimeout(() => {
+      isLeaving = false;
+      if (state.reason) goToLogin(state.reason, true);
+    }, TIMEOUT_MS);
+  });
 
   // The back button may bring a page back from memory as it was. What is private on it is hidden before it goes there.
   const show = (/** @type {boolean} */ visible) => {

@@ -32,7 +32,8 @@ WHY_IT_ENDED = {
     "expired": f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
     "inactive": f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
     # The row is gone. Who took it away it does not say any more.
-    "revoked": "This device was signed out: its session was ended from another of your devices, or ran out long ago.",
+    "revoked": "This device was signed out: its session was ended from another of your devices or in another tab, "
+    "or ran out long ago.",
 }
 """What the sign-in page says where a session has ended by itself, by the `reason` in its address."""
 

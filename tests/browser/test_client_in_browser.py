@@ -504,14 +504,14 @@ class TestLiveSignOut:
             page = await started(await opened(context, server), mode, sign_in=True)
             stream = await live.streams.get()
             asked = len(server.requests)
-            stream.write(b": still here\n\n")
+            stream.write(b"event: session_live\ndata: {}\n\n:\n\n")
             await stream.drain()
             for _ in range(5):
                 await page.evaluate(FETCH, "/api/notes")  # time enough to have heard it
             assert "/session/status" not in [request.path for request in server.requests[asked:]]
             asked = len(server.requests)
             server.status = dict(SIGNED_OUT)
-            stream.write(b"event: ended\ndata: {}\n\n")
+            stream.write(b"event: session_ended\ndata: {}\n\n")
             await stream.drain()
             await page.wait_for_function("!session.state.signedIn")
             assert [request.path for request in server.requests[asked:]] == ["/session/status"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -13,11 +14,13 @@ from sqlalchemy import update
 
 from coatcheck import ServerSideSessionsTokenManager
 from coatcheck.stores.sql.schema import sessions
-from tests.browser.devices import LAPTOP, PHONE, Device, devices
+from tests.browser.devices import LAPTOP, PHONE, USER_AGENTS, Device, devices
 from tests.examples.notes_server import PASSWORD, no_errors_in, notes_server, pod_beside
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from playwright.async_api import Browser
 
     from coatcheck import AuthServices, Pod
@@ -41,7 +44,7 @@ async def two_devices(new_device: NewDevice, ada: str) -> tuple[Device, Device]:
 
 
 class TestEndingADevice:
-    async def test_a_device_ended_from_another_is_out_on_its_next_click_learns_why_and_comes_back_to_where_it_was(
+    async def test_a_device_ended_from_another_is_out_at_once_learns_why_and_comes_back_to_where_it_was(
         self, new_device: NewDevice, ada: str
     ) -> None:
         laptop, phone = await two_devices(new_device, ada)
@@ -55,8 +58,7 @@ class TestEndingADevice:
         await expect(laptop.ticket(PHONE)).to_have_count(0)
         await expect(laptop.ticket(LAPTOP)).to_be_visible()
 
-        await phone.follow("My devices")
-        await phone.is_led_to_sign_in("/devices")
+        await phone.is_on("/sign-in?next=%2Fdevices&reason=revoked", "Sign in")  # nobody has touched it
         await phone.shows(SIGNED_OUT_HERE)
         await phone.fill_in(ada, PASSWORD, "Sign in")
         await phone.is_on("/devices", "My devices")
@@ -67,7 +69,7 @@ class TestEndingADevice:
         await laptop.follow("My devices")
         await laptop.page.get_by_role("button", name="Sign out everywhere else").click()
         await laptop.shows("All your other devices are signed out.")
-        await phone.is_signed_out()
+        await phone.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
         await laptop.is_signed_in()
 
     async def test_signing_out_everywhere_ends_this_device_too(self, new_device: NewDevice, ada: str) -> None:
@@ -78,7 +80,7 @@ class TestEndingADevice:
         await laptop.shows("You are signed out on all your devices.")
         assert await laptop.cookie() is None
         await laptop.is_signed_out()
-        await phone.is_signed_out()
+        await phone.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
         await phone.shows(SIGNED_OUT_HERE)
 
     async def test_signing_out_makes_the_ticket_worthless_even_for_who_copied_it(
@@ -94,12 +96,39 @@ class TestEndingADevice:
         await laptop.page.get_by_role("button", name="Sign out").click()
         await laptop.shows("You are signed out on this device.")
         assert await laptop.cookie() is None
-        await thief.is_signed_out()
+        await thief.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
 
-    async def test_a_note_that_was_being_written_is_saved_after_signing_in_again(
+    async def test_a_note_that_was_being_written_is_there_after_signing_in_again_and_nobody_else_sees_it(
         self, new_device: NewDevice, ada: str
     ) -> None:
         laptop, phone = await two_devices(new_device, ada)
+        await phone.runs_its_script()
+        await phone.page.get_by_label("New note").fill("the umbrella is at the bar")
+        await laptop.follow("My devices")
+        await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+        await phone.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
+        await phone.fill_in(ada, PASSWORD, "Sign in")
+        await phone.is_on("/notes", "Notes")
+        await expect(phone.page.get_by_label("New note")).to_have_value("the umbrella is at the bar")
+
+        await laptop.open("/devices")
+        await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+        await phone.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
+        await phone.sign_up(f"grace.{ada}")
+        await phone.is_on("/notes", "Notes")
+        await phone.runs_its_script()
+        await expect(phone.page.get_by_label("New note")).to_have_value("")
+
+    async def test_without_a_script_it_is_saved_after_signing_in_again(
+        self, new_device: NewDevice, browser: Browser, notes: AppServer, ada: str
+    ) -> None:
+        laptop = await new_device(LAPTOP)
+        await laptop.sign_up(ada)
+        await laptop.is_on("/notes", "Notes")
+        context = await browser.new_context(java_script_enabled=False, user_agent=USER_AGENTS[PHONE])
+        phone = Device(await context.new_page(), context, notes.url)
+        await phone.sign_in(ada)
+        await phone.is_on("/notes", "Notes")
         await laptop.follow("My devices")
         await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
         await laptop.shows("That device is signed out.")
@@ -113,6 +142,7 @@ class TestEndingADevice:
         await phone.fill_in(ada, PASSWORD, "Sign in")
         await phone.is_on("/notes", "Notes")
         await expect(phone.note("the umbrella is at the bar")).to_have_count(1)
+        await context.close()
 
     async def test_the_sign_in_page_says_that_the_session_has_run_out(
         self, new_device: NewDevice, operator: AuthServices
@@ -156,6 +186,18 @@ class TestTabs:
             await tab.is_on(f"/sign-in?next=%2F{path}&reason=elsewhere", "Sign in")
             await tab.shows("You have signed out in another tab.")
 
+    async def test_all_tabs_of_a_device_that_is_ended_from_another_leave_at_once_and_say_why(
+        self, new_device: NewDevice, ada: str
+    ) -> None:
+        laptop, phone = await two_devices(new_device, ada)
+        tabs = await self.other_tabs(phone, 2)
+        await laptop.follow("My devices")
+        await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+        for tab, path in ((phone, "notes"), (tabs[0], "devices"), (tabs[1], "notes")):
+            await tab.is_on(f"/sign-in?next=%2F{path}&reason=revoked", "Sign in")
+            await tab.shows(SIGNED_OUT_HERE)
+        await laptop.is_signed_in()
+
     async def test_a_sign_out_by_a_plain_form_reaches_the_other_tabs_too(self, new_device: NewDevice, ada: str) -> None:
         laptop = await new_device(LAPTOP)
         await laptop.sign_up(ada)
@@ -165,7 +207,9 @@ class TestTabs:
         await laptop.page.get_by_text("Sign out everywhere", exact=True).click()
         await laptop.page.get_by_role("button", name="Yes, on this device too").click()
         await laptop.shows("You are signed out on all your devices.")
-        await other.is_on("/sign-in?next=%2Fdevices&reason=elsewhere", "Sign in")
+        # By the server or by the tab with the form, whichever says it first.
+        await expect(other.page).to_have_url(re.compile(r"/sign-in\?next=%2Fdevices&reason=(revoked|elsewhere)$"))
+        await other.shows_heading("Sign in")
 
     async def test_the_back_button_shows_nothing_private_after_a_sign_out(
         self, new_device: NewDevice, ada: str
@@ -395,6 +439,24 @@ class TestNotes:
         await laptop.is_on("/notes", "Notes")
 
 
+async def test_a_restart_of_the_server_signs_nobody_out_and_what_ends_afterwards_is_heard_of(
+    browser: Browser, tmp_path: Path, ada: str
+) -> None:
+    server = notes_server(f"sqlite:///{tmp_path / 'notes.db'}")
+    with no_errors_in(server):
+        async with devices(browser, server.url) as new_device:
+            laptop, phone = await two_devices(new_device, ada)
+            for device in (laptop, phone):
+                await device.runs_its_script()
+            await asyncio.to_thread(server.stop)  # which fails where the server waits for its streams
+            await asyncio.to_thread(server.start)
+            await laptop.follow("My devices")
+            for device, path in ((laptop, "/devices"), (phone, "/notes")):
+                assert device.page.url == server.url + path
+            await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+            await expect(phone.page).to_have_url(f"{server.url}/sign-in?next=%2Fnotes&reason=revoked", timeout=30_000)
+
+
 @pytest.mark.postgres
 async def test_an_outage_signs_nobody_out(browser: Browser, postgres_dsn: str, ada: str) -> None:
     port = urlsplit(postgres_dsn).port
@@ -406,9 +468,8 @@ async def test_an_outage_signs_nobody_out(browser: Browser, postgres_dsn: str, a
         await asyncio.to_thread(running.__enter__)
         try:
             async with devices(browser, server.url) as new_device:
-                laptop = await new_device(LAPTOP)
-                await laptop.sign_up(ada)
-                await laptop.is_on("/notes", "Notes")
+                laptop, phone = await two_devices(new_device, ada)
+                await phone.runs_its_script()
                 cookie = await laptop.cookie()
 
                 await proxy.cut()
@@ -426,6 +487,11 @@ async def test_an_outage_signs_nobody_out(browser: Browser, postgres_dsn: str, a
                 await laptop.page.get_by_role("link", name="Try again").click()
                 await laptop.is_on("/devices", "My devices")
                 assert await laptop.cookie() == cookie
+                await phone.is_on("/notes", "Notes")  # where it has listened all along
+                await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
+                await expect(phone.page).to_have_url(
+                    f"{server.url}/sign-in?next=%2Fnotes&reason=revoked", timeout=30_000
+                )
         finally:
             await asyncio.to_thread(running.__exit__, None, None, None)
 

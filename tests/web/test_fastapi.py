@@ -365,7 +365,9 @@ def test_the_openapi_document_describes_the_session_routes(auth: FakeAuth) -> No
         "/session/sign-out-all",
         "/session/sessions",
         "/session/sessions/{session_id}",
+        "/session/events",
     }
+    assert "text/event-stream" in paths["/session/events"]["get"]["responses"]["200"]["content"]
     for path in paths.values():
         for operation in path.values():
             assert operation["security"] == [{"session": []}]

@@ -70,6 +70,9 @@ class Client:
     def say(self, text: str) -> None:
         self._incoming.put_nowait({"type": "websocket.receive", "text": text})
 
+    def leave(self) -> None:
+        self._incoming.put_nowait({"type": "http.disconnect"})
+
     async def hears(self) -> AsgiMessage:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._outgoing.get()

@@ -62,6 +62,7 @@ async def test_am_i_signed_in(app: AsgiApp, manager: FakeTokenManager) -> None:
         "session_id": id_of(manager, token),
         "scopes": ["notes:read", "notes:write"],
         "reason": None,
+        "events": None,
     }
     for headers in ([], bearer("nonsense")):
         answer = await request(app, "/session/status", headers=headers)

@@ -29,6 +29,12 @@ def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
     )
 
 
+def is_event_stream(response: httpx.Response, origin: httpx.URL) -> bool:
+    """Whether a response is a stream of events from there."""
+    is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
+    return is_ours and _media_type(response) == "text/event-stream"
+
+
 def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
     """Why the session is over, from the body of a response that `may_be_ours`; None if it does not say so.
 

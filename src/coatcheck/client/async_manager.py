@@ -12,12 +12,14 @@ import httpx
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
+from coatcheck.client.listening_task import ListeningTask
 from coatcheck.client.manager import INITIALIZE_SECONDS
+from coatcheck.client.running import run_async
 from coatcheck.client.storage import MemoryStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
     from typing import Any, Self
 
@@ -113,6 +115,13 @@ class AsyncClientSessionManager:
         """See `ClientSessionManager.listen`; `listener` may be asynchronous."""
         return self._hearers.listen(listener)
 
+    def listening(self) -> AbstractAsyncContextManager[None]:
+        """See `ClientSessionManager.listening`; here it is a task, which ends with the block.
+
+        async with sessions.listening(): ...
+        """
+        return ListeningTask(self._flows, self._hearers, self._http, self._fulfil)
+
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
         return self._hearers.closing(close)
@@ -124,18 +133,7 @@ class AsyncClientSessionManager:
 
     async def _run(self, flow: Flow[T]) -> T:
         """Fulfil what a flow needs until it returns."""
-        try:
-            need = next(flow)
-            while True:
-                try:
-                    result = await self._fulfil(need)
-                except BaseException as error:  # noqa: BLE001 (the flow decides; a cancelled sign-out forgets, too)
-                    need = flow.throw(error)
-                else:
-                    need = flow.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
+        return await run_async(flow, self._fulfil)
 
     async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Send):

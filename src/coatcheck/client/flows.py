@@ -87,6 +87,7 @@ class Flows:
         self.local = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
         self._in_cookie = mode == "cookie"
+        self._signing_out: AuthSuccess | None = None
         self._label = None if client_label is None else quote(ClientInfo(label=client_label).label or "")
 
     # --- what a program asks for ---
@@ -135,15 +136,31 @@ class Flows:
             yield CloseStreams()
             with suppress(StorageError):  # then the last that is known; that it cannot be deleted is told below
                 yield from self._changing(self.local.refresh)
-            info = self.local.info
+            info = self._signing_out = self.local.info
             if info is not None:
                 response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
         except httpx.HTTPError:
             pass
         finally:
-            yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
+            try:
+                yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
+            finally:
+                self._signing_out = None
         return confirmed
+
+    # --- while it listens (`listening.py`) ---
+
+    def current(self) -> Flow[AuthSuccess | None]:
+        """Who is signed in, with what another process has stored."""
+        yield from self._changing(self.local.refresh)
+        return self.local.info
+
+    def asking_for_events(self, info: AuthSuccess) -> Send:
+        """The request for the stream that says when this session ends."""
+        request = self._ask("GET", "events", info, None)
+        request.headers["Accept"] = "text/event-stream"
+        return request
 
     # --- around the requests of the program (row K7) ---
 
@@ -192,7 +209,9 @@ class Flows:
         return status_in(response, self.origin)
 
     def _ending(self, info: AuthSuccess, reason: SignOutReason) -> Flow[None]:
-        """Take the server's word that the session is over."""
+        """Take the server's word that the session is over, unless it is because this program is signing out."""
+        if info == self._signing_out:
+            return  # what hears of it first is not to say that it was the server's doing
         yield from self._changing(partial(self.local.end, info, reason), reason)
 
     def _changing(

@@ -10,6 +10,8 @@ import httpx
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
+from coatcheck.client.listening_thread import ListeningThread
+from coatcheck.client.running import run
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
 
@@ -157,6 +159,18 @@ class ClientSessionManager:
         """Call `listener` with an `AuthChange` when who is signed in was read or changed. Returns what ends that."""
         return self._hearers.listen(listener)
 
+    def listening(self) -> AbstractContextManager[None]:
+        """Within the block, hear of the session's end at once, and not with the next request.
+
+            with sessions.listening():
+                ...
+
+        A thread keeps a stream of the server open while somebody is signed in, and opens it again when it breaks.
+        What it hears is told as ever: to `listen`, `closing` and `on_sign_in_required`, in that thread. Leaving the
+        block ends it, within five seconds in any case.
+        """
+        return ListeningThread(self._flows, self._hearers, self._http, self._fulfil)
+
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """For long-lived streams: within the block, `close` is called once when somebody else or nobody is signed in.
 
@@ -171,18 +185,7 @@ class ClientSessionManager:
 
     def _run(self, flow: Flow[T]) -> T:
         """Fulfil what a flow needs until it returns."""
-        try:
-            need = next(flow)
-            while True:
-                try:
-                    result = self._fulfil(need)
-                except BaseException as error:  # noqa: BLE001 (the flow decides; KeyboardInterrupt signs out, too)
-                    need = flow.throw(error)
-                else:
-                    need = flow.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
+        return run(flow, self._fulfil)
 
     def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Call):

@@ -78,6 +78,7 @@ class HttpExchange:
             return
         if message["type"] == "http.response.start":
             self._has_started = True
+            self._state.begin_answer()
             self._is_event_stream = _is_event_stream(message)
             message = self._with_our_headers(message)
             if message["status"] == 500:
@@ -98,6 +99,7 @@ class HttpExchange:
         if self._has_started and not self._held:
             return False
         self._held = []
+        self._state.begin_answer()
         start = {"type": "http.response.start", "status": problem.status, "headers": list(problem.headers)}
         self._has_started = True
         await self._send(self._with_our_headers(start))

@@ -19,6 +19,7 @@ The same on WebSocket routes. Refusals are RFC 9457 problems (see `challenges.py
 # Annotations here are read by FastAPI when routes are defined, so their names are imported for real.
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path, Query, Request, Response, Security
@@ -32,9 +33,10 @@ from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from coatcheck.tokens import AuthenticationInfo
 from coatcheck.web import routes
 from coatcheck.web.challenges import Problem
-from coatcheck.web.middleware import HasTokenManager
+from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
 from coatcheck.web.requirements import require, required_scopes
-from coatcheck.web.starlette import browser_client_response, problem_response
+from coatcheck.web.session_events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.starlette import browser_client_response, problem_response, session_events_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
 from coatcheck.web.state import authentication_of
 
@@ -112,7 +114,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def session_router(auth: HasTokenManager) -> APIRouter:
+def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEARTBEAT_INTERVAL) -> APIRouter:
     """The routes by which people look after their sessions; `app.include_router(session_router(auth), prefix=...)`.
 
     | | |
@@ -122,8 +124,15 @@ def session_router(auth: HasTokenManager) -> APIRouter:
     | `POST /sign-out-all` | end all of mine |
     | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
     | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    | `GET /events` | server-sent events: hear at once when this session ends |
     | `GET /client.js` | the browser client; `browser_client_path()` has the name that browsers may keep |
+
+    `heartbeat_interval` is the time between two signs of life on `/events`, 30 seconds at most.
+
+    Raises:
+        ConfigurationError: `heartbeat_interval` is longer, or not above zero.
     """
+    streams = SessionEvents(heartbeat_interval)
     router = APIRouter(tags=["session"])
 
     @router.get("/status", dependencies=[Security(_described_caller)], responses=problem_responses(503))
@@ -170,6 +179,16 @@ def session_router(auth: HasTokenManager) -> APIRouter:
         problem = await routes.end_session(auth, request, session_id)
         return None if problem is None else problem_response(problem)
 
+    @router.get(
+        EVENTS_PATH,
+        dependencies=[Requires()],
+        response_class=_EventStream,
+        responses={200: {"description": _EVENTS}, **problem_responses(401, 503)},
+    )
+    async def events(request: Request) -> Response:
+        """Hear at once when this session ends."""
+        return session_events_response(streams, request)
+
     @router.get("/client.js", include_in_schema=False)
     @router.get("/client-{tag}.js", include_in_schema=False)
     async def browser_client(request: Request) -> Response:
@@ -177,6 +196,12 @@ def session_router(auth: HasTokenManager) -> APIRouter:
         return browser_client_response(request, request.url.path.rpartition("/")[2])
 
     return router
+
+
+class _EventStream(Response):
+    """Says in the OpenAPI document what `/events` answers with."""
+
+    media_type = "text/event-stream"
 
 
 class _DescribedCaller(_SessionScheme):
@@ -187,6 +212,11 @@ class _DescribedCaller(_SessionScheme):
 
 
 _described_caller = _DescribedCaller()
+
+_EVENTS = (
+    "Server-sent events: `session_live` at once, a comment now and then, and at last `session_ended`, whose data "
+    "is the problem. A stream that ends without it says nothing about the session: open it again."
+)
 
 _DESCRIPTIONS = {
     400: "A parameter is wrong (`invalid_request`).",

@@ -114,14 +114,18 @@ class LiveConnections:
         now = asyncio.get_running_loop().time()
         if now >= connection.counts_from:
             connection.counts_from = now + _USE_SECONDS
-            self._start(self._use(connection))
+            self._start(self._use(connection.token, connection))
 
-    async def _use(self, connection: LiveConnection) -> None:
+    def count_use(self, token: str) -> None:
+        """Count a use of its session that was not counted when it was examined."""
+        self._start(self._use(token))
+
+    async def _use(self, token: str, connection: LiveConnection | None = None) -> None:
         try:
-            answer = await self._auth.token_manager.explain_token(connection.token)
+            answer = await self._auth.token_manager.explain_token(token)
         except StoreUnavailable:
             return  # not a use that anybody could have written down
-        if isinstance(answer, TokenRefusal):
+        if connection is not None and isinstance(answer, TokenRefusal):
             self._look_at([connection])
 
     async def _hear(self, message: Message) -> None:

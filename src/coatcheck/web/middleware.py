@@ -25,12 +25,19 @@ from coatcheck.web.session_cookie import SessionCookie
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from coatcheck.tokens import TokenManager
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.challenges import AnswerableError, Problem
     from coatcheck.web.credentials import Credential
     from coatcheck.web.exchanges import Exchange
     from coatcheck.web.live import HasTokenManagerAndEvents
+
+    Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable
+
+EVENTS_PATH = "/events"
+"""How the path of the events route ends, wherever the session routes are."""
 
 _HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
 
@@ -99,8 +106,12 @@ class SessionMiddleware:
         if cookie is not None and in_cookie and is_forged(scope, cookie.settings.trusted_origins):
             await exchange_of(scope, send, RequestState(scope, None)).answer(answer_to(CrossSiteRequestError(), None))
             return
-        answer = None if credential is None else await self._answer(credential)
+        # Whether a request is a use of the session only its route can say. One that may be the events route's is
+        # therefore examined first, and counted when a response begins, unless the route has said that it is none.
+        counts_later = self._live is not None and scope["path"].endswith(EVENTS_PATH) and scope["type"] == "http"
+        answer, ends_in_us = (None, None) if credential is None else await self._answer(credential, counts_later)
         state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
+        state.ends_in_us = ends_in_us
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
         if self._live is not None and credential is not None and isinstance(answer, AuthenticationInfo):
@@ -109,6 +120,7 @@ class SessionMiddleware:
                 receive = begin().receiving(receive)
             else:  # few requests become live: nothing is made for the others
                 state.when_live = begin
+                state.when_used = partial(self._live.count_use, cast("str", credential.token)) if counts_later else None
         try:
             await self._app(scope, receive, exchange.send)
         except asyncio.CancelledError:
@@ -145,13 +157,16 @@ class SessionMiddleware:
         live.begin()
         return live
 
-    async def _answer(self, credential: Credential) -> AuthenticationInfo | TokenRefusal | StoreUnavailable:
+    async def _answer(self, credential: Credential, counts_later: bool) -> tuple[Answer, int | None]:
+        """Who it is, and where that has not counted as a use, the microseconds until a deadline."""
         if credential.token is None:
-            return TokenRefusal.NOT_A_TOKEN
+            return TokenRefusal.NOT_A_TOKEN, None
         try:
-            return await self._auth.token_manager.explain_token(credential.token)
+            if counts_later:
+                return await self._auth.token_manager.examine_token(credential.token)
+            return await self._auth.token_manager.explain_token(credential.token), None
         except StoreUnavailable as error:
-            return error
+            return error, None
 
 
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:

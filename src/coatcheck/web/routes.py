@@ -15,7 +15,7 @@ from coatcheck.errors import InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.tokens import TokenInfo
 from coatcheck.web.challenges import Problem, invalid_request, session_not_found
-from coatcheck.web.middleware import HasTokenManager
+from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
 from coatcheck.web.requirements import require
 from coatcheck.web.state import request_state
 
@@ -25,13 +25,18 @@ MAX_AFTER_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Whether the caller is signed in. `reason` is "expired" or "inactive" where their own session has ended so."""
+    """Whether the caller is signed in. `reason` is "expired" or "inactive" where their own session has ended so.
+
+    `events` is where a client may listen for the end of the session, relative to where the session routes are; None
+    where nobody is signed in, or where nothing watches over open connections.
+    """
 
     signed_in: bool
     user_id: str | None = None
     session_id: str | None = None
     scopes: tuple[str, ...] = ()
     reason: str | None = None
+    events: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ async def status(request: Mapping[str, Any]) -> Status:
         refusal = state.refusal
         reason = refusal.value if refusal is not None and refusal.is_for_the_holder else None
         return Status(signed_in=False, reason=reason)
-    return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)))
+    events = EVENTS_PATH.removeprefix("/") if state.ends_with_session else None
+    return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
 
 
 async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:

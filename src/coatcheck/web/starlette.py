@@ -31,14 +31,17 @@ from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web import routes
 from coatcheck.web.browser_client import browser_module
 from coatcheck.web.challenges import Problem, invalid_request
-from coatcheck.web.middleware import HasTokenManager, answer_to, answerable_in
+from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager, answer_to, answerable_in
 from coatcheck.web.requirements import require, required_scopes
+from coatcheck.web.session_events import HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.state import SCOPE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from typing import Any
+
+    from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
 
     ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
 
@@ -77,7 +80,7 @@ def requires(*scopes: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def session_routes(auth: HasTokenManager) -> list[Route]:
+def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEARTBEAT_INTERVAL) -> list[Route]:
     """The routes by which people look after their sessions; put them under a path with `Mount`.
 
     | | |
@@ -87,8 +90,15 @@ def session_routes(auth: HasTokenManager) -> list[Route]:
     | `POST /sign-out-all` | end all of mine |
     | `GET /sessions?after=&limit=` | my sessions, a page at a time; ids, never tokens |
     | `DELETE /sessions/{session_id}` | end one of mine; 404 for any other |
+    | `GET /events` | server-sent events: hear at once when this session ends |
     | `GET /client.js` | the browser client; `browser_client_path()` has the name that browsers may keep |
+
+    `heartbeat_interval` is the time between two signs of life on `/events`, 30 seconds at most.
+
+    Raises:
+        ConfigurationError: `heartbeat_interval` is longer, or not above zero.
     """
+    streams = SessionEvents(heartbeat_interval)
 
     async def status(request: Request) -> Response:
         return _json(await routes.status(request))
@@ -111,6 +121,9 @@ def session_routes(auth: HasTokenManager) -> list[Route]:
         problem = await routes.end_session(auth, request, request.path_params["session_id"])
         return Response(status_code=204) if problem is None else problem_response(problem)
 
+    async def events(request: Request) -> Response:
+        return session_events_response(streams, request)
+
     async def browser_client(request: Request) -> Response:
         return browser_client_response(request, request.url.path.rpartition("/")[2])
 
@@ -120,9 +133,21 @@ def session_routes(auth: HasTokenManager) -> list[Route]:
         Route("/sign-out-all", sign_out_all, methods=["POST"]),
         Route("/sessions", my_sessions, methods=["GET"]),
         Route("/sessions/{session_id}", end_session, methods=["DELETE"]),
+        Route(EVENTS_PATH, events, methods=["GET"]),
         Route("/client.js", browser_client, methods=["GET"]),
         Route("/client-{tag}.js", browser_client, methods=["GET"]),
     ]
+
+
+def session_events_response(streams: SessionEvents, request: Request) -> Response:
+    """The caller's stream, or 404 where nothing would end it.
+
+    Raises:
+        AuthenticationRequiredError: nobody is signed in.
+        StoreUnavailable: the store cannot say who is.
+    """
+    answer = streams.stream(request)
+    return Response(status_code=404) if answer is None else _AsgiResponse(answer)
 
 
 def browser_client_response(request: Request, name: str) -> Response:
@@ -157,6 +182,17 @@ exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, StoreUnava
 They are not needed for correct answers. With them a refusal is answered inside of the application's own middleware
 instead of outside of it, so that what those add (CORS headers, a request id) is on refusals too.
 """
+
+
+class _AsgiResponse(Response):
+    """What an ASGI application answers, as a response."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 def _connection_among(*arguments: object) -> HTTPConnection:

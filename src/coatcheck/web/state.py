@@ -48,9 +48,11 @@ class RequestState:
         "_required_scopes",
         "_token_in_cookie",
         "_was_asked",
+        "ends_in_us",
         "live",
         "traffic_is_use",
         "when_live",
+        "when_used",
     )
 
     def __init__(
@@ -79,6 +81,9 @@ class RequestState:
         self.traffic_is_use = False
         # What the exchange calls when something was sent and more may follow.
         self.when_live: Callable[[], object] | None = None
+        # Where validating has not counted as a use of the session: what counts it, and the time until a deadline.
+        self.when_used: Callable[[], object] | None = None
+        self.ends_in_us: int | None = None
         self._hands_out_token = False
         self._cookie_is_forgotten = False
         self._new_cookie: bytes | None = None
@@ -182,6 +187,21 @@ class RequestState:
     def uses_cookie(self) -> bool:
         """Whether the caller may be known from a cookie."""
         return self._cookie is not None
+
+    @property
+    def ends_with_session(self) -> bool:
+        """Whether what is opened now will be ended with the caller's session."""
+        return self.when_live is not None
+
+    def is_no_use(self) -> None:
+        """This request says nothing about whether the person is still there."""
+        self.when_used = None
+
+    def begin_answer(self) -> None:
+        """The response begins, and no route has said that the request is no use of the session."""
+        use, self.when_used = self.when_used, None
+        if use is not None:
+            use()
 
     def finish(self) -> None:
         """The application has ended, and with it what was kept open."""

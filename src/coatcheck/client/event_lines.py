@@ -1,0 +1,63 @@
+"""Server-sent events out of what arrives of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_BYTES = 64 * 1024
+"""Of one event; ours have some two hundred."""
+
+
+class Event(NamedTuple):
+    """One event. `data` is what a JSON parser takes."""
+
+    name: str
+    data: bytes
+
+
+class EventLines:
+    """Takes a stream apart. Lines may arrive in pieces, and end in LF or CR LF, as every server's do."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.comments = 0
+        self._rest = b""
+        self._name = ""
+        self._data: list[bytes] = []
+        self._bytes = 0
+
+    def feed(self, part: bytes) -> Iterator[Event]:
+        """The events that are complete with this part. `comments` counts the others' signs of life.
+
+        Raises:
+            ValueError: an event is too long to be one of ours.
+        """
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        for line in lines:
+            self._bytes += len(line)
+            self._check_length()
+            event = self._take(line.removesuffix(b"\r"))
+            if event is not None:
+                yield event
+        self._check_length()
+
+    def _check_length(self) -> None:
+        if self._bytes + len(self._rest) > MAX_BYTES:
+            raise ValueError("an event is too long to be one of ours")
+
+    def _take(self, line: bytes) -> Event | None:
+        field, _, value = line.partition(b":")
+        if not line:
+            event = Event(self._name or "message", b"\n".join(self._data)) if self._data else None
+            self._name, self._data, self._bytes = "", [], 0
+            return event
+        if not field:
+            self.comments += 1
+        elif field == b"event":
+            self._name = value.removeprefix(b" ").decode(errors="replace")
+        elif field == b"data":
+            self._data.append(value.removeprefix(b" "))
+        return None

@@ -1,0 +1,114 @@
+"""Listening in a task of its own, on asyncio or trio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from coatcheck.client.listening import (
+    Attend,
+    CloseStream,
+    Interrupted,
+    OpenStream,
+    Pause,
+    ReadStream,
+    listening,
+    stream_timeout,
+)
+from coatcheck.client.running import run_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from types import TracebackType
+
+    import httpx
+    from anyio.abc import TaskGroup
+
+    from coatcheck.client.flows import Flows, Need
+    from coatcheck.client.hearers import Hearers
+    from coatcheck.client.listening import ListeningNeed
+
+T = TypeVar("T")
+
+
+class ListeningTask:
+    """The context manager behind `AsyncClientSessionManager.listening`."""
+
+    def __init__(
+        self,
+        flows: Flows,
+        hearers: Hearers,
+        http: httpx.AsyncClient,
+        fulfil: Callable[[Need], Awaitable[Any]],
+    ) -> None:
+        """`fulfil` is the manager's own, for what is asked beside the stream."""
+        self._flows = flows
+        self._hearers = hearers
+        self._http = http
+        self._fulfil_other = fulfil
+        self._has_changed = False
+        self._waiting: anyio.CancelScope | None = None
+        self._parts: AsyncIterator[bytes] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._group: TaskGroup | None = None
+
+    async def __aenter__(self) -> None:
+        """Begin to listen."""
+        self._unsubscribe = self._hearers.listen(lambda _: self._interrupt())
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(run_async, listening(self._flows), self._fulfil)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and wait for the task."""
+        self._unsubscribe()
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+            # Without the error of the block, which would come out of the group as one of several.
+            await self._group.__aexit__(None, None, None)
+
+    def _interrupt(self) -> None:
+        """Have whatever is waited for end now."""
+        self._has_changed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _fulfil(self, need: ListeningNeed) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+        if isinstance(need, Attend):
+            self._has_changed = False
+            return None
+        if isinstance(need, CloseStream):
+            with anyio.CancelScope(shield=True):
+                await need.response.aclose()
+            return None
+        if isinstance(need, OpenStream):
+            return await self._unless_interrupted(lambda: self._open(need))
+        if isinstance(need, ReadStream):
+            return await self._unless_interrupted(self._read)
+        if isinstance(need, Pause):
+            return await self._unless_interrupted(lambda: anyio.sleep(need.seconds))
+        return await self._fulfil_other(need)
+
+    async def _unless_interrupted(self, step: Callable[[], Awaitable[T]]) -> T:
+        if self._has_changed:
+            raise Interrupted
+        with anyio.CancelScope() as waiting:
+            self._waiting = waiting
+            try:
+                return await step()
+            finally:
+                self._waiting = None
+        raise Interrupted
+
+    async def _open(self, need: OpenStream) -> httpx.Response:
+        wanted = need.request
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=stream_timeout())
+        response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
+        self._parts = aiter(response.aiter_bytes())
+        return response
+
+    async def _read(self) -> bytes | None:
+        return None if self._parts is None else await anext(self._parts, None)

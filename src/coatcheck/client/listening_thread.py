@@ -1,0 +1,123 @@
+"""Listening in a thread of its own, for programs that do not await."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from threading import Event, Thread, current_thread
+from typing import TYPE_CHECKING, Any
+
+from coatcheck.client.listening import (
+    Attend,
+    CloseStream,
+    Interrupted,
+    OpenStream,
+    Pause,
+    ReadStream,
+    listening,
+    stream_timeout,
+)
+from coatcheck.client.running import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    import httpx
+
+    from coatcheck.client.flows import Flows, Need
+    from coatcheck.client.hearers import Hearers
+    from coatcheck.client.listening import ListeningNeed
+
+STOP_SECONDS = 5.0
+"""How long leaving waits for the thread. It ends at once, unless it is looking up a name or in a callback."""
+
+
+class _Stopped(BaseException):
+    """The block was left."""
+
+
+class ListeningThread:
+    """The context manager behind `ClientSessionManager.listening`."""
+
+    def __init__(self, flows: Flows, hearers: Hearers, http: httpx.Client, fulfil: Callable[[Need], Any]) -> None:
+        """`fulfil` is the manager's own, for what is asked beside the stream."""
+        self._flows = flows
+        self._hearers = hearers
+        self._http = http
+        self._fulfil_other = fulfil
+        self._has_changed = Event()
+        self._is_stopped = False
+        self._socket: socket.socket | None = None
+        self._parts: Iterator[bytes] = iter(())
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._thread = Thread(target=self._run, name="coatcheck-listening", daemon=True)
+
+    def __enter__(self) -> None:
+        """Begin to listen."""
+        self._unsubscribe = self._hearers.listen(lambda _: self._interrupt())
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and wait for the thread, unless it is the one that leaves."""
+        self._unsubscribe()
+        self._is_stopped = True
+        self._interrupt()
+        if self._thread is not current_thread():
+            self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        with suppress(_Stopped):
+            run(listening(self._flows), self._fulfil)
+
+    def _interrupt(self) -> None:
+        """Have whatever is waited for end now, from any thread."""
+        self._has_changed.set()
+        opened = self._socket
+        if opened is not None:
+            with suppress(OSError):
+                # Closing it would not wake up the thread that reads. TLS would say goodbye first, and wait.
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+    def _fulfil(self, need: ListeningNeed) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+        if isinstance(need, Attend):
+            self._has_changed.clear()
+            if self._is_stopped:
+                raise _Stopped
+            return None
+        if isinstance(need, CloseStream):
+            self._socket = None
+            return need.response.close()
+        if isinstance(need, OpenStream):
+            return self._open(need)
+        if isinstance(need, ReadStream):
+            return self._read()
+        if isinstance(need, Pause):
+            self._has_changed.wait(need.seconds)
+            return self._check()
+        return self._fulfil_other(need)
+
+    def _open(self, need: OpenStream) -> httpx.Response:
+        self._check()
+        wanted = need.request
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=stream_timeout())
+        response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
+        self._parts = response.iter_bytes()
+        network = response.extensions.get("network_stream")
+        self._socket = None if network is None else network.get_extra_info("socket")
+        return response
+
+    def _read(self) -> bytes | None:
+        self._check()
+        try:
+            return next(self._parts, None)
+        finally:
+            self._check()  # how a socket that was shut down ends is of no interest
+
+    def _check(self) -> None:
+        if self._is_stopped:
+            raise _Stopped
+        if self._has_changed.is_set():
+            raise Interrupted
