@@ -109,7 +109,7 @@ def _listen_once(flows: Flows, pauses: _Pauses) -> ListeningFlow[None]:
             yield from _hear(flows, info, pauses)
     except (httpx.HTTPError, StorageError):
         pass  # broken; the pause is all there is to do
-    except (Interrupted, GeneratorExit):
+    except Interrupted:
         raise
     except Exception:  # noqa: BLE001 (nobody would hear of it, and nothing would be heard any more)
         _log.exception("listening for the end of the session was interrupted")

@@ -106,7 +106,9 @@ class ListeningThread:
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
         self._parts = response.iter_bytes()
         network = response.extensions.get("network_stream")
-        self._socket = None if network is None else network.get_extra_info("socket")
+        # Over HTTP/2 other requests share the connection; then what is waited for ends with the next sign of life.
+        if network is not None and response.http_version != "HTTP/2":
+            self._socket = network.get_extra_info("socket")
         return response
 
     def _read(self) -> bytes | None:
