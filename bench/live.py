@@ -1,8 +1,8 @@
 """How soon open connections end when their session is revoked: `make bench-live`, or `python bench/live.py --help`.
 
-Two servers (uvicorn, one process each) on one store, with so many WebSockets and as many event streams open on each. One
-server revokes all sessions of one user; the time is taken from the return of the revocation in it to the end of each
-connection, as its client sees it (`live_clients.py`). All of them belong
+Two servers (uvicorn, one process each) on one store, with so many WebSockets and as many event streams open on each.
+One server revokes all sessions of one user; the time is taken from the return of the revocation in it to the end of
+each connection, as its client sees it (`live_clients.py`). All of them belong
 
 - to that user, so that thousands end at once, or
 - to many users, of whom several are revoked one after the other, and the connections of all others must stay open.
