@@ -406,6 +406,34 @@ async def test_from_the_look_that_finds_its_end_neither_side_hears_of_the_other(
         assert b"session_ended" in last["body"]
 
 
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_an_application_that_has_ended_does_not_wait_for_a_client_that_reads_nothing(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, may_end = auth.token_manager.sign_in("ann"), asyncio.Event()
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        ends = asyncio.ensure_future(may_end.wait())
+        application = asyncio.ensure_future(Application()(scope, receive, send))
+        await asyncio.wait({ends, application}, return_when=asyncio.FIRST_COMPLETED)
+        application.cancel()
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        client.reads.clear()
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 2)
+        may_end.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        (connection,) = waiting
+        assert not client.task.done()
+        connection.leave(0.001)
+        await client.ended()
+
+
 async def test_who_waits_with_a_time_limit_is_told_and_may_use_time_limits_afterwards(auth: Auth) -> None:
     token, steps = auth.token_manager.sign_in("ann"), []
 

@@ -124,6 +124,7 @@ class SessionMiddleware:
                 state.when_used = partial(self._live.count_use, cast("str", credential.token)) if counts_later else None
         try:
             await self._app(scope, receive, exchange.send)
+            await exchange.finish()
         except asyncio.CancelledError:
             if state.live is None or not state.live.was_cancelled_by_us():
                 raise
@@ -132,8 +133,6 @@ class SessionMiddleware:
             if answerable is None or not await exchange.answer(answer_to(answerable, state)):
                 await exchange.finish()
                 raise
-        else:
-            await exchange.finish()
         finally:
             state.finish()
 
