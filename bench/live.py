@@ -7,7 +7,7 @@ each connection, as its client sees it (`live_clients.py`). All of them belong
 - to that user, so that thousands end at once, or
 - to many users, of whom several are revoked one after the other, and the connections of all others must stay open.
 
-With `--deaf` no announcement is heard, and what is left is the bound.
+With `--deaf` everything is revoked once more where no announcement is heard, and what is left is the bound.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
+DEAF_ROUNDS = 2  # of a quarter of a minute
 PLACES = ("where it was revoked", "on the other server")
 SETTLING_SECONDS = 2.0  # after which the look that each connection is given when it begins is over
 UNWINDING_SECONDS = 0.5  # after which the applications have ended too
@@ -48,21 +49,22 @@ def main(
     revoked: Annotated[int, typer.Option(min=1, help="how many of those are revoked, less than all")] = 20,
     rounds: Annotated[int, typer.Option(min=1, help="how often everything is opened and revoked")] = 5,
     *,
-    deaf: Annotated[bool, typer.Option(help="no server hears of anything that is announced; one user only")] = False,
+    deaf: Annotated[bool, typer.Option(help="also where no server hears of what is announced")] = False,
     results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
 ) -> None:
     """Measure how soon open connections end."""
-    scenarios = {"all of one user": (1, 1)} | ({} if deaf else {f"of {users} users": (users, min(revoked, users - 1))})
-    document: dict[str, Any] = {"connections": connections, "deaf": deaf, "live": {}}
-    for store in stores.split(","):
-        document["live"][store] = {}
-        for name, (sharing, ending) in scenarios.items():
+    scenarios = [
+        ("all of one user", 1, 1, False, rounds),
+        (f"of {users} users", users, min(revoked, users - 1), False, rounds),
+        *([("all of one user, nothing is heard", 1, 1, True, DEAF_ROUNDS)] if deaf else []),
+    ]
+    document: dict[str, Any] = {"connections": connections, "live": {store: {} for store in stores.split(",")}}
+    for store, measured in document["live"].items():
+        for name, sharing, ending, are_deaf, times in scenarios:
             with ExitStack() as stack:
-                ports = _servers(store, stack, deaf=deaf)
-                document["live"][store][name] = [
-                    _round(ports, connections, sharing, ending)
-                    for _ in track(range(rounds), f"opening and revoking, {store}, {name}", console=console)
-                ]
+                ports = _servers(store, stack, deaf=are_deaf)
+                progress = track(range(times), f"opening and revoking, {store}, {name}", console=console)
+                measured[name] = [_round(ports, connections, sharing, ending) for _ in progress]
     title = f"{connections} WebSockets and {connections} event streams on each of two servers"
     show(title, markdown.LIVE_COLUMNS, markdown.live_rows(document), named_by=3)
     show("of the servers", markdown.LIVE_COST_COLUMNS, markdown.live_cost_rows(document), named_by=3)

@@ -83,6 +83,22 @@ async def test_clients_that_read_nothing_keep_nobody_else_waiting() -> None:
     await until(lambda: len(steps) == 4 * MANY)
 
 
+async def test_whose_client_was_waited_for_takes_nobody_along_within_the_same_time_limit() -> None:
+    steps: list[tuple[str, int]] = []
+    endings, reads, tasks = Endings(A_DAY), asyncio.get_running_loop().create_future(), []
+
+    def telling() -> asyncio.Future[None] | None:
+        tasks.append(asyncio.current_task())
+        return reads if len(tasks) == 1 else None
+
+    add(endings, Connection(1, steps, telling))
+    await until(lambda: bool(tasks))
+    add(endings, Connection(2, steps, telling))
+    reads.set_result(None)
+    await until(lambda: len(steps) == 4)
+    assert len(set(tasks)) == 2
+
+
 async def test_an_application_leaves_although_its_client_reads_nothing() -> None:
     steps: list[tuple[str, int]] = []
     add(Endings(0.001), Connection(1, steps, asyncio.get_running_loop().create_future))

@@ -88,8 +88,8 @@ class Client:
     def say(self, text: str) -> None:
         self._incoming.put_nowait({"type": "websocket.receive", "text": text})
 
-    def leave(self) -> None:
-        self._incoming.put_nowait({"type": "http.disconnect"})
+    def leave(self, kind: str = "http") -> None:
+        self._incoming.put_nowait({"type": f"{kind}.disconnect"})
 
     async def hears(self) -> AsgiMessage:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -431,6 +431,36 @@ async def test_an_application_that_has_ended_does_not_wait_for_a_client_that_rea
         (connection,) = waiting
         assert not client.task.done()
         connection.leave(0.001)
+        await client.ended()
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_server_that_tells_the_application_at_once_has_it_leave_no_sooner(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn lets `receive` return as soon as the client was told; other clients are told before that has effects."""
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, heard = auth.token_manager.sign_in("ann"), []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        application = asyncio.ensure_future(Application()(scope, receive, send))
+        if scope["type"] == "http":
+            heard.append(await receive())
+        await application
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 2)
+        (connection,) = waiting
+        await connection.tell()
+        client.leave(kind)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not heard
+        assert not client.task.done()
+        connection.leave(PATIENCE_SECONDS)
         await client.ended()
 
 

@@ -101,7 +101,7 @@ class LiveConnection:
         self._problem: Problem | None = None
         self._receiver: asyncio.Task[object] | None = None
         self._tells_application = False
-        self._left: asyncio.Event | None = None
+        self._left: asyncio.Future[None] | None = None
         self._has_left = False
         self._has_cancelled = False
         self._has_finished = False
@@ -125,8 +125,8 @@ class LiveConnection:
         self._has_finished = True
         if self._forced_end is not None:
             self._forced_end.cancel()
-        if self._left is not None:
-            self._left.set()
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
         if self._is_live:
             self._watch.remove(self)
 
@@ -154,8 +154,8 @@ class LiveConnection:
         if self._has_finished:
             return
         self._has_left = True
-        if self._left is not None:
-            self._left.set()
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
         if not self._tells_application:
             self._cancel()
             return
@@ -171,9 +171,9 @@ class LiveConnection:
         """
         if self._problem is None or self._has_left or self._has_finished:
             return
-        if self._left is None:
-            self._left = asyncio.Event()
-        await self._left.wait()
+        if self._left is None or self._left.done():
+            self._left = asyncio.get_running_loop().create_future()
+        await self._left
 
     def receiving(self, receive: Receive) -> Receive:
         """`receive` for the application of a WebSocket: it is told of the end as of a client that has gone."""
