@@ -1,54 +1,73 @@
 """How soon open connections end when their session is revoked: `make bench-live`, or `python bench/live.py --help`.
 
-Two servers (uvicorn, one process each) on one store, with so many WebSockets and as many event streams open on each,
-all of one user. One server is asked to revoke everything; the time is taken from its answer to the end of each
-connection, as the client sees it. With `--deaf` no announcement is heard, and what is left is the bound.
+Two servers (uvicorn, one process each) on one store, with so many WebSockets and as many event streams open on each.
+One server revokes all sessions of one user; the time is taken from the return of the revocation in it to the end of
+each connection, as its client sees it (`live_clients.py`). All of them belong
+
+- to that user, so that thousands end at once, or
+- to many users, of whom several are revoked one after the other, and the connections of all others must stay open.
+
+With `--deaf` everything is revoked once more where no announcement is heard, and what is left is the bound.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
-import uvloop
-import websockets
 from rich.progress import track
 
 import markdown
+from live_clients import Clients, EventStream, WebSocket
 from stage import console, new_store, show
 from tests.servers.ports import free_port
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HERE = Path(__file__).parent
-OPENING = 50  # at a time
+DEAF_ROUNDS = 2  # of a quarter of a minute
+PLACES = ("where it was revoked", "on the other server")
+SETTLING_SECONDS = 2.0  # after which the look that each connection is given when it begins is over
+UNWINDING_SECONDS = 0.5  # after which the applications have ended too
 
 
 def main(
     stores: Annotated[str, typer.Option(help="postgresql, sqlite, with commas")] = "postgresql,sqlite",
     connections: Annotated[int, typer.Option(min=1, help="of each kind, on each server")] = 1000,
+    users: Annotated[int, typer.Option(min=2, help="whose connections they are in the second scenario")] = 100,
+    revoked: Annotated[int, typer.Option(min=1, help="how many of those are revoked, less than all")] = 20,
     rounds: Annotated[int, typer.Option(min=1, help="how often everything is opened and revoked")] = 5,
     *,
-    deaf: Annotated[bool, typer.Option(help="no server hears of anything that another announces")] = False,
+    deaf: Annotated[bool, typer.Option(help="also where no server hears of what is announced")] = False,
     results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
 ) -> None:
     """Measure how soon open connections end."""
-    document: dict[str, Any] = {"connections": connections, "deaf": deaf, "live": {}}
-    for store in stores.split(","):
-        with ExitStack() as stack:
-            ports = _servers(store, stack, deaf=deaf)
-            document["live"][store] = []
-            for _ in track(range(rounds), f"opening and revoking, {store}", console=console):
-                document["live"][store].append(uvloop.run(_round(ports, connections)))
+    scenarios = [
+        ("all of one user", 1, 1, False, rounds),
+        (f"of {users} users", users, min(revoked, users - 1), False, rounds),
+        *([("all of one user, nothing is heard", 1, 1, True, DEAF_ROUNDS)] if deaf else []),
+    ]
+    document: dict[str, Any] = {"connections": connections, "live": {store: {} for store in stores.split(",")}}
+    for store, measured in document["live"].items():
+        for name, sharing, ending, are_deaf, times in scenarios:
+            with ExitStack() as stack:
+                ports = _servers(store, stack, deaf=are_deaf)
+                progress = track(range(times), f"opening and revoking, {store}, {name}", console=console)
+                measured[name] = [_round(ports, connections, sharing, ending) for _ in progress]
     title = f"{connections} WebSockets and {connections} event streams on each of two servers"
-    show(title, markdown.LIVE_COLUMNS, markdown.live_rows(document), named_by=2)
+    show(title, markdown.LIVE_COLUMNS, markdown.live_rows(document), named_by=3)
+    show("of the servers", markdown.LIVE_COST_COLUMNS, markdown.live_cost_rows(document), named_by=3)
     if results is not None:
         results.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -56,7 +75,7 @@ def main(
 def _servers(store: str, stack: ExitStack, *, deaf: bool) -> list[int]:
     environ = (
         os.environ
-        | {"BENCH_URL": new_store(store, stack), "PYTHONPATH": str(HERE)}
+        | {"BENCH_URL": new_store(store, stack), "PYTHONPATH": os.pathsep.join([str(HERE), *_python_path()])}
         | ({"BENCH_DEAF": "1"} if deaf else {})
     )
     ports = [free_port(), free_port()]
@@ -68,6 +87,10 @@ def _servers(store: str, stack: ExitStack, *, deaf: bool) -> list[int]:
         stack.callback(process.terminate)
         _wait_for(port, process)
     return ports
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -82,30 +105,72 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("a server did not start; see its output above")
 
 
-async def _round(ports: list[int], connections: int) -> dict[str, dict[str, float]]:
-    """How many connections have ended, and the milliseconds, by kind and whether on the server that revoked."""
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-        token = (await http.post(f"http://127.0.0.1:{ports[0]}/sign-in")).json()
-        headers = {"Authorization": f"Bearer {token}"}
-        opening = asyncio.Semaphore(OPENING)
-        ends: dict[str, list[asyncio.Task[float]]] = {}
-        opened: list[asyncio.Event] = []
-        for port, where in zip(ports, ("where it was revoked", "on the other server"), strict=True):
-            for kind, until_ended in (("WebSocket", _websocket), ("event stream", _stream)):
-                for _ in range(connections):
-                    opened.append(asyncio.Event())
-                    task = asyncio.create_task(until_ended(port, headers, opening, opened[-1]))
-                    ends.setdefault(f"{kind}, {where}", []).append(task)
-        everybody = asyncio.gather(*(task for tasks in ends.values() for task in tasks))
-        await asyncio.wait({everybody, asyncio.gather(*(one.wait() for one in opened))}, return_when="FIRST_COMPLETED")
-        if everybody.done():
-            everybody.result()  # raises what went wrong
-            raise AssertionError("every connection has ended before anything was revoked")
-        await asyncio.sleep(2)  # the look that each is given when it begins is over
-        (await http.post(f"http://127.0.0.1:{ports[0]}/revoke", headers=headers)).raise_for_status()
-        revoked = time.perf_counter()
-        await everybody
-    return {name: _figures([(task.result() - revoked) * 1000 for task in tasks]) for name, tasks in ends.items()}
+def _round(ports: list[int], connections: int, users: int, revoked: int) -> dict[str, Any]:
+    """The figures of one round: milliseconds by kind and place, and what the ends have cost each server."""
+    each = max(1, connections // users)
+    measured: dict[str, list[float]] = {}
+    with httpx.Client(trust_env=False, timeout=60) as http, closing(Clients()) as clients:
+        everybody = [_User(http, clients, ports, each) for _ in range(users)]
+        clients.run_for(SETTLING_SECONDS)
+        before = _costs(http, ports)
+        for user in everybody[:revoked]:
+            user.revoke_and_wait(clients, ports[0])
+            for name, milliseconds in user.milliseconds():
+                measured.setdefault(name, []).extend(milliseconds)
+        clients.run_for(UNWINDING_SECONDS)
+        after = _costs(http, ports)
+        missing = (users - revoked) * each * 4 - len(clients)
+        if missing:
+            raise AssertionError(f"{missing} connections of others have ended too")
+    return {
+        "ends": {name: _figures(milliseconds) for name, milliseconds in measured.items()},
+        "cpu_us": {
+            place: (now["cpu_seconds"] - then["cpu_seconds"]) * 1e6 / (revoked * each * 2)
+            for place, then, now in zip(PLACES, before, after, strict=True)
+        },
+        "longest_pause_ms": {place: now["longest_pause_ms"] for place, now in zip(PLACES, after, strict=True)},
+    }
+
+
+class _User:
+    """Somebody with so many connections of each kind on each server, of one session."""
+
+    def __init__(self, http: httpx.Client, clients: Clients, ports: list[int], each: int) -> None:
+        self.token = http.post(f"http://127.0.0.1:{ports[0]}/sign-in").json()
+        self.connections: list[list[WebSocket | EventStream]] = []
+        self.revoked_at = 0.0
+        for port in ports:
+            theirs = [kind() for _ in range(each) for kind in (WebSocket, EventStream)]
+            clients.open((port, self.token, one) for one in theirs)
+            self.connections.append(theirs)
+
+    def revoke_and_wait(self, clients: Clients, port: int) -> None:
+        """Have the user's sessions revoked, and return when all connections have ended."""
+        ending = [one for theirs in self.connections for one in theirs]
+        with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as request:
+            request.request("POST", "/revoke", headers={"Authorization": f"Bearer {self.token}"})
+            clients.run_until(lambda: all(one.ended_at is not None for one in ending))
+            response = request.getresponse()
+            if response.status != HTTPStatus.OK:
+                raise AssertionError(f"the revocation was answered with {response.status}")
+            # The clock is the machine's (CLOCK_MONOTONIC), and so one for all processes.
+            self.revoked_at = json.load(response)
+        clients.forget(ending)
+
+    def milliseconds(self) -> Iterator[tuple[str, list[float]]]:
+        """How long each has taken, by kind and place. A WebSocket is told by a close frame, and then closed."""
+        for place, theirs in zip(PLACES, self.connections, strict=True):
+            for name, kind, moment in (
+                ("WebSocket, close frame", WebSocket, "told_at"),
+                ("WebSocket, closed", WebSocket, "ended_at"),
+                ("event stream, ended", EventStream, "ended_at"),
+            ):
+                moments = [getattr(one, moment) for one in theirs if isinstance(one, kind)]
+                yield f"{name}, {place}", [(one - self.revoked_at) * 1000 for one in moments]
+
+
+def _costs(http: httpx.Client, ports: list[int]) -> list[dict[str, float]]:
+    return [http.post(f"http://127.0.0.1:{port}/costs").json() for port in ports]
 
 
 def _figures(milliseconds: list[float]) -> dict[str, float]:
@@ -117,38 +182,6 @@ def _figures(milliseconds: list[float]) -> dict[str, float]:
         "p99_ms": milliseconds[count * 99 // 100],
         "last_ms": milliseconds[-1],
     }
-
-
-async def _websocket(port: int, headers: dict[str, str], opening: asyncio.Semaphore, opened: asyncio.Event) -> float:
-    url = f"ws://127.0.0.1:{port}/live"
-    async with opening:
-        connection = await websockets.connect(
-            url, additional_headers=headers, proxy=None, compression=None, ping_interval=None, open_timeout=60
-        )
-        await connection.recv()
-    opened.set()
-    await connection.wait_closed()
-    ended = time.perf_counter()
-    if connection.close_code != 4401:
-        raise AssertionError(f"a WebSocket was closed with {connection.close_code}")
-    return ended
-
-
-async def _stream(port: int, headers: dict[str, str], opening: asyncio.Semaphore, opened: asyncio.Event) -> float:
-    async with opening:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        lines = [
-            "GET /events HTTP/1.1",
-            f"Host: 127.0.0.1:{port}",
-            *(f"{key}: {value}" for key, value in headers.items()),
-        ]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        await reader.readuntil(b"data: ")
-    opened.set()
-    await reader.readuntil(b"event: session_ended\n")
-    ended = time.perf_counter()
-    writer.close()
-    return ended
 
 
 if __name__ == "__main__":

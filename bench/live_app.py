@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, WebSocket
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PEPPER = "a pepper of the benchmark, 32 bytes"
+LOOKING_SECONDS = 0.02
 
 
 class Deaf:
@@ -39,6 +41,7 @@ def create() -> Any:  # noqa: ANN401 (an ASGI application)
         token_manager_builders=[ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)]
     )
     app = FastAPI(lifespan=pod.lifespan)
+    pauses = Pauses()
     live = LiveConnections(Deaf(auth)) if "BENCH_DEAF" in os.environ else None
     app.add_middleware(SessionMiddleware, auth=auth, live=live)
 
@@ -63,7 +66,33 @@ def create() -> Any:  # noqa: ANN401 (an ASGI application)
         return (await auth.token_manager.create_token(auth_user_id=user.id, method="bench")).token
 
     @app.post("/revoke")
-    async def revoke(user: SignedIn) -> None:
+    async def revoke(user: SignedIn) -> float:
         await auth.token_manager.revoke_all_tokens(auth_user_id=user.user_identifier)
+        return time.monotonic()
+
+    @app.post("/costs")
+    async def costs() -> dict[str, float]:
+        return {"cpu_seconds": time.process_time(), "longest_pause_ms": pauses.longest_ms()}
 
     return app
+
+
+class Pauses:
+    """The longest time for which the event loop did nothing else: what other requests have to wait."""
+
+    def __init__(self) -> None:
+        """Begin to look with the first `longest_ms`."""
+        self._longest_seconds = 0.0
+        self._looking: asyncio.Task[None] | None = None
+
+    def longest_ms(self) -> float:
+        """The longest in milliseconds, since this was called last."""
+        self._looking = self._looking or asyncio.create_task(self._look())
+        longest, self._longest_seconds = self._longest_seconds, 0.0
+        return longest * 1000
+
+    async def _look(self) -> None:
+        while True:
+            due = time.monotonic() + LOOKING_SECONDS
+            await asyncio.sleep(LOOKING_SECONDS)
+            self._longest_seconds = max(self._longest_seconds, time.monotonic() - due)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 NAMES = {"validate": "validations", "sign_in": "sign-ins"}
 HTTP_COLUMNS = ("application", "store", "requests/s", "p50 µs", "p99 µs", "of the same without a session")
 PRUNING_COLUMNS = ("store", "meanwhile", "validations/s", "p50 µs", "p99 µs", "p99 against alone")
-LIVE_COLUMNS = ("store", "connection", "p50 ms", "p99 ms", "last ms")
+LIVE_COLUMNS = ("store", "connections", "what the client sees", "p50 ms", "p99 ms", "last ms")
+LIVE_COST_COLUMNS = ("store", "connections", "server", "CPU µs for each end", "longest pause ms")
 COLUMNS = ("candidate", "sessions", "per second", "p50 µs", "p99 µs", "CPU µs", "Coatcheck is faster by")
 
 
@@ -62,10 +63,24 @@ def pruning_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """How soon connections have ended, in LIVE_COLUMNS: medians of the rounds."""
-    for store, rounds in document["live"].items():
-        for name in rounds[0]:
-            figures = (median(one[name][key] for one in rounds) for key in ("p50_ms", "p99_ms", "last_ms"))
-            yield store, name, *(f"{value:,.0f}" for value in figures)
+    for store, scenario, rounds in _live_scenarios(document):
+        for name in rounds[0]["ends"]:
+            figures = (median(one["ends"][name][key] for one in rounds) for key in ("p50_ms", "p99_ms", "last_ms"))
+            yield store, scenario, name, *(f"{value:,.0f}" for value in figures)
+
+
+def live_cost_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What the ends have cost the servers, in LIVE_COST_COLUMNS: medians of the rounds."""
+    for store, scenario, rounds in _live_scenarios(document):
+        for place in rounds[0]["cpu_us"]:
+            figures = (median(one[key][place] for one in rounds) for key in ("cpu_us", "longest_pause_ms"))
+            yield store, scenario, place, *(f"{value:,.0f}" for value in figures)
+
+
+def _live_scenarios(document: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    for store, scenarios in document["live"].items():
+        for scenario, rounds in scenarios.items():
+            yield store, scenario, rounds
 
 
 def _key(candidate: dict[str, Any]) -> tuple[str, str, int]:
@@ -78,6 +93,7 @@ def tables(document: dict[str, Any]) -> Iterator[str]:
         yield _table(HTTP_COLUMNS, http_rows(document))
     elif "live" in document:
         yield _table(LIVE_COLUMNS, live_rows(document))
+        yield _table(LIVE_COST_COLUMNS, live_cost_rows(document))
     elif "stores" in document:
         yield f"{document['sessions']:,} sessions:\n\n" + _table(PRUNING_COLUMNS, pruning_rows(document))
     else:

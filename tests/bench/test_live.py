@@ -13,20 +13,25 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+SEEN = ("WebSocket, close frame", "WebSocket, closed", "event stream, ended")
+PLACES = ("where it was revoked", "on the other server")
+
+
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
-def test_every_connection_ends_and_is_measured(tmp_path: Path, store: str) -> None:
-    """The driver itself waits for the end of each, and fails where a WebSocket is closed with another code."""
+def test_every_connection_of_who_is_revoked_ends_and_no_other(tmp_path: Path, store: str) -> None:
+    """The driver itself waits for the end of each, and fails where one ends in another way, or one too many."""
     results = tmp_path / "results.json"
-    command = [sys.executable, "bench/live.py", "--stores", store, "--connections", "2", "--rounds", "1"]
+    command = [sys.executable, "bench/live.py", "--stores", store, "--rounds", "1"]
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}
     done = subprocess.run(
-        [*command, "--results", str(results)],
+        [*command, "--connections", "6", "--users", "3", "--revoked", "2", "--results", str(results)],
         cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (measured,) = json.loads(results.read_text())["live"][store]
-    assert {name: figures["ended"] for name, figures in measured.items()} == {
-        f"{kind}, {where}": 2
-        for kind in ("WebSocket", "event stream")
-        for where in ("where it was revoked", "on the other server")
-    }
+    scenarios = json.loads(results.read_text())["live"][store]
+    for scenario, ended in (("all of one user", 6), ("of 3 users", 4)):
+        (measured,) = scenarios[scenario]
+        assert {name: figures["ended"] for name, figures in measured["ends"].items()} == {
+            f"{what}, {place}": ended for what in SEEN for place in PLACES
+        }
+        assert set(measured["cpu_us"]) == set(measured["longest_pause_ms"]) == set(PLACES)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import Token
     from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
+    from coatcheck.web.live_connection import LiveConnection
 
 PATIENCE_SECONDS = 20
 ANN = UserId("ann")
@@ -48,6 +49,23 @@ class Auth:
 @pytest.fixture
 def auth() -> Auth:
     return Auth()
+
+
+class Clock:
+    """The clock of the running event loop, moved on by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self._real, self._moved = loop.time, 0.0
+        monkeypatch.setattr(loop, "time", lambda: self._real() + self._moved)
+
+    def move(self, **by: float) -> None:
+        self._moved += timedelta(**by).total_seconds()
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 class Client:
@@ -70,8 +88,8 @@ class Client:
     def say(self, text: str) -> None:
         self._incoming.put_nowait({"type": "websocket.receive", "text": text})
 
-    def leave(self) -> None:
-        self._incoming.put_nowait({"type": "http.disconnect"})
+    def leave(self, kind: str = "http") -> None:
+        self._incoming.put_nowait({"type": f"{kind}.disconnect"})
 
     async def hears(self) -> AsgiMessage:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -276,18 +294,217 @@ async def test_a_deadline_ends_what_is_open(auth: Auth) -> None:
         assert (await client.hears())["code"] == 4401
 
 
-async def test_an_outage_ends_nothing_and_is_looked_after(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coatcheck.web.live._AFTER_AN_OUTAGE_SECONDS", 0.001)
+async def test_an_outage_ends_nothing_at_once_and_is_looked_after(auth: Auth, clock: Clock) -> None:
     token = auth.token_manager.sign_in("ann")
     async with connected(app_of(Application(), auth), "websocket", token) as client:
         auth.token_manager.is_down = True
         await auth.events.publish(RevokedAuthenticationUser(ANN))
-        await examined(auth, 5)
+        await examined(auth, 2)
+        for looks in range(3, 10):
+            clock.move(seconds=2)
+            await examined(auth, looks)
         client.say("still there?")
         assert (await client.hears())["text"] == "still there?"
         auth.token_manager.is_down = False
         auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        clock.move(seconds=2)
         assert (await client.hears())["code"] == 4401
+
+
+async def test_an_outage_that_lasts_ends_what_is_open_and_calls_nobody_signed_out(auth: Auth, clock: Clock) -> None:
+    application, token = Application(), auth.token_manager.sign_in("ann")
+    app = app_of(application, auth, unanswered_timeout=timedelta(seconds=60))
+    async with connected(app, "websocket", token) as client, connected(app, "http", token) as stream:
+        await examined(auth, 4)
+        auth.token_manager.is_down = True
+        clock.move(seconds=50)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 5)
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+        clock.move(seconds=11)
+        assert await client.hears() == {"type": "websocket.close", "code": 1013, "reason": "store_unavailable"}
+        assert await stream.hears() == {"type": "http.response.body", "body": b"", "more_body": False}
+        await client.ended()
+        await stream.ended()
+    assert application.received[-1] == {"type": "websocket.disconnect", "code": 1013, "reason": "store_unavailable"}
+    assert application.was_cancelled
+
+
+async def test_an_answer_in_between_begins_the_time_anew(auth: Auth, clock: Clock) -> None:
+    token = auth.token_manager.sign_in("ann")
+    app = app_of(Application(), auth, unanswered_timeout=timedelta(seconds=60))
+    async with connected(app, "websocket", token) as client:
+        await examined(auth, 2)
+        for looks, is_down in ((3, True), (4, False), (5, True)):
+            auth.token_manager.is_down = is_down
+            clock.move(seconds=50)
+            await auth.events.publish(RevokedAuthenticationUser(ANN))
+            await examined(auth, looks)
+            auth.token_manager.is_down = False
+            client.say("still there?")
+            assert (await client.hears())["text"] == "still there?"
+
+
+async def test_an_outage_may_be_allowed_to_last(auth: Auth, clock: Clock) -> None:
+    token = auth.token_manager.sign_in("ann")
+    live = LiveConnections(auth, unanswered_timeout=None)
+    async with connected(SessionMiddleware(Application(), auth=auth, live=live), "websocket", token) as client:
+        await examined(auth, 2)
+        auth.token_manager.is_down = True
+        clock.move(days=1)
+        await examined(auth, 3)
+        client.say("still there?")
+        assert (await client.hears())["text"] == "still there?"
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_from_the_look_that_finds_its_end_neither_side_hears_of_the_other(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands may be told before: until then nothing goes either way."""
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, go_on, heard = auth.token_manager.sign_in("ann"), asyncio.Event(), []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope)
+        if scope["type"] == "http":
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+            await go_on.wait()
+            await send({"type": "http.response.body", "body": b"data: 2\n\n", "more_body": False})
+        else:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+            await go_on.wait()
+            await send({"type": "websocket.send", "text": "still there?"})
+            heard.append(await receive())
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        client.say("delete everything")
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 2)
+        go_on.set()
+        if kind == "websocket":  # an application that ends by itself is not waited with
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert client.has_heard_all
+            assert not heard
+            (connection,) = waiting
+            await connection.tell()
+            connection.leave(PATIENCE_SECONDS)
+        last = await client.hears()
+        await client.ended()
+        assert client.has_heard_all
+    if kind == "websocket":
+        assert last["code"] == 4401
+        assert [message["type"] for message in heard] == ["websocket.disconnect"]
+    else:
+        assert b"session_ended" in last["body"]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_an_application_that_has_ended_does_not_wait_for_a_client_that_reads_nothing(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, may_end = auth.token_manager.sign_in("ann"), asyncio.Event()
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        ends = asyncio.ensure_future(may_end.wait())
+        application = asyncio.ensure_future(Application()(scope, receive, send))
+        await asyncio.wait({ends, application}, return_when=asyncio.FIRST_COMPLETED)
+        application.cancel()
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        client.reads.clear()
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 2)
+        may_end.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        (connection,) = waiting
+        assert not client.task.done()
+        connection.leave(0.001)
+        await client.ended()
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_server_that_tells_the_application_at_once_has_it_leave_no_sooner(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn lets `receive` return as soon as the client was told; other clients are told before that has effects."""
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, heard = auth.token_manager.sign_in("ann"), []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        application = asyncio.ensure_future(Application()(scope, receive, send))
+        if scope["type"] == "http":
+            heard.append(await receive())
+        await application
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 2)
+        (connection,) = waiting
+        await connection.tell()
+        client.leave(kind)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not heard
+        assert not client.task.done()
+        connection.leave(PATIENCE_SECONDS)
+        await client.ended()
+
+
+async def test_who_waits_with_a_time_limit_is_told_and_may_use_time_limits_afterwards(auth: Auth) -> None:
+    token, steps = auth.token_manager.sign_in("ann"), []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            steps.append((await receive())["type"])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        steps.append((await asyncio.wait_for(receive(), PATIENCE_SECONDS))["type"])
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await client.ended()
+    assert steps == ["websocket.disconnect"] * 2
+
+
+async def test_an_application_that_stops_waiting_is_not_kept(auth: Auth) -> None:
+    """A message that nobody waits for any more is for whoever asks next."""
+    token, waits = auth.token_manager.sign_in("ann"), asyncio.Event()
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        task = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        waits.set()
+        await send({"type": "websocket.send", "text": (await receive())["text"]})
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        await waits.wait()
+        client.say("hello again")
+        assert (await client.hears())["text"] == "hello again"
 
 
 async def test_an_application_that_does_not_clean_up_in_time_is_cancelled(auth: Auth) -> None:
@@ -461,7 +678,16 @@ async def test_no_token_is_shown(auth: Auth) -> None:
         assert shown == [f"LiveConnection(user_id='ann', auth_id='{auth_id(auth, token)}')"]
 
 
-@pytest.mark.parametrize("settings", [{"recheck_every": timedelta(0)}, {"grace": timedelta(-1)}, {"grace": 5}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"recheck_every": timedelta(0)},
+        {"recheck_every": None},
+        {"unanswered_timeout": timedelta(0)},
+        {"grace": timedelta(-1)},
+        {"grace": 5},
+    ],
+)
 def test_times_that_are_none_are_refused_by_name(auth: Auth, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         LiveConnections(auth, **settings)

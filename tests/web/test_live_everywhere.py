@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import httpx
@@ -14,7 +15,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 
 from coatcheck import Pod, ServerSideSessionsConfig
-from coatcheck.web import SessionMiddleware
+from coatcheck.web import LiveConnections, SessionMiddleware
 from coatcheck.web.fastapi import SignedIn  # noqa: TC001 (FastAPI reads it)
 from tests.worlds import PEPPER
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from coatcheck import AuthServices
+    from tests.servers.postgres import PostgresServer
 
 EACH = 5
 PATIENCE_SECONDS = 20
@@ -30,17 +32,18 @@ PATIENCE_SECONDS = 20
 class Server:
     """An application on a port of its own, with a pod of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **settings: timedelta) -> None:
         self.pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
         config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
         self.auth: AuthServices = self.pod.initialize_auth_services(token_manager_builders=[config])
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.live = LiveConnections(self.auth, **settings)
         self.left: list[str] = []
 
     def app(self) -> FastAPI:
         app = FastAPI(lifespan=self.pod.lifespan)
-        app.add_middleware(SessionMiddleware, auth=self.auth)
+        app.add_middleware(SessionMiddleware, auth=self.auth, live=self.live)
 
         @app.websocket("/live")
         async def live(connection: WebSocket, user: SignedIn) -> None:
@@ -132,3 +135,19 @@ async def test_what_one_server_revokes_both_end(store_url: str) -> None:
         assert not any(one.done() for one in spared)
         await here.auth.token_manager.revoke_all_tokens(auth_user_id=bob.id)
         assert set(await asyncio.gather(*spared)) == {(4401, "invalid_token")}
+
+
+async def test_an_outage_without_end_ends_them_and_calls_nobody_signed_out(postgres_server: PostgresServer) -> None:
+    server = Server(postgres_server.dsn(), unanswered_timeout=timedelta(milliseconds=1))
+    async with server.serving(), asyncio.timeout(PATIENCE_SECONDS):
+        user = await server.auth.auth_users.create()
+        token = (await server.auth.token_manager.create_token(auth_user_id=user.id, method="email")).token
+        opened = [asyncio.Event(), asyncio.Event()]
+        closed = asyncio.create_task(websocket_until_closed(server, token, opened[0]))
+        text = asyncio.create_task(stream_until_ended(server, token, opened[1]))
+        await asyncio.gather(*(one.wait() for one in opened))
+        await asyncio.to_thread(postgres_server.stop)
+        assert await closed == (1013, "store_unavailable")
+        assert await text == f"data: {user.id}\n\n"
+        while len(server.left) < 2:  # noqa: ASYNC110 (there is no event)
+            await asyncio.sleep(0)

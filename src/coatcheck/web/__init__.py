@@ -5,7 +5,8 @@ from coatcheck.web.challenges import Problem, problem_of
 from coatcheck.web.clients import ClientCapture, client_address
 from coatcheck.web.cross_site import is_cross_site
 from coatcheck.web.lifespan import PodLifespan
-from coatcheck.web.live import LiveConnections, traffic_is_use
+from coatcheck.web.live import LiveConnections
+from coatcheck.web.live_connection import traffic_is_use
 from coatcheck.web.middleware import SessionMiddleware
 from coatcheck.web.redirects import reason_of, safe_next, sign_in_location
 from coatcheck.web.requirements import require

@@ -7,6 +7,7 @@ that keep an authenticated response out of caches, and can answer with a problem
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -36,11 +37,15 @@ class Exchange(Protocol):
         ...
 
     async def finish(self) -> None:
-        """Send what was held back: the application has ended."""
+        """Send what was held back, and what `stop` has left to tell: the application has ended."""
         ...
 
-    async def end(self, problem: Problem) -> None:
-        """End what is still open, from outside of the application, and send nothing of the application any more."""
+    def stop(self, problem: Problem) -> None:
+        """Send nothing of the application any more: what is open ends with this problem."""
+        ...
+
+    async def tell(self) -> None:
+        """Tell the client of that problem, if it was not told yet."""
         ...
 
 
@@ -60,7 +65,7 @@ class HttpExchange:
     as 500, unless its author registers handlers there.
     """
 
-    __slots__ = ("_has_started", "_held", "_held_bytes", "_is_event_stream", "_is_over", "_send", "_state")
+    __slots__ = ("_end", "_has_started", "_held", "_held_bytes", "_is_event_stream", "_is_stopped", "_send", "_state")
 
     def __init__(self, send: Send, state: RequestState) -> None:
         """Begin with nothing sent."""
@@ -70,11 +75,12 @@ class HttpExchange:
         self._held: list[AsgiMessage] = []
         self._held_bytes = 0
         self._is_event_stream = False
-        self._is_over = False
+        self._is_stopped = False
+        self._end: AsgiMessage | None = None
 
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on, or hold it back."""
-        if self._is_over:
+        if self._is_stopped:
             return
         if message["type"] == "http.response.start":
             self._has_started = True
@@ -107,21 +113,30 @@ class HttpExchange:
         return True
 
     async def finish(self) -> None:
-        """Send what was held back."""
+        """Send what was held back, or the end of an event stream that was stopped."""
         held, self._held = self._held, []
         for message in held:
             await self._send(message)
+        await self.tell()
 
-    async def end(self, problem: Problem) -> None:
-        """Give an event stream a last event, `session_ended` with the problem as its data, and end it.
+    def stop(self, problem: Problem) -> None:
+        """Have an event stream end with a last event, `session_ended` with the problem as its data.
 
-        Any other stream is left as it is, incomplete: one that ended in order would look like all there is.
+        There is no such event where the store could not say whether the session has ended. Any other stream is left as
+        it is, incomplete: one that ended in order would look like all there is.
         """
-        self._is_over = True
+        self._is_stopped = True
         if self._is_event_stream:
+            is_outage = problem.status == HTTPStatus.SERVICE_UNAVAILABLE
             # Whatever the application was in the middle of, an empty line ends it.
-            last = b"\n\nevent: session_ended\ndata: " + problem.body + b"\n\n"
-            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+            last = b"" if is_outage else b"\n\nevent: session_ended\ndata: " + problem.body + b"\n\n"
+            self._end = {"type": "http.response.body", "body": last, "more_body": False}
+
+    async def tell(self) -> None:
+        """Send the end of an event stream."""
+        end, self._end = self._end, None
+        if end is not None:
+            await self._send(end)
 
     def _with_our_headers(self, start: AsgiMessage) -> AsgiMessage:
         headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", ())]
@@ -157,11 +172,11 @@ class WebSocketExchange:
         self._send = send
         self._is_accepted = False
         self._is_over = False
-        self._is_ended = False
+        self._problem: Problem | None = None
 
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on."""
-        if self._is_ended:
+        if self._problem is not None:
             return
         if message["type"] == "websocket.accept":
             self._is_accepted = True
@@ -187,12 +202,17 @@ class WebSocketExchange:
         return True
 
     async def finish(self) -> None:
-        """Do nothing: nothing is ever held back."""
+        """Close what was stopped. Nothing else is ever held back."""
+        await self.tell()
 
-    async def end(self, problem: Problem) -> None:
-        """Close the connection, with the problem's close code and name."""
-        self._is_ended = True
-        await self.answer(problem)
+    def stop(self, problem: Problem) -> None:
+        """Have the connection be closed with the problem's close code and name."""
+        self._problem = problem
+
+    async def tell(self) -> None:
+        """Close the connection."""
+        if self._problem is not None:
+            await self.answer(self._problem)
 
 
 def with_vary(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> list[tuple[bytes, bytes]]:

@@ -8,16 +8,15 @@ part of a response and says that more follows. From then on its token is examine
 - and in any case every `recheck_every`, so that there is a bound where no announcement arrives.
 
 Nothing is ended by an announcement alone: it says when to look, the store says what is true. While the store cannot
-answer, connections stay open and are examined again a second later.
+answer, connections stay open and are examined again a second later, until `unanswered_timeout` is over: then they end
+as a request does that meets an outage, and nobody is told that a session has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,20 +24,18 @@ from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, In
 from coatcheck.events import AnnouncementsMissed, RevokedAuthenticationAuthId
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import problem_of
-from coatcheck.web.state import request_state
+from coatcheck.web.endings import Endings
+from coatcheck.web.timer_wheel import TimerWheel
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
     from typing import Any
 
     from coatcheck.events import EventBus, Message
     from coatcheck.tokens import TokenManager, TokenStanding
-    from coatcheck.web.asgi import AsgiMessage, Receive
     from coatcheck.web.challenges import Problem
-    from coatcheck.web.exchanges import Exchange
-    from coatcheck.web.state import RequestState
+    from coatcheck.web.live_connection import LiveConnection
 
-_TICK_SECONDS = 0.1
 _AFTER_AN_OUTAGE_SECONDS = 1.0
 _USE_SECONDS = 0.1  # a tenth of the shortest inactivity timeout there is
 
@@ -60,33 +57,40 @@ class HasTokenManagerAndEvents(Protocol):
 
 
 class LiveConnections:
-    """All live connections of an application, in one timer wheel. Needs no start and no stop."""
+    """All live connections of an application, and when each is looked at. Needs no start and no stop."""
 
     def __init__(
         self,
         auth: HasTokenManagerAndEvents,
         *,
         recheck_every: timedelta = timedelta(seconds=15),
+        unanswered_timeout: timedelta | None = timedelta(minutes=1),
         grace: timedelta = timedelta(seconds=5),
     ) -> None:
         """Watch over connections to what `auth` validates.
 
         `recheck_every` is the longest time between two looks at a token; each is up to a fifth earlier, so that they
-        spread. `grace` is how long the application may take to clean up after a WebSocket was closed.
+        spread. `unanswered_timeout` is how long a connection stays open without an answer from the store, None for as
+        long as that takes. `grace` is how long the application may take to clean up after a WebSocket was closed.
 
         Raises:
             ConfigurationError: one of them is not above zero.
         """
-        for name, value in (("recheck_every", recheck_every), ("grace", grace)):
-            if not isinstance(value, timedelta) or value <= timedelta(0):
+        for name, value in (
+            ("recheck_every", recheck_every),
+            ("unanswered_timeout", unanswered_timeout),
+            ("grace", grace),
+        ):
+            is_none = value is None and name == "unanswered_timeout"
+            if not is_none and (not isinstance(value, timedelta) or value <= timedelta(0)):
                 raise ConfigurationError(f"{name} must be a timedelta above zero")
         self._auth = auth
         self._recheck_seconds = recheck_every.total_seconds()
-        self.grace_seconds = grace.total_seconds()
+        self._unanswered_seconds = None if unanswered_timeout is None else unanswered_timeout.total_seconds()
         self._by_user: dict[str, set[LiveConnection]] = {}
-        self._slots: dict[int, set[LiveConnection]] = {}
+        self._due: TimerWheel[LiveConnection] = TimerWheel(self._look_at)
+        self._endings = Endings(grace.total_seconds())
         self._under_way: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
         self._is_subscribed = False
 
     def __len__(self) -> int:
@@ -107,7 +111,7 @@ class LiveConnections:
         theirs.discard(connection)
         if not theirs:
             self._by_user.pop(connection.user_id, None)
-        self._slots.get(connection.slot, set()).discard(connection)
+        self._due.discard(connection)
 
     def note_use(self, connection: LiveConnection) -> None:
         """Count what has arrived on a connection as a use of its session, ten times a second at most."""
@@ -146,31 +150,54 @@ class LiveConnections:
             self._start(self._examine(token, theirs))
 
     async def _examine(self, token: str, connections: Sequence[LiveConnection]) -> None:
+        asked_at = asyncio.get_running_loop().time()
         try:
             standing = await self._auth.token_manager.examine_token(token)
         except Exception as error:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
             if not isinstance(error, StoreUnavailable):
                 _log.exception("live connections could not be examined")
-            for connection in connections:
-                self._put_off(connection, _AFTER_AN_OUTAGE_SECONDS)
+            self._meet_outage(connections)
             return
         answer = standing.answer
         if isinstance(answer, TokenRefusal):
-            problem = problem_of(AuthenticationRequiredError(), refusal=answer)
-            for connection in connections:
-                self._end(connection, problem)
+            self._end(connections, problem_of(AuthenticationRequiredError(), refusal=answer))
             return
         for connection in connections:
             missing = sorted(connection.required_scopes - answer.scopes)
             if missing:
                 required = sorted(connection.required_scopes)
-                self._end(connection, problem_of(InsufficientScopeError(missing, required=required)))
+                self._end([connection], problem_of(InsufficientScopeError(missing, required=required)))
             else:
+                connection.confirmed_at = max(connection.confirmed_at, asked_at)
                 self._put_off(connection, self._seconds_until_next(standing))
 
-    def _end(self, connection: LiveConnection, problem: Problem) -> None:
-        self.remove(connection)
-        self._start(connection.end(problem))  # a client that reads nothing keeps nobody else waiting
+    def _meet_outage(self, connections: Iterable[LiveConnection]) -> None:
+        now = asyncio.get_running_loop().time()
+        given_up = []
+        for connection in connections:
+            seconds = _AFTER_AN_OUTAGE_SECONDS
+            if self._unanswered_seconds is not None:
+                seconds = min(seconds, connection.confirmed_at + self._unanswered_seconds - now)
+            if seconds > 0:
+                self._put_off(connection, seconds)
+            else:
+                given_up.append(connection)
+        self._end(given_up, problem_of(StoreUnavailable()))
+
+    def _end(self, connections: Iterable[LiveConnection], problem: Problem) -> None:
+        ending = [connection for connection in connections if self._is_watched(connection)]
+        for connection in ending:
+            self.remove(connection)
+            connection.stop(problem)
+        self._endings.add(ending)
+
+    def _put_off(self, connection: LiveConnection, seconds: float) -> None:
+        if self._is_watched(connection):
+            self._due.put(connection, seconds)
+
+    def _is_watched(self, connection: LiveConnection) -> bool:
+        """Whether it is neither over nor ending."""
+        return connection in self._by_user.get(connection.user_id, ())
 
     def _seconds_until_next(self, standing: TokenStanding) -> float:
         seconds = self._recheck_seconds * random.uniform(0.8, 1)  # noqa: S311 (spreads load, guards nothing)
@@ -180,160 +207,3 @@ class LiveConnections:
         task = asyncio.get_running_loop().create_task(step)
         self._under_way.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._under_way.discard)
-
-    def _put_off(self, connection: LiveConnection, seconds: float) -> None:
-        if connection not in self._by_user.get(connection.user_id, ()):
-            return  # it is over
-        loop = asyncio.get_running_loop()
-        self._slots.get(connection.slot, set()).discard(connection)
-        connection.slot = math.ceil((loop.time() + seconds) / _TICK_SECONDS)
-        self._slots.setdefault(connection.slot, set()).add(connection)
-        if self._timer is None:
-            self._timer = loop.call_later(_TICK_SECONDS, self._tick)
-
-    def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time() / _TICK_SECONDS
-        due = [slot for slot in self._slots if slot <= now]
-        self._look_at([connection for slot in due for connection in self._slots.pop(slot)])
-        self._timer = loop.call_later(_TICK_SECONDS, self._tick) if self._slots else None
-
-
-def traffic_is_use(connection: Mapping[str, Any]) -> None:
-    """From now on, what arrives on this WebSocket counts as a use of its session, as a request does.
-
-        traffic_is_use(websocket)
-
-    `connection` is an ASGI scope, or a Starlette `WebSocket`. Without this an open connection does not keep its session
-    from its inactivity timeout, whatever goes over it.
-
-    Raises:
-        ConfigurationError: `SessionMiddleware` did not run for this connection.
-    """
-    request_state(connection).traffic_is_use = True
-
-
-class LiveConnection:
-    """One request of a signed-in caller, and what becomes of it once it is live."""
-
-    __slots__ = (
-        "_connections",
-        "_exchange",
-        "_forced_end",
-        "_has_cancelled",
-        "_has_finished",
-        "_is_live",
-        "_pending",
-        "_problem",
-        "_state",
-        "_task",
-        "_told",
-        "auth_id",
-        "counts_from",
-        "slot",
-        "token",
-        "user_id",
-    )
-
-    def __init__(
-        self,
-        connections: LiveConnections,
-        exchange: Exchange,
-        state: RequestState,
-        task: asyncio.Task[object] | None,
-        *,
-        token: str,
-        user_id: str,
-        auth_id: str,
-    ) -> None:
-        """The application runs in `task`. Nothing happens before `begin`."""
-        self._connections = connections
-        self._exchange = exchange
-        self._state = state
-        self.token = token
-        self.user_id = user_id
-        self.auth_id = auth_id
-        self.slot = 0
-        self.counts_from = 0.0
-        self._task = task
-        self._is_live = False
-        self._problem: Problem | None = None
-        self._pending: asyncio.Future[AsgiMessage] | None = None
-        self._told: asyncio.Future[AsgiMessage] | None = None
-        self._has_cancelled = False
-        self._has_finished = False
-        self._forced_end: asyncio.TimerHandle | None = None
-
-    def __repr__(self) -> str:
-        """Show whose it is, and never the token."""
-        return f"LiveConnection(user_id={self.user_id!r}, auth_id={self.auth_id!r})"
-
-    def begin(self) -> None:
-        """Something was sent, and more may follow: it is live from now on, or from when the application has asked.
-
-        Nothing is watched where the application does not ask who is calling: it serves everybody.
-        """
-        if not self._is_live and self._state.was_asked:
-            self._is_live = True
-            self._connections.add(self)
-
-    def finish(self) -> None:
-        """The application has ended: from now on its task is somebody else's."""
-        self._has_finished = True
-        if self._forced_end is not None:
-            self._forced_end.cancel()
-        if self._pending is not None:
-            self._pending.cancel()
-        if self._is_live:
-            self._connections.remove(self)
-
-    @property
-    def required_scopes(self) -> frozenset[str]:
-        """What the application has required of the caller."""
-        return self._state.required_scopes
-
-    async def end(self, problem: Problem) -> None:
-        """Tell the client why, then the application."""
-        if self._problem is not None or self._has_finished:
-            return
-        self._problem = problem
-        grace = self._connections.grace_seconds
-        # A client that reads nothing must not keep its connection open by that.
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._exchange.end(problem)
-        if self._has_finished:
-            return
-        if self._told is not None:
-            self._told.cancel()
-            self._forced_end = asyncio.get_running_loop().call_later(grace, self._cancel)
-        else:
-            self._cancel()
-
-    def receiving(self, receive: Receive) -> Receive:
-        """`receive` for the application of a WebSocket: it is told of the end as of a client that has gone."""
-        told: asyncio.Future[AsgiMessage] = asyncio.get_running_loop().create_future()
-        self._told = told
-
-        async def receive_or_end() -> AsgiMessage:
-            if self._pending is None:
-                self._pending = asyncio.ensure_future(receive())
-            await asyncio.wait((self._pending, told), return_when=asyncio.FIRST_COMPLETED)
-            if self._problem is not None and told.done():
-                return {"type": "websocket.disconnect", "code": self._problem.close_code, "reason": self._problem.code}
-            pending, self._pending = self._pending, None
-            message = pending.result()
-            if self._is_live and self._state.traffic_is_use and message["type"] == "websocket.receive":
-                self._connections.note_use(self)
-            return message
-
-        return receive_or_end
-
-    def was_cancelled_by_us(self) -> bool:
-        """Whether a CancelledError in the application's task is ours alone."""
-        return self._has_cancelled and self._task is not None and self._task.uncancel() == 0
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._has_cancelled = True
-            self._task.cancel()

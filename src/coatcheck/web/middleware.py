@@ -20,7 +20,8 @@ from coatcheck.web.clients import ClientCapture
 from coatcheck.web.credentials import presented_credential
 from coatcheck.web.cross_site import is_forged
 from coatcheck.web.exchanges import exchange_of
-from coatcheck.web.live import LiveConnection, LiveConnections
+from coatcheck.web.live import LiveConnections
+from coatcheck.web.live_connection import LiveConnection, holding_back
 from coatcheck.web.session_cookie import SessionCookie
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
@@ -118,11 +119,12 @@ class SessionMiddleware:
             begin = partial(self._begin_live, exchange, state, credential, answer, asyncio.current_task())
             if scope["type"] == "websocket":
                 receive = begin().receiving(receive)
-            else:  # few requests become live: nothing is made for the others
-                state.when_live = begin
+            else:  # few requests become live: hardly anything is made for the others
+                state.when_live, receive = begin, holding_back(receive, state)
                 state.when_used = partial(self._live.count_use, cast("str", credential.token)) if counts_later else None
         try:
             await self._app(scope, receive, exchange.send)
+            await exchange.finish()
         except asyncio.CancelledError:
             if state.live is None or not state.live.was_cancelled_by_us():
                 raise
@@ -131,8 +133,6 @@ class SessionMiddleware:
             if answerable is None or not await exchange.answer(answer_to(answerable, state)):
                 await exchange.finish()
                 raise
-        else:
-            await exchange.finish()
         finally:
             state.finish()
 

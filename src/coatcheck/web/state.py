@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from coatcheck.client_info import ClientInfo
     from coatcheck.tokens import AuthSuccess
-    from coatcheck.web.live import LiveConnection
+    from coatcheck.web.live_connection import LiveConnection
     from coatcheck.web.session_cookie import RequestCookie
 
 SCOPE_KEY = "coatcheck"

@@ -1,0 +1,79 @@
+"""In which order live connections end, when thousands do at once.
+
+First every client is told, then every application: telling is short, and what an application and its framework do when
+they are left takes several times as long. Both go in portions, between which the event loop does everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coatcheck.web.live_connection import LiveConnection
+
+_PORTION = 50  # connections; to make as many leave takes some 4 ms with FastAPI
+
+_log = logging.getLogger(__name__)
+
+
+class Endings:
+    """Connections that have been stopped, and are on their way out, in the order they came in."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        """`grace_seconds` is how long a client that reads nothing is waited for, and how long an application is."""
+        self._grace_seconds = grace_seconds
+        self._untold: deque[LiveConnection] = deque()
+        self._told: deque[LiveConnection] = deque()
+        self._turn = 0
+        self._goes_on = False
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def add(self, connections: Iterable[LiveConnection]) -> None:
+        """End these, which have been stopped."""
+        self._untold.extend(connections)
+        self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take one turn: there is one in each round of the event loop, as long as there is something to do."""
+        self._turn += 1
+        if self._untold:
+            task = asyncio.get_running_loop().create_task(self._tell_some(self._turn))
+            self._under_way.add(task)  # the loop itself keeps only a weak reference
+            task.add_done_callback(self._under_way.discard)
+        else:
+            for _ in range(min(_PORTION, len(self._told))):
+                self._told.popleft().leave(self._grace_seconds)
+        self._goes_on = False
+        if self._untold or self._told:
+            self._go_on_soon()
+
+    async def _tell_some(self, turn: int) -> None:
+        """Tell a portion. Who reads nothing keeps nobody else waiting: the next turn takes over from there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_seconds):
+                for _ in range(_PORTION):
+                    if not self._untold or turn != self._turn:
+                        return
+                    await self._tell(self._untold.popleft())
+
+    async def _tell(self, connection: LiveConnection) -> None:
+        try:
+            await connection.tell()
+        except OSError:
+            pass  # the client has gone already
+        except Exception:  # noqa: BLE001 (whatever the server raises, the application leaves)
+            _log.exception("a client could not be told of the end of its session")
+        finally:
+            self._told.append(connection)
+            self._go_on_soon()
