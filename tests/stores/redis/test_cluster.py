@@ -1,0 +1,302 @@
+"""A Cluster whose members fail, are replaced and hand slots over, while calls go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from redis.crc import key_slot
+
+from coatcheck import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import UserId, shard_of_user
+from coatcheck.scope import Scope
+from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.stores.redis.target import Address
+from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
+from tests.servers.proxy import Proxy
+from tests.servers.redis_cluster import RedisCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterator
+
+    from coatcheck.stores.records import SessionRecord
+    from coatcheck.stores.store import Store
+    from tests.servers.redis_cluster import ClusterNode
+
+pytestmark = pytest.mark.redis
+
+T = TypeVar("T")
+
+USERS = [UserId(f"user {number}") for number in range(24)]
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[RedisCluster]:
+    """Its nodes change roles, and are all there again after each test."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: RedisCluster) -> Iterator[RedisCluster]:
+    yield shared_cluster
+    for node in shared_cluster.nodes:
+        node.resume()
+        if not node.is_answering:
+            node.start()
+    shared_cluster.wait_until_settled()
+    shared_cluster.flush()
+
+
+def _key_of(user: UserId) -> str:
+    return f"coatcheck:{{{shard_of_user(user)}}}"
+
+
+def _one_of_each(cluster: RedisCluster) -> list[UserId]:
+    """A user with each primary."""
+    by_node = {cluster.primary_of(_key_of(user)).port: user for user in USERS}
+    assert len(by_node) == 3
+    return list(by_node.values())
+
+
+async def _until_served(store: Store, session: SessionRecord) -> None:
+    """Ask until somebody answers; of everything else an outage is the only answer."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                reading = await store.read_session(session.id)
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+            else:
+                assert reading is not None
+                return
+
+
+async def test_a_planned_failover_costs_nobody_an_error(cluster: RedisCluster) -> None:
+    async with RedisStore(cluster.url) as store:
+        users = _one_of_each(cluster)
+        sessions = [await sign_in(store, user) for user in users]
+        for user in users:
+            cluster.promote(cluster.replica_of(cluster.primary_of(_key_of(user))), how=None)
+        assert [await read(store, session.id) for session in sessions] == sessions
+        for user, session in zip(users, sessions, strict=True):
+            ended = await store.end_user_sessions(user)
+            assert [one.session_id for one in ended] == [session.id]
+            assert await read(store, (await sign_in(store, user)).id) is not None
+
+
+async def test_calls_that_go_on_through_a_planned_failover_are_right_or_an_outage(cluster: RedisCluster) -> None:
+    async with RedisStore(cluster.url) as store:
+        user = USERS[0]
+        replica = cluster.replica_of(cluster.primary_of(_key_of(user)))
+        promotion = asyncio.create_task(asyncio.to_thread(cluster.promote, replica, how=None))
+        ended = 0
+        while not promotion.done() or ended == 0:
+            session = await sign_in(store, user)
+            try:
+                await store.delete_sessions(SessionFilter(session_id=session.id))
+            except RevocationIndeterminate:
+                continue
+            ended += 1
+            assert await read(store, session.id) is None
+        await promotion
+
+
+async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends_that(cluster: RedisCluster) -> None:
+    async with RedisStore(cluster.url) as store:
+        users = _one_of_each(cluster)
+        sessions = {user: await sign_in(store, user) for user in users}
+        unlucky, *others = users
+        primary = cluster.primary_of(_key_of(unlucky))
+        replica = cluster.replica_of(primary)
+        primary.kill()
+        outcomes = await asyncio.gather(
+            *(store.read_session(sessions[user].id) for user in users), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], StoreUnavailable)
+        for user, outcome in zip(others, outcomes[1:], strict=True):
+            assert not isinstance(outcome, BaseException)
+            assert outcome is not None
+            page = await store.list_sessions(SessionFilter(user_id=user))
+            assert [listed.session.id for listed in page] == [sessions[user].id]
+            assert len(await store.end_user_sessions(user)) == 1
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.end_user_sessions(unlucky)
+        assert not isinstance(caught.value, RevocationIndeterminate)  # nobody was there to begin with it
+        cluster.promote(replica, how="TAKEOVER")
+        await _until_served(store, sessions[unlucky])
+        with pytest.raises(RevocationIndeterminate, match="0 of 1 replicas"):  # done, on the only one there is
+            await store.end_user_sessions(unlucky)
+        assert await read(store, sessions[unlucky].id) is None
+
+
+async def test_where_a_primary_hangs_the_users_of_others_are_served_and_a_promotion_is_noticed(
+    cluster: RedisCluster,
+) -> None:
+    """Nothing is refused and nothing breaks off: whoever asks it learns of it by waiting in vain, and only once."""
+    async with RedisStore(cluster.url, timeout_seconds=1.0) as store:
+        users = _one_of_each(cluster)
+        sessions = {user: await sign_in(store, user) for user in users}
+        unlucky, *others = users
+        primary = cluster.primary_of(_key_of(unlucky))
+        replica = cluster.replica_of(primary)
+        primary.pause()
+        for _ in range(3):
+            outcomes = await asyncio.gather(
+                *(store.read_session(sessions[user].id) for user in users), return_exceptions=True
+            )
+            assert isinstance(outcomes[0], StoreUnavailable)
+            assert not [outcome for outcome in outcomes[1:] if outcome is None or isinstance(outcome, BaseException)]
+        for user in others:
+            await read_present(store, (await sign_in(store, user)).id)
+            with pytest.raises(StoreUnavailable):
+                await store.read_user(unlucky)
+        ends = await asyncio.gather(*map(store.end_user_sessions, users), return_exceptions=True)
+        assert isinstance(ends[0], StoreUnavailable)
+        assert [len(each) for each in ends[1:] if not isinstance(each, BaseException)] == [2, 2]
+        cluster.promote(replica, how="TAKEOVER")
+        await _until_served(store, sessions[unlucky])
+        await read_present(store, (await sign_in(store, unlucky)).id)
+
+
+async def test_a_primary_that_hung_and_goes_on_is_asked_again(cluster: RedisCluster) -> None:
+    async with RedisStore(cluster.url, timeout_seconds=1.0) as store:
+        session = await sign_in(store, USERS[0])
+        primary = cluster.primary_of(_key_of(USERS[0]))
+        primary.pause()
+        with pytest.raises(StoreUnavailable):
+            await store.read_session(session.id)
+        primary.resume()
+        await _until_served(store, session)
+
+
+async def test_one_who_was_demoted_is_not_believed(cluster: RedisCluster) -> None:
+    """It is still connected to, by a store that has not heard of the election, and it has the old data."""
+    async with RedisStore(cluster.url) as store, RedisStore(cluster.url) as other:
+        session = await sign_in(store, USERS[0])
+        await read_present(other, session.id)
+        replica = cluster.replica_of(cluster.primary_of(_key_of(USERS[0])))
+        cluster.promote(replica, how="TAKEOVER")
+        await store.end_user_sessions(USERS[0])
+        assert await read(other, session.id) is None
+
+
+async def test_all_primaries_may_be_replaced_one_after_the_other(cluster: RedisCluster) -> None:
+    """No seed is needed for long: what members say of each other is enough."""
+    users = _one_of_each(cluster)
+    seed = cluster.primary_of(_key_of(users[0]))
+    async with RedisStore(f"redis+cluster://127.0.0.1:{seed.port}?replicas=0") as store:
+        sessions = [await sign_in(store, user) for user in users]
+        for user, session in zip(users, sessions, strict=True):
+            primary = cluster.primary_of(_key_of(user))
+            replica = cluster.replica_of(primary)
+            primary.kill()
+            cluster.promote(replica, how="TAKEOVER")
+            await _until_served(store, session)
+        assert await stored_ids(store) == {session.id for session in sessions}
+
+
+async def test_members_are_found_where_remap_says_they_are(cluster: RedisCluster) -> None:
+    """Behind NAT the addresses that members know are of no use. Here a proxy stands at each of the others."""
+    proxies = {node.port: Proxy(node.port) for node in cluster.nodes}
+    for proxy in proxies.values():
+        await proxy.__aenter__()
+    asked: list[Address] = []
+
+    def remap(address: Address) -> Address:
+        asked.append(address)
+        return Address("localhost", proxies[address.port].port)
+
+    async with RedisStore(cluster.url, remap=remap) as store:
+        sessions = [await sign_in(store, user) for user in USERS]
+        assert await stored_ids(store) == {session.id for session in sessions}
+        assert {address.port for address in store._calls.servers.all()} <= {proxy.port for proxy in proxies.values()}  # noqa: SLF001 (where it connects to)
+    assert {address.port for address in asked} == {node.port for node in cluster.nodes}
+    for proxy in proxies.values():
+        await proxy.cut()
+
+
+class TestMovingSlots:
+    """A slot goes from one primary to another, key by key."""
+
+    @pytest.fixture
+    def ends(self, cluster: RedisCluster) -> Iterator[tuple[ClusterNode, ClusterNode]]:
+        """The slot's server, which is handing it over, and the one that takes it; it stays there."""
+        source = cluster.primary_of(_key_of(USERS[0]))
+        target = next(node for node in cluster.primaries if node is not source)
+        yield source, target
+        slot = _slot()
+        for node in cluster.primaries:
+            node.ask("CLUSTER SETSLOT", slot, "NODE", target.id)
+
+    async def test_callers_get_the_right_answer_or_an_outage_and_in_the_end_all_is_as_it_should_be(
+        self, cluster: RedisCluster, ends: tuple[ClusterNode, ClusterNode]
+    ) -> None:
+        source, target = ends
+        user = USERS[0]
+        async with RedisStore(cluster.url) as store:
+            await register(store, user, scopes={"a", "b"})
+            sessions = [await insert(store, new_session(user, scopes={"a", "b"})) for _ in range(4)]
+            _begin(source, target)
+            for key in _keys(source):
+                for session in sessions:
+                    reading = await _outcome(store.read_session(session.id))
+                    assert isinstance(reading, StoreUnavailable) or reading is not None
+                assert isinstance(await _outcome(insert(store, new_session(user))), StoreUnavailable)
+                change = await _outcome(store.set_user_scopes(user, frozenset({Scope("a")})))
+                assert change is not None
+                source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            for node in (target, source):
+                node.ask("CLUSTER SETSLOT", _slot(), "NODE", target.id)
+            await store.set_user_scopes(user, frozenset({Scope("a")}))
+            assert [(await read_present(store, session.id)).scopes for session in sessions] == [{"a"}] * 4
+            await insert(store, new_session(user))
+            assert len(await store.end_user_sessions(user)) == 5
+            assert await stored_ids(store) == set()
+
+    @pytest.mark.parametrize("moved", range(7))
+    async def test_a_deletion_that_is_caught_by_a_move_is_finished_by_the_next_attempt(
+        self, cluster: RedisCluster, ends: tuple[ClusterNode, ClusterNode], moved: int
+    ) -> None:
+        source, target = ends
+        user = USERS[0]
+        async with RedisStore(cluster.url) as store:
+            sessions = [await sign_in(store, user) for _ in range(3)]
+            _begin(source, target)
+            for key in _keys(source)[:moved]:
+                source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            outcome = await _outcome(store.delete_user(user))
+            assert isinstance(outcome, StoreUnavailable) or (outcome is not None and len(outcome) == 3)
+            for key in _keys(source):
+                source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            for node in (target, source):
+                node.ask("CLUSTER SETSLOT", _slot(), "NODE", target.id)
+            await store.delete_user(user)
+            assert [await read(store, session.id) for session in sessions] == [None] * 3
+            row = await store.read_user(user)
+            assert row is not None
+            assert not row.is_registered
+            assert await store.list_users() == []
+
+
+def _slot() -> int:
+    return key_slot(_key_of(USERS[0]).encode())
+
+
+def _begin(source: ClusterNode, target: ClusterNode) -> None:
+    target.ask("CLUSTER SETSLOT", _slot(), "IMPORTING", source.id)
+    source.ask("CLUSTER SETSLOT", _slot(), "MIGRATING", target.id)
+
+
+def _keys(node: ClusterNode) -> list[str]:
+    """Those of the slot, in an order that is the same each time."""
+    return sorted(node.ask("CLUSTER GETKEYSINSLOT", _slot(), 100))
+
+
+async def _outcome(call: Awaitable[T]) -> T | StoreUnavailable:
+    try:
+        return await call
+    except StoreUnavailable as error:
+        return error

@@ -1,0 +1,227 @@
+"""Only a primary is believed, and what replicas have to have is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck import GuaranteeLevel, RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import UserId
+from coatcheck.scope import Scope
+from coatcheck.stores.records import SessionFilter, SessionUse
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    insert,
+    new_session,
+    read,
+    read_present,
+    register,
+    sign_in,
+    stored_ids,
+    unknown_id,
+)
+from tests.servers.redis import RedisServer
+from tests.stores.redis.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from coatcheck.stores.store import Store
+
+pytestmark = pytest.mark.redis
+
+READS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "read_session": lambda store: store.read_session(unknown_id()),
+    "read_user": lambda store: store.read_user(ADA),
+    "list_sessions": lambda store: store.list_sessions(SessionFilter()),
+    "list_sessions of a user": lambda store: store.list_sessions(SessionFilter(user_id=ADA)),
+    "list_sessions of one": lambda store: store.list_sessions(SessionFilter(session_id=unknown_id())),
+    "list_users": lambda store: store.list_users(),
+    "count_by_pepper": lambda store: store.count_by_pepper(),
+}
+WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "insert_session": lambda store: store.insert_session(new_session(), expected_revocations=0, expected_rescopes=None),
+    "insert_user": lambda store: store.insert_user(UserId("new"), scopes=frozenset(), blocked=False),
+    "touch_sessions": lambda store: store.touch_sessions([SessionUse(unknown_id(), 1)]),
+    "prune_expired": lambda store: store.prune_expired(10),
+    "prune_idle": lambda store: store.prune_idle(None, 10),
+}
+ENDINGS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "delete_sessions of one": lambda store: store.delete_sessions(SessionFilter(session_id=unknown_id())),
+    "delete_sessions of a user": lambda store: store.delete_sessions(SessionFilter(user_id=ADA)),
+    "delete_sessions of all": lambda store: store.delete_sessions(SessionFilter()),
+    "delete_sessions, limited": lambda store: store.delete_sessions(SessionFilter(method="sms"), limit=5),
+    "end_user_sessions": lambda store: store.end_user_sessions(ADA),
+    "end_user_sessions by method": lambda store: store.end_user_sessions(ADA, method="sms"),
+    "set_session_scopes": lambda store: store.set_session_scopes(unknown_id(), frozenset({Scope("a")})),
+    "set_user_scopes": lambda store: store.set_user_scopes(ADA, frozenset()),
+    "update_user": lambda store: store.update_user(ADA, blocked=True),
+    "update_user who is not there": lambda store: store.update_user(UserId("nobody"), blocked=True),
+    "delete_user": lambda store: store.delete_user(ADA),
+    "delete_user who is not there": lambda store: store.delete_user(UserId("nobody")),
+}
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A primary and its replica."""
+    with RedisServer(repl_diskless_sync_delay="0") as primary, RedisServer() as replica:
+        replica.ask("REPLICAOF", "127.0.0.1", primary.port)
+        until(lambda: replica.ask("INFO", "replication")["master_link_status"] == "up")
+        until(lambda: primary.ask("INFO", "replication")["connected_slaves"] == 1)
+        yield primary, replica
+
+
+@pytest.fixture
+def primary(pair: tuple[RedisServer, RedisServer]) -> RedisServer:
+    primary, _ = pair
+    primary.flush()
+    return primary
+
+
+@pytest.fixture
+def replica(pair: tuple[RedisServer, RedisServer]) -> Iterator[RedisServer]:
+    _, replica = pair
+    yield replica
+    replica.resume()
+
+
+class TestDemoted:
+    """A server that is made a replica while connections to it are held."""
+
+    @pytest.mark.parametrize("read_something", READS.values(), ids=READS)
+    async def test_it_is_not_asked_for_what_it_has(
+        self, read_something: Callable[[Store], Awaitable[object]], redis_server: RedisServer
+    ) -> None:
+        async with RedisStore(redis_server.url) as store:
+            await sign_in(store)
+            await read_something(store)
+            redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+            with pytest.raises(StoreUnavailable, match=r"replica, whose data may be old|ReadOnlyError|READONLY"):
+                await read_something(store)
+            redis_server.ask("REPLICAOF", "NO", "ONE")
+            await read_something(store)
+
+    @pytest.mark.parametrize("write_something", [*WRITES.values(), *ENDINGS.values()], ids=[*WRITES, *ENDINGS])
+    async def test_it_is_not_written_to_and_says_for_certain_that_nothing_was_done(
+        self, write_something: Callable[[Store], Awaitable[object]], redis_server: RedisServer
+    ) -> None:
+        async with RedisStore(redis_server.url) as store:
+            session = await sign_in(store)
+            redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+            with pytest.raises(StoreUnavailable) as caught:
+                await write_something(store)
+            assert not isinstance(caught.value, RevocationIndeterminate)
+            redis_server.ask("REPLICAOF", "NO", "ONE")
+            await read_present(store, session.id)
+            await write_something(store)
+
+    async def test_a_replica_that_has_not_heard_of_a_revocation_validates_nobody(
+        self, primary: RedisServer, replica: RedisServer
+    ) -> None:
+        async with RedisStore(primary.url) as store:
+            session = await sign_in(store)
+            until(lambda: replica.ask("DBSIZE") == primary.ask("DBSIZE"))
+            replica.pause()
+            await store.end_user_sessions(ADA)
+            primary.pause()
+            replica.resume()
+            async with RedisStore(replica.url) as mistaken:
+                with pytest.raises(StoreUnavailable, match="replica"):
+                    await mistaken.read_session(session.id)
+            primary.resume()
+
+    async def test_its_guarantee_says_so(self, redis_server: RedisServer) -> None:
+        async with RedisStore(redis_server.url) as store:
+            redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+            guarantee = await store.guarantee()
+            assert guarantee.level <= GuaranteeLevel.EVENTUAL
+            assert any("replica" in reason for reason in guarantee.reasons)
+
+
+class TestReplicas:
+    """`?replicas=1`: an ending returns when a replica has it."""
+
+    async def test_an_ending_returns_when_a_replica_has_it(self, primary: RedisServer, replica: RedisServer) -> None:
+        async with RedisStore(f"{primary.url}?replicas=1") as store:
+            for _ in range(20):
+                session = await sign_in(store)
+                await store.delete_sessions(SessionFilter(session_id=session.id))
+                assert [key for key in replica.ask("KEYS", "*") if ":session:" in key] == []
+
+    async def test_what_the_replica_does_not_have_is_indeterminate_and_a_retry_that_finds_nothing_too(
+        self, primary: RedisServer, replica: RedisServer
+    ) -> None:
+        """The first attempt has done it on the primary. An answer "there is no such session" would be a promise."""
+        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=1) as store:
+            session = await sign_in(store)
+            await _in_step(primary, replica)
+            replica.pause()
+            for _ in range(2):
+                with pytest.raises(RevocationIndeterminate, match="0 of 1 replicas"):
+                    await store.delete_sessions(SessionFilter(session_id=session.id))
+                assert await read(store, session.id) is None
+            replica.resume()
+            assert await store.delete_sessions(SessionFilter(session_id=session.id)) == ()
+            assert [key for key in replica.ask("KEYS", "*") if ":session:" in key] == []
+
+    @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+    async def test_every_ending_waits_also_where_it_finds_nothing(
+        self, ending: Callable[[Store], Awaitable[object]], primary: RedisServer, replica: RedisServer
+    ) -> None:
+        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=0.5) as store:
+            await register(store, ADA)
+            await _in_step(primary, replica)
+            replica.pause()
+            for _ in range(2):
+                with pytest.raises(RevocationIndeterminate):
+                    await ending(store)
+            replica.resume()
+            await ending(store)
+
+    async def test_sign_ins_reads_and_touches_are_not_held_up(self, primary: RedisServer, replica: RedisServer) -> None:
+        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=20) as store:
+            session = await sign_in(store)
+            await _in_step(primary, replica)
+            replica.pause()
+            held_up = asyncio.create_task(store.end_user_sessions(BOB))
+            other = await sign_in(store)
+            assert await stored_ids(store) == {session.id, other.id}
+            assert await store.touch_sessions([SessionUse(session.id, 1)]) == {session.id}
+            assert not held_up.done()
+            replica.resume()
+            await held_up
+
+    async def test_a_sign_in_that_ends_a_session_is_held_up_as_every_ending_is(
+        self, primary: RedisServer, replica: RedisServer
+    ) -> None:
+        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=1) as store:
+            old = await sign_in(store)
+            bobs = await sign_in(store, BOB)
+            await _in_step(primary, replica)
+            replica.pause()
+            for replaced in (old, bobs):
+                with pytest.raises(RevocationIndeterminate):
+                    await insert(store, new_session(replaces=replaced.id))
+                assert await read(store, replaced.id) is None
+            replica.resume()
+
+    @pytest.mark.parametrize(
+        ("url", "replicas"),
+        [
+            ("redis://a", 0),
+            ("redis://a?replicas=2", 2),
+            ("redis+cluster://a", 1),
+            ("redis+cluster://a?replicas=0", 0),
+        ],
+    )
+    def test_a_cluster_waits_for_one_unless_told_otherwise(self, url: str, replicas: int) -> None:
+        assert RedisStore(url)._calls.replicas == replicas  # noqa: SLF001 (what its guarantee says)
+
+
+async def _in_step(primary: RedisServer, replica: RedisServer) -> None:
+    until(lambda: replica.ask("DBSIZE") == primary.ask("DBSIZE"))
