@@ -61,7 +61,10 @@ class StreamServer:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # interrupted before it had asked
         self.requests.put_nowait((head.decode().lower(), writer))
 
     async def asked(self) -> tuple[str, asyncio.StreamWriter]:
