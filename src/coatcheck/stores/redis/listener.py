@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.servers import Servers
     from coatcheck.stores.redis.target import Address
 
-_HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
+"""So long, and at most twice, a listener may be deaf without knowing it."""
+
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -42,13 +44,20 @@ class Listener:
         *,
         channel: str,
         own_channel: str,
+        answer_seconds: float,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        """`publish(shard, channel, text)` goes by way of the server that has the shard; `own_channel` is ours alone."""
+        """`publish(shard, channel, text)` goes by way of the server that has the shard; `own_channel` is ours alone.
+
+        A server that takes longer than `answer_seconds` to let us listen is given up for another.
+        """
         self._servers = servers
         self._connect = connect
         self._publish = publish
         self._channel = channel
         self._own_channel = own_channel
+        self._answer_seconds = answer_seconds
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def texts(self) -> AsyncGenerator[str | None, None]:
         """The texts of the channel from now on; None where some may have been missed, first when listening begins.
@@ -80,20 +89,24 @@ class Listener:
             return None
         connection = self._connect(random.choice(addresses))  # noqa: S311 (spreads load, guards nothing)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
-            await connection.send_command("SUBSCRIBE", self._channel, self._own_channel, check_health=False)
-            for _ in range(2):
-                await connection.read_response(disable_decoding=True)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(self._answer_seconds):
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
+                await connection.send_command("SUBSCRIBE", self._channel, self._own_channel, check_health=False)
+                for _ in range(2):
+                    await connection.read_response(disable_decoding=True)
+        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             _log.debug("not listening yet: %s", type(error).__name__)
             await connection.disconnect(nowait=True)
             return None
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
 
     async def _heard(self, connection: Connection) -> AsyncGenerator[str | None, None]:
         loop = asyncio.get_running_loop()
         missing: set[str] = set()
-        next_beat = loop.time() + _HEARTBEAT_SECONDS
+        next_beat = loop.time() + self._heartbeat_seconds
         while True:
             message = await connection.read_response(
                 disable_decoding=True, timeout=max(0.0, next_beat - loop.time()), disconnect_on_error=False
@@ -108,7 +121,7 @@ class Listener:
                 if missing:
                     raise StoreUnavailable("announcements do not come through")
                 missing = set(self._servers.all().values())
-                next_beat = loop.time() + _HEARTBEAT_SECONDS
+                next_beat = loop.time() + self._heartbeat_seconds
                 await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
 
 

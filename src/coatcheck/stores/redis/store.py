@@ -92,6 +92,7 @@ class RedisStore:
         """
         self._target = target_of(url)
         self._origin = secrets.token_hex(8)
+        self._timeout_seconds = timeout_seconds
         self._calls = ServerCalls(
             self._target,
             origin=self._origin,
@@ -164,6 +165,7 @@ class RedisStore:
             lambda shard, channel, text: self._calls.ask_server(shard, "PUBLISH", channel, text),
             channel=self._calls.channel,
             own_channel=f"{self._calls.channel}:{secrets.token_hex(8)}",
+            answer_seconds=self._timeout_seconds,
         )
         return from_others(listener.texts(), self._origin)
 

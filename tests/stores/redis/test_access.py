@@ -1,0 +1,236 @@
+"""Who may do what on a server, what two applications see of each other, and what nobody ever sees."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck import (
+    ConfigurationError,
+    GuaranteeLevel,
+    Pod,
+    RevocationIndeterminate,
+    ServerSideSessionsConfig,
+    StoreUnavailable,
+)
+from coatcheck.scope import Scope
+from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.testing.conformance.announcing import Listening
+from coatcheck.testing.samples import ADA, insert, key_of, new_session, read_present, register, sign_in, stored_ids
+from tests.servers.scripted_redis import ScriptedRedis
+from tests.worlds import PEPPER
+
+if TYPE_CHECKING:
+    from tests.servers.redis import RedisServer
+
+pytestmark = pytest.mark.redis
+
+PASSWORD = "hunter2-geheim"
+LEAST = [
+    "~coatcheck:*",
+    "&coatcheck:*",
+    *("+evalsha", "+eval", "+mget", "+hmget", "+zrangebylex", "+zcount", "+time", "+role", "+wait", "+info"),
+    *("+publish", "+subscribe", "+client|setname", "+select"),
+    # Within scripts:
+    *("+get", "+set", "+getrange", "+setrange", "+del", "+exists", "+incr", "+pexpire", "+hset", "+hincrby"),
+    *("+zadd", "+zrem", "+zrange", "+zrangebyscore", "+zrandmember"),
+]
+"""What a user of a server needs who does nothing but keep sessions. In a Cluster also +cluster|info, +cluster|slots."""
+
+
+class TestPrefixes:
+    async def test_two_applications_on_one_server_do_not_see_each_other(self, redis_url: str) -> None:
+        async with (
+            RedisStore(f"{redis_url}?prefix=shop") as shop,
+            RedisStore(f"{redis_url}?prefix=notes") as notes,
+            Listening(notes) as listening,
+        ):
+            mine, theirs = await sign_in(shop), await sign_in(notes)
+            assert await notes.read_session(mine.id) is None
+            assert await stored_ids(notes) == {theirs.id}
+            assert len(await shop.delete_sessions(SessionFilter())) == 1
+            await shop.end_user_sessions(ADA)
+            await read_present(notes, theirs.id)
+            assert await shop.try_lease("prune", "a", timedelta(minutes=1))
+            assert await notes.try_lease("prune", "b", timedelta(minutes=1))
+            async with RedisStore(f"{redis_url}?prefix=notes") as other:
+                await other.end_user_sessions(ADA)
+            assert await listening.next() == Announcement(ADA)  # and nothing of the shop's before it
+
+    async def test_two_databases_of_one_server_do_not_either(self, redis_url: str) -> None:
+        async with RedisStore(redis_url) as zero, RedisStore(redis_url.replace("/0", "/1")) as one:
+            session = await sign_in(zero)
+            assert await one.read_session(session.id) is None
+
+
+class TestAccessRules:
+    @pytest.fixture
+    def server(self, redis_server: RedisServer) -> RedisServer:
+        redis_server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *LEAST)
+        return redis_server
+
+    def _url(self, server: RedisServer, query: str = "") -> str:
+        return f"redis://sessions:{PASSWORD}@127.0.0.1:{server.port}/0{query}"
+
+    async def test_the_least_rules_that_are_documented_are_enough(self, server: RedisServer) -> None:
+        async with RedisStore(self._url(server)) as store, RedisStore(self._url(server)) as other:
+            async with Listening(other) as listening:
+                await register(store, ADA, scopes={"a", "b"})
+                session = await insert(
+                    store, new_session(scopes={"a"}, lifetime_us=10**9, expire_after_unused_for_us=10**9)
+                )
+                second = await insert(store, new_session(replaces=session.id))
+                assert await listening.next() == Announcement(ADA, session.id)
+            await store.touch_sessions([SessionUse(second.id, second.created_at_us + 1)])
+            await store.rehash_sessions([Rehash(second.id, second.key, key_of("new"))])
+            await store.set_session_scopes(second.id, frozenset({Scope("c")}))
+            await store.set_user_scopes(ADA, frozenset({Scope("a")}))
+            assert await stored_ids(store) == await stored_ids(store, ADA) == {second.id}
+            assert [user.id for user in await store.list_users()] == [ADA]
+            assert await store.count_by_pepper()
+            await store.prune_expired(10)
+            await store.prune_idle(None, 10)
+            assert await store.try_lease("prune", "a", timedelta(minutes=1))
+            await store.delete_sessions(SessionFilter(user_id=ADA))
+            await store.update_user(ADA, blocked=True)
+            await store.delete_user(ADA)
+
+    @pytest.mark.parametrize("rule", sorted(set(LEAST) - {"+subscribe", "+select", "+wait"}))
+    async def test_each_of_these_rules_is_needed(self, rule: str, server: RedisServer) -> None:
+        """Without it something is an outage, or an open question where it had begun.
+
+        Not here: a listener goes on trying, and other databases and ?replicas= are not used.
+        """
+        less = [each for each in LEAST if each != rule]
+        server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *less)
+        with pytest.raises(StoreUnavailable):
+            await self._do_everything(self._url(server))
+
+    async def _do_everything(self, url: str) -> None:
+        async with RedisStore(url) as store:
+            await register(store, ADA, scopes={"a", "b"})
+            session = await insert(store, new_session(lifetime_us=1, scopes={"a"}))
+            await insert(store, new_session())  # looks after what has gone from the index
+            await store.read_session(session.id)
+            await store.touch_sessions([SessionUse(session.id, session.created_at_us + 1)])
+            await store.set_session_scopes(session.id, frozenset())
+            await store.set_user_scopes(ADA, frozenset())
+            await store.list_users()
+            assert await store.prune_expired(10) == 1
+            await store.delete_sessions(SessionFilter(user_id=ADA))
+            await store.end_user_sessions(ADA)
+
+    async def test_keys_of_others_are_out_of_reach(self, server: RedisServer) -> None:
+        async with RedisStore(self._url(server, "?prefix=shop")) as store:
+            with pytest.raises(StoreUnavailable, match=r"NoPermissionError|NOPERM"):
+                await store.read_session(new_session().id)
+            with pytest.raises(StoreUnavailable) as caught:
+                await store.end_user_sessions(ADA)
+            assert not isinstance(caught.value, RevocationIndeterminate)
+
+    async def test_a_guarantee_without_config_says_what_it_had_to_take_for_granted(self, server: RedisServer) -> None:
+        async with RedisStore(self._url(server)) as store:
+            guarantee = await store.guarantee()
+        assert guarantee.level == GuaranteeLevel.STRICT
+        assert any("appendfsync always" in condition for condition in guarantee.conditions)
+
+    async def test_with_config_it_says_what_there_is(self, server: RedisServer) -> None:
+        server.ask("ACL SETUSER", "sessions", "+config|get")
+        async with RedisStore(self._url(server)) as store:
+            guarantee = await store.guarantee()
+        assert guarantee.settings["appendonly"] == "no"
+
+    async def test_a_wrong_password_is_an_outage_that_does_not_repeat_it(self, server: RedisServer) -> None:
+        store = RedisStore(self._url(server).replace(PASSWORD, f"{PASSWORD}-wrong"))
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.open()
+        assert PASSWORD not in _chain(caught.value)
+
+
+class TestSecrets:
+    SECRET = b"a-secret-hash-that-nobody-sees"
+
+    @pytest.fixture
+    def records(self, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+        caplog.set_level(logging.DEBUG)
+        for name in ("asyncio", "redis", "coatcheck", "push_response"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        return caplog
+
+    async def test_no_hash_is_in_a_log_of_the_debug_mode(
+        self, redis_server: RedisServer, records: pytest.LogCaptureFixture
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.0  # everything is slow, and told of
+        try:
+            url = f"redis://:{PASSWORD}@127.0.0.1:{redis_server.port}/0"
+            redis_server.ask("CONFIG SET", "requirepass", PASSWORD)
+            async with RedisStore(url) as store:
+                session = await sign_in(store, key=key_of(self.SECRET.decode()))
+                await store.read_session(session.id)
+                await store.list_sessions(SessionFilter())
+                await store.rehash_sessions([Rehash(session.id, session.key, key_of("new " + self.SECRET.decode()))])
+                await store.set_session_scopes(session.id, frozenset({Scope("a")}))
+                redis_server.kill()
+                for call in (store.read_session(session.id), store.end_user_sessions(ADA)):
+                    with pytest.raises(StoreUnavailable):
+                        await call
+        finally:
+            loop.set_debug(False)
+        assert records.records, "the debug mode has told of nothing"
+        assert self.SECRET.decode() not in records.text
+        assert PASSWORD not in records.text
+
+    async def test_no_error_repeats_what_was_sent_whatever_the_server_says(self) -> None:
+        """Some errors of Redis quote the command that they refuse."""
+
+        def quoting(command: list[bytes]) -> bytes:
+            return (
+                b"-ERR unknown command, with args beginning with: " + b" ".join(command).replace(b"\r\n", b"") + b"\r\n"
+            )
+
+        answers = dict.fromkeys(("EVALSHA", "EVAL", "MGET", "HMGET"), quoting)
+        async with ScriptedRedis(**answers) as server, RedisStore(server.url) as store:
+            session = new_session(key=key_of(self.SECRET.decode()))
+            for call in (
+                store.insert_session(session, expected_revocations=0, expected_rescopes=None),
+                store.rehash_sessions([Rehash(session.id, session.key, key_of("new"))]),
+                store.read_session(session.id),
+                store.end_user_sessions(ADA),
+            ):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await call
+                said = _chain(caught.value)
+                assert self.SECRET.decode() not in said
+                assert str(session.id) not in said
+
+
+@pytest.mark.parametrize("hook", ["on_session_created", "before_user_created", "after_user_created"])
+def test_a_hook_that_would_run_inside_a_transaction_is_refused_by_its_name(hook: str) -> None:
+    async def anything(*_: object) -> None:
+        """Never called."""
+
+    pod = Pod("redis://127.0.0.1:1/0", environ={}, config_dir="none", prune_interval=None)
+    of_sessions = {hook: anything} if hook == "on_session_created" else {}
+    of_users = {hook: anything} if hook != "on_session_created" else {}
+    with pytest.raises(ConfigurationError, match=hook):
+        pod.initialize_auth_services(
+            token_manager_builders=[ServerSideSessionsConfig(session_key_hash_pepper=PEPPER, **of_sessions)],  # type: ignore[arg-type]
+            **of_users,  # type: ignore[arg-type]
+        )
+
+
+def _chain(error: BaseException | None) -> str:
+    """All that a log with tracebacks would show of an error."""
+    said = ""
+    while error is not None:
+        said += f"{error!r} {error}"
+        error = error.__cause__ or error.__context__
+    return said

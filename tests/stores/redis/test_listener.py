@@ -1,0 +1,208 @@
+"""Announcements come through, or it is said that they may not have."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.identifiers import UserId, shard_of_user
+from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.redis.listener import Listener
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.stores.redis.target import Address, target_of
+from coatcheck.testing.conformance.announcing import Listening
+from coatcheck.testing.samples import ADA, sign_in
+from tests.servers.proxy import Proxy
+from tests.servers.scripted_redis import ScriptedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from redis.asyncio import Connection
+
+    from tests.servers.redis import RedisServer
+    from tests.servers.redis_cluster import RedisCluster
+
+pytestmark = pytest.mark.redis
+
+CHANNEL = "coatcheck:announcements"
+
+
+class Places:
+    """Servers that are asked one after the other, as far as a listener needs to know of them."""
+
+    is_cluster = True
+
+    def __init__(self, *ports: int) -> None:
+        self.ports = ports
+
+    def all(self) -> Mapping[Address, str]:
+        return {Address("127.0.0.1", port): str(number) for number, port in enumerate(self.ports)}
+
+    def of(self, shard: str) -> Address | None:
+        raise NotImplementedError
+
+    async def refresh(self) -> None:
+        """The next one's turn."""
+        self.ports = (*self.ports[1:], self.ports[0])
+
+    def suspect(self, address: Address) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+class First(Places):
+    """Of several servers the one whose turn it is."""
+
+    def all(self) -> Mapping[Address, str]:
+        return {Address("127.0.0.1", self.ports[0]): "00"}
+
+
+def _connect(address: Address) -> Connection:
+    return target_of("redis://db").connection(address, timeout_seconds=5)
+
+
+def _listener(
+    places: Places,
+    publish: Callable[[str, str, str], Awaitable[object]],
+    *,
+    heartbeat_seconds: float = 3600,
+    answer_seconds: float = 5.0,
+) -> AsyncGenerator[str | None, None]:
+    return Listener(
+        places,
+        _connect,
+        publish,
+        channel=CHANNEL,
+        own_channel=f"{CHANNEL}:mine",
+        answer_seconds=answer_seconds,
+        heartbeat_seconds=heartbeat_seconds,
+    ).texts()
+
+
+async def _nothing(shard: str, channel: str, text: str) -> None:
+    """A heartbeat that does not come through."""
+
+
+async def _next(texts: AsyncGenerator[str | None, None]) -> str | None:
+    async with asyncio.timeout(30):
+        return await anext(texts)
+
+
+async def test_heartbeats_are_heard_by_nobody_but_the_listener(shared_redis: RedisServer) -> None:
+    beats = asyncio.Queue[str]()
+
+    async def publish(shard: str, channel: str, text: str) -> None:
+        shared_redis.ask("PUBLISH", channel, text)
+        beats.put_nowait(shard)
+        if beats.qsize() == 5:
+            shared_redis.ask("PUBLISH", CHANNEL, "hello")
+
+    async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0.01)) as texts:
+        assert [await _next(texts), await _next(texts)] == [None, "hello"]
+
+
+async def test_a_heartbeat_that_does_not_come_through_says_that_something_may_be_missing(
+    shared_redis: RedisServer,
+) -> None:
+    """In a Cluster one member may be cut off from the one that is listened to, and nothing else shows it."""
+    async with aclosing(_listener(Places(shared_redis.port), _nothing, heartbeat_seconds=0.01)) as texts:
+        assert [await _next(texts) for _ in range(4)] == [None] * 4  # begun, lost, begun again, lost
+
+
+async def test_a_line_that_carries_nothing_any_more_is_found_out(shared_redis: RedisServer) -> None:
+    async def publish(_: str, channel: str, text: str) -> None:
+        shared_redis.ask("PUBLISH", channel, text)
+
+    async with (
+        Proxy(shared_redis.port) as proxy,
+        aclosing(_listener(Places(proxy.port), publish, heartbeat_seconds=0.05)) as texts,
+    ):
+        assert await _next(texts) is None
+        proxy.black_hole()
+        assert await _next(texts) is None
+        shared_redis.ask("PUBLISH", CHANNEL, "missed")
+        await proxy.heal()
+        assert await _next(texts) is None
+
+
+async def test_a_server_that_does_not_let_us_listen_is_given_up_for_the_next(shared_redis: RedisServer) -> None:
+    """It takes the connection and then says nothing, as one that hangs."""
+    async with ScriptedRedis(CLIENT=b"") as silent, ScriptedRedis(SUBSCRIBE=b"") as mute:
+        places = First(silent.port, mute.port, shared_redis.port)
+        async with aclosing(_listener(places, _nothing, answer_seconds=0.1)) as texts:
+            assert await _next(texts) is None
+            shared_redis.ask("PUBLISH", CHANNEL, "hello")
+            assert await _next(texts) == "hello"
+
+
+async def test_a_server_that_refuses_is_given_up_for_the_next(shared_redis: RedisServer) -> None:
+    refusal = b"-NOPERM this user has no permissions to access the channel\r\n"
+    async with (
+        ScriptedRedis(SUBSCRIBE=refusal) as strict,
+        aclosing(_listener(First(strict.port, shared_redis.port), _nothing)) as texts,
+    ):
+        assert await _next(texts) is None
+        shared_redis.ask("PUBLISH", CHANNEL, "hello")
+        assert await _next(texts) == "hello"
+
+
+async def test_a_listener_whose_server_dies_goes_to_another(
+    redis_server: RedisServer, shared_redis: RedisServer
+) -> None:
+    places = First(redis_server.port, shared_redis.port)
+    async with aclosing(_listener(places, _nothing)) as texts:
+        assert await _next(texts) is None
+        redis_server.kill()
+        assert [await _next(texts), await _next(texts)] == [None, None]
+        shared_redis.ask("PUBLISH", CHANNEL, "hello")
+        assert await _next(texts) == "hello"
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xfe", b"not JSON", b'{"v":2,"user":"ada"}', b'{"v":1}', b"[" * 100_000])
+async def test_a_text_that_cannot_be_read_may_have_said_anything(payload: bytes, shared_redis: RedisServer) -> None:
+    async with RedisStore(shared_redis.url) as store, Listening(store) as listening:
+        connection = _connect(Address("127.0.0.1", shared_redis.port))
+        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
+        await connection.send_command("PUBLISH", CHANNEL, payload)
+        await connection.read_response()
+        await connection.disconnect()
+        assert await listening.next() is None
+
+
+async def test_a_cluster_carries_announcements_from_every_member_to_every_listener(
+    shared_redis_cluster: RedisCluster,
+) -> None:
+    def home_of(user: UserId) -> int:
+        return shared_redis_cluster.primary_of(f"coatcheck:{{{shard_of_user(user)}}}").port
+
+    users = {home_of(user): user for user in map(UserId, "abcdefghij")}
+    assert len(users) == 3
+    async with RedisStore(shared_redis_cluster.url) as writer:
+        for node in shared_redis_cluster.primaries:
+            async with aclosing(_listener(Places(node.port), _nothing)) as texts:
+                assert await _next(texts) is None
+                for user in users.values():
+                    await writer.end_user_sessions(user)
+                missing = set(users.values())
+                while missing:  # what comes from several members comes in any order
+                    text = await _next(texts)
+                    assert text is not None
+                    missing -= {user for user in missing if f'"user":"{user}"' in text}
+
+
+async def test_stores_on_a_cluster_hear_each_other(shared_redis_cluster: RedisCluster) -> None:
+    async with (
+        RedisStore(shared_redis_cluster.url) as store,
+        RedisStore(shared_redis_cluster.url) as other,
+        Listening(store) as listening,
+    ):
+        session = await sign_in(other)
+        await other.delete_sessions(SessionFilter(session_id=session.id))
+        assert await listening.next() == Announcement(ADA, session.id)
