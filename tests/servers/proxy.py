@@ -58,6 +58,10 @@ class Proxy:
         """Keep connections and take new ones, but let nothing through any more: packets are lost."""
         self._is_black_hole = True
 
+    def lead_to(self, target_port: int) -> None:
+        """Take new connections to another port, as when an address is given to another server. The old ones stay."""
+        self._target_port = target_port
+
     def keep_answers(self) -> None:
         """Let everything through to the server and nothing back. `has_kept_an_answer` is set once it has answered."""
         self._keeps_answers = True

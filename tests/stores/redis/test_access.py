@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from coatcheck import (
     ConfigurationError,
@@ -23,11 +24,16 @@ from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, insert, key_of, new_session, read_present, register, sign_in, stored_ids
+from tests.servers.ports import free_port
+from tests.servers.redis import RedisServer
 from tests.servers.scripted_redis import ScriptedRedis
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
-    from tests.servers.redis import RedisServer
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.redis
 
@@ -151,6 +157,64 @@ class TestAccessRules:
         with pytest.raises(StoreUnavailable) as caught:
             await store.open()
         assert PASSWORD not in _chain(caught.value)
+
+    async def test_in_a_cluster_two_more_are_needed(self, shared_redis_cluster: RedisCluster) -> None:
+        cluster = shared_redis_cluster
+        more = ("+cluster|info", "+cluster|slots")
+        url = cluster.url.replace("://", f"://sessions:{PASSWORD}@")
+        for node in cluster.nodes:
+            node.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *LEAST, *more)
+        await self._do_everything(url)
+        for rule in more:
+            for node in cluster.nodes:
+                node.ask("ACL SETUSER", "sessions", rule.replace("+", "-"))
+            with pytest.raises(StoreUnavailable):
+                await self._do_everything(url)
+
+
+class TestEncryption:
+    AUTHORITY = trustme.CA()
+
+    @pytest.fixture
+    def ca_certs(self, tmp_path: Path) -> str:
+        path = tmp_path / "ca.pem"
+        self.AUTHORITY.cert_pem.write_to_path(path)
+        return str(path)
+
+    @pytest.fixture
+    def tls_port(self, tmp_path: Path, ca_certs: str) -> Iterator[int]:
+        """Of a server whose certificate is for the name localhost."""
+        certificate, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
+        issued = self.AUTHORITY.issue_cert("localhost")
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
+        with RedisServer(
+            tls_port=str(port),
+            tls_cert_file=str(certificate),
+            tls_key_file=str(key),
+            tls_ca_cert_file=ca_certs,
+            tls_auth_clients="no",
+        ):
+            yield port
+
+    async def test_an_encrypted_server_is_a_store_like_any_other(self, tls_port: int, ca_certs: str) -> None:
+        async with RedisStore(f"rediss://localhost:{tls_port}?ca_certs={ca_certs}") as store:
+            session = await sign_in(store)
+            await read_present(store, session.id)
+            async with (
+                RedisStore(f"rediss://localhost:{tls_port}?ca_certs={ca_certs}") as other,
+                Listening(other) as heard,
+            ):
+                assert len(await store.end_user_sessions(ADA)) == 1
+                assert await heard.next() == Announcement(ADA)
+
+    @pytest.mark.parametrize(
+        "place", ["rediss://localhost:{}", "rediss://127.0.0.1:{}?ca_certs={}", "redis://localhost:{}"]
+    )
+    async def test_no_other_is_talked_to(self, place: str, tls_port: int, ca_certs: str) -> None:
+        """One that nobody vouches for, one of another name, and one that is spoken to in the clear."""
+        with pytest.raises(StoreUnavailable):
+            await RedisStore(place.format(tls_port, ca_certs)).open()
 
 
 class TestSecrets:

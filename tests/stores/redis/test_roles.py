@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ from coatcheck.testing.samples import (
     stored_ids,
     unknown_id,
 )
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.stores.redis.waiting import until
 
@@ -134,6 +136,23 @@ class TestDemoted:
                 with pytest.raises(StoreUnavailable, match="replica"):
                     await mistaken.read_session(session.id)
             primary.resume()
+
+    async def test_its_successor_is_found_at_the_same_address(
+        self, redis_server: RedisServer, shared_redis: RedisServer
+    ) -> None:
+        """Names and addresses that follow the primary move on; connections that are held stay where they are."""
+        shared_redis.flush()
+        async with Proxy(redis_server.port) as address, RedisStore(address.through(redis_server.url)) as store:
+            await sign_in(store)
+            await store.end_user_sessions(ADA)
+            redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+            address.lead_to(shared_redis.port)
+            for call in (store.read_user(ADA), store.read_session(unknown_id()), store.end_user_sessions(BOB)):
+                with suppress(StoreUnavailable):  # the first to notice
+                    await call
+            session = await sign_in(store)
+            assert await stored_ids(store) == {session.id}
+            assert len(await store.end_user_sessions(ADA)) == 1
 
     async def test_its_guarantee_says_so(self, redis_server: RedisServer) -> None:
         async with RedisStore(redis_server.url) as store:

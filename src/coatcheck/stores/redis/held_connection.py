@@ -6,6 +6,7 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hiredis import pack_command
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class HeldConnection:
             async with asyncio.timeout(self._limit_seconds):
                 connection = await self._connected()
                 is_sent = True
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                await connection.send_packed_command(_packed(commands), check_health=False)
                 return [await _answer(connection) for _ in commands]
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             await self.close()
@@ -79,6 +80,11 @@ class HeldConnection:
             return connection.is_connected and not await connection.can_read() and not _has_news(connection)
         except (RedisError, OSError):
             return False
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    # In C: redis-py's own packing takes a sixth of the time of a trip.
+    return b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]  # its stub takes one
 
 
 def _has_news(connection: Connection) -> bool:

@@ -132,7 +132,7 @@ class Wire:
         self, address: Address, calls: Sequence[Call], due: Mapping[Call, Command], trailing: Sequence[Command]
     ) -> dict[Call, Outcome]:
         # A member of a Cluster that is no primary refuses to read; a server by itself has to be asked what it is. The
-        # question comes first: what a primary had then had been acknowledged by itself.
+        # question comes first: one that was promoted behind its answers might have given old ones.
         leading = [_ROLE] if not self._servers.is_cluster and any(call.reads for call in calls) else []
         connection = self._connections.get(address)
         if connection is None:
@@ -149,6 +149,8 @@ class Wire:
         }
         if leading and (refusal := _replica_error(replies[0])):
             outcomes |= dict.fromkeys((call for call in calls if call.reads), refusal)
+        if not self._servers.is_cluster and any(map(_is_from_a_replica, outcomes.values())):
+            await connection.close()  # its address may be another server's by now
         return outcomes
 
 
@@ -158,6 +160,12 @@ def _replica_error(role: Reply) -> ReplicaError | None:
     refusal = ReplicaError()
     refusal.__cause__ = role if isinstance(role, RedisError) else None  # it may not be asked
     return refusal
+
+
+def _is_from_a_replica(outcome: Outcome) -> bool:
+    return isinstance(outcome, ReplicaError) or (
+        isinstance(outcome, Answer) and isinstance(outcome.reply, ReadOnlyError)
+    )
 
 
 def _may_be_elsewhere(outcome: Outcome, may_repeat: bool) -> bool:
