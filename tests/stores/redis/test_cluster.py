@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from redis.crc import key_slot
 
-from coatcheck import RevocationIndeterminate, StoreUnavailable
+from coatcheck import GuaranteeLevel, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
 from coatcheck.stores.records import SessionFilter
@@ -130,6 +130,20 @@ async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends
         with pytest.raises(RevocationIndeterminate, match="0 of 1 replicas"):  # done, on the only one there is
             await store.end_user_sessions(unlucky)
         assert await read(store, sessions[unlucky].id) is None
+
+
+async def test_a_store_can_be_opened_where_a_primary_is_down(cluster: RedisCluster) -> None:
+    """An application that is started then serves the users of the others."""
+    users = _one_of_each(cluster)
+    cluster.primary_of(_key_of(users[0])).kill()
+    async with RedisStore(cluster.url) as store:
+        for user in users[1:]:
+            await read_present(store, (await sign_in(store, user)).id)
+        with pytest.raises(StoreUnavailable):
+            await store.read_user(users[0])
+        guarantee = await store.guarantee()
+        assert guarantee.level == GuaranteeLevel.BEST_EFFORT
+        assert any("do not answer" in condition for condition in guarantee.conditions)
 
 
 async def test_where_a_primary_hangs_the_users_of_others_are_served_and_a_promotion_is_noticed(

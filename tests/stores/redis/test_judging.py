@@ -75,6 +75,11 @@ def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
         assert found.conditions[-1] == "No slot is being moved to another server."
 
 
+def test_primaries_that_are_down_are_a_condition() -> None:
+    found = judge([SOUND], is_cluster=True, replicas=1, silent=1)
+    assert found.conditions[-1] == "The primaries that do not answer now are set up like those that do."
+
+
 def test_of_several_servers_the_weakest_counts_and_each_reason_is_given_once() -> None:
     weak = SOUND | {"appendfsync": "everysec"}
     found = judge([SOUND, weak, weak, SOUND | {"role": "slave"}], is_cluster=False, replicas=0)

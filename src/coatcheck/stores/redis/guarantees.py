@@ -19,13 +19,14 @@ _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
 _UNKNOWN = "The server has appendonly yes, appendfsync always and no eviction; it does not tell (CONFIG)."
 _NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
+_SILENT = "The primaries that do not answer now are set up like those that do."
 _NOT_UNDER_WAY = "No slot is being moved to another server."
 
 
-def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int) -> Guarantee:
+def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int, silent: int = 0) -> Guarantee:
     """The guarantee of these primaries, each with its settings and facts; of several the weakest counts.
 
-    `replicas` is how many of them each revocation waits for.
+    `replicas` is how many of them each revocation waits for, `silent` how many primaries there are beside.
     """
     findings: dict[str, GuaranteeLevel] = {}
     conditions: dict[str, None] = {}
@@ -33,6 +34,8 @@ def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: i
         for level, why in _findings(server, is_cluster=is_cluster, replicas=replicas):
             findings[why] = min(level, findings.get(why, level))
         conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster)))
+    if silent:
+        conditions[_SILENT] = None
     level = min(findings.values(), default=GuaranteeLevel.STRICT)
     settings = {
         name: ", ".join(dict.fromkeys(server[name] for server in servers if name in server))

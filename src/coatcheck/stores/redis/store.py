@@ -108,7 +108,7 @@ class RedisStore:
     # --- lifespan ---
 
     async def open(self) -> None:
-        """See `Store.open`. There is no schema.
+        """See `Store.open`. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
 
         Raises:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one.
@@ -154,8 +154,14 @@ class RedisStore:
         raise _no_transactions()
 
     async def guarantee(self) -> Guarantee:
-        """See `Store.guarantee`. Each primary is asked; the weakest counts."""
-        return guarantees.judge(await self._facts(), is_cluster=self._target.is_cluster, replicas=self._calls.replicas)
+        """See `Store.guarantee`. Each primary is asked; the weakest counts, and one that is down is a condition."""
+        facts = await self._facts()
+        return guarantees.judge(
+            facts,
+            is_cluster=self._target.is_cluster,
+            replicas=self._calls.replicas,
+            silent=len(self._calls.servers.all()) - len(facts),
+        )
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
         """See `Store.announcements`."""
@@ -411,20 +417,29 @@ class RedisStore:
         return tuple(sorted(ended, key=lambda one: one.session_id))
 
     async def _facts(self) -> list[Mapping[str, str]]:
-        """The settings of each primary, and what it says of itself."""
-        servers: list[Mapping[str, str]] = []
-        for shard in self._calls.servers.all().values():
-            told = _pairs(
-                line.partition(b":")[::2] for line in (await self._calls.ask_server(shard, "INFO")).splitlines()
-            )
-            facts = {name: told[name] for name in guarantees.FACTS if name in told}
-            try:
-                reply = await self._calls.ask_server(shard, "CONFIG", "GET", *guarantees.SETTINGS)
-            except StoreUnavailable:  # it answers, as we have just seen, but not everybody
-                servers.append(facts)
-            else:
-                servers.append(_pairs(zip(reply[::2], reply[1::2], strict=True)) | facts)
+        """The settings of each primary that answers, and what it says of itself.
+
+        Raises:
+            StoreUnavailable: none does.
+        """
+        shards = self._calls.servers.all().values()
+        found = await asyncio.gather(*map(self._facts_of, shards), return_exceptions=True)
+        errors = [one for one in found if isinstance(one, BaseException)]
+        servers = [one for one in found if not isinstance(one, BaseException)]
+        for error in errors:
+            if not servers or not isinstance(error, StoreUnavailable):
+                raise error
         return servers
+
+    async def _facts_of(self, shard: str) -> Mapping[str, str]:
+        info = await self._calls.ask_server(shard, "INFO")
+        told = _pairs(line.partition(b":")[::2] for line in info.splitlines())
+        facts = {name: told[name] for name in guarantees.FACTS if name in told}
+        try:
+            reply = await self._calls.ask_server(shard, "CONFIG", "GET", *guarantees.SETTINGS)
+        except StoreUnavailable:  # it answers, as we have just seen, but not everybody
+            return facts
+        return _pairs(zip(reply[::2], reply[1::2], strict=True)) | facts
 
 
 def _without_transaction(*given: object) -> None:
