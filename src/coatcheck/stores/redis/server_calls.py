@@ -88,7 +88,7 @@ class ServerCalls:
         try:
             await self.servers.refresh()
             if not self.servers.all():
-                raise StoreUnavailable("no member of the Cluster answers")
+                raise StoreUnavailable("no member of the Cluster answers, or what answers is none")
         except BaseException:
             await self.close()
             raise

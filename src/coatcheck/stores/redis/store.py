@@ -31,6 +31,7 @@ from coatcheck.stores.records import (
     UserRecord,
 )
 from coatcheck.stores.redis import guarantees, listing
+from coatcheck.stores.redis.facts import check, facts_of_each
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.rows import user_of, user_row
@@ -39,7 +40,7 @@ from coatcheck.stores.redis.target import Address, target_of
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -115,13 +116,7 @@ class RedisStore:
         """
         await self._calls.open()
         try:
-            for server in await self._facts():
-                version = server["redis_version"]  # Valkey, too, says with which Redis it is compatible
-                if int(version.partition(".")[0]) < 7:
-                    raise ConfigurationError(f"the server is Redis {version}; 7.0 or newer is needed, or Valkey")
-                if server["cluster_enabled"] != str(int(self._target.is_cluster)):
-                    what = "no member of a Cluster" if self._target.is_cluster else "a member of a Cluster"
-                    raise ConfigurationError(f"the server is {what}; redis+cluster://... is for those, redis://... not")
+            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
         except BaseException:
             await self._calls.close()
             raise
@@ -155,7 +150,7 @@ class RedisStore:
 
     async def guarantee(self) -> Guarantee:
         """See `Store.guarantee`. Each primary is asked; the weakest counts, and one that is down is a condition."""
-        facts = await self._facts()
+        facts = await facts_of_each(self._calls)
         return guarantees.judge(
             facts,
             is_cluster=self._target.is_cluster,
@@ -416,31 +411,6 @@ class RedisStore:
                     break
         return tuple(sorted(ended, key=lambda one: one.session_id))
 
-    async def _facts(self) -> list[Mapping[str, str]]:
-        """The settings of each primary that answers, and what it says of itself.
-
-        Raises:
-            StoreUnavailable: none does.
-        """
-        shards = self._calls.servers.all().values()
-        found = await asyncio.gather(*map(self._facts_of, shards), return_exceptions=True)
-        errors = [one for one in found if isinstance(one, BaseException)]
-        servers = [one for one in found if not isinstance(one, BaseException)]
-        for error in errors:
-            if not servers or not isinstance(error, StoreUnavailable):
-                raise error
-        return servers
-
-    async def _facts_of(self, shard: str) -> Mapping[str, str]:
-        info = await self._calls.ask_server(shard, "INFO")
-        told = _pairs(line.partition(b":")[::2] for line in info.splitlines())
-        facts = {name: told[name] for name in guarantees.FACTS if name in told}
-        try:
-            reply = await self._calls.ask_server(shard, "CONFIG", "GET", *guarantees.SETTINGS)
-        except StoreUnavailable:  # it answers, as we have just seen, but not everybody
-            return facts
-        return _pairs(zip(reply[::2], reply[1::2], strict=True)) | facts
-
 
 def _without_transaction(*given: object) -> None:
     """Refuse what a caller gives to have something done inside a transaction."""
@@ -450,10 +420,6 @@ def _without_transaction(*given: object) -> None:
 
 def _no_transactions() -> ConfigurationError:
     return ConfigurationError("a Redis store has no transactions that span several calls")
-
-
-def _pairs(found: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in found}
 
 
 def _ended(pairs: Sequence[bytes]) -> Sequence[EndedSession]:
