@@ -174,6 +174,23 @@ async def test_a_read_whose_answer_is_lost_is_asked_again() -> None:
         assert await store.read_session(unknown_id()) is None
 
 
+async def test_an_answer_that_comes_too_late_is_nobodys(proxy: Proxy) -> None:
+    async with _store_on(proxy, timeout_seconds=0.3) as store:
+        sessions = {user: await sign_in(store, user) for user in (ADA, BOB)}
+        for user, session in sessions.items():
+            proxy.keep_answers()
+            calls = [store.read_session(session.id), store.read_user(user), store.end_user_sessions(UserId("nobody"))]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert [isinstance(outcome, StoreUnavailable) for outcome in outcomes] == [True] * 3
+            await proxy.heal()
+            for other, its_session in sessions.items():
+                reading, row = await store.read_session(its_session.id), await store.read_user(other)
+                assert reading is not None
+                assert row is not None
+                assert (reading.user_id, row.id) == (other, other)
+            assert await store.delete_sessions(SessionFilter(session_id=unknown_id())) == ()
+
+
 async def test_a_caller_who_is_cancelled_harms_nobody(proxy: Proxy, shared_redis: RedisServer) -> None:
     async with _store_on(proxy) as store:
         mine, other = await sign_in(store), await sign_in(store, BOB)

@@ -86,7 +86,8 @@ class RedisStore:
                 revocation before it returns (1 on a Cluster, else 0), `?ca_certs=` a file of certificates.
             clock: for tests; None: the servers' own clocks.
             remap: where to connect to a member of a Cluster that calls itself by an address (behind NAT).
-            timeout_seconds: after so long without an answer the store counts as unavailable.
+            timeout_seconds: after so long without an answer the store counts as unavailable; one member of a Cluster
+                after half of it.
 
         Raises:
             ConfigurationError: `url` is not of that form.
