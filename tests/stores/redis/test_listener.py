@@ -50,6 +50,9 @@ class Places:
         """The next one's turn."""
         self.ports = (*self.ports[1:], self.ports[0])
 
+    def follow(self, shard: str, address: Address) -> None:
+        raise NotImplementedError
+
     def suspect(self, address: Address) -> None:
         raise NotImplementedError
 

@@ -38,6 +38,10 @@ class Servers(Protocol):
         """Ask anew. Where nobody answers everything stays as it was."""
         ...
 
+    def follow(self, shard: str, address: Address) -> None:
+        """Take note of where a member says that a shard is, by the address that members know."""
+        ...
+
     def suspect(self, address: Address) -> None:
         """Take note that a server has kept somebody waiting for too long."""
         ...
@@ -66,6 +70,9 @@ class SingleServer:
 
     async def refresh(self) -> None:
         """There is nothing to ask."""
+
+    def follow(self, shard: str, address: Address) -> None:
+        """There is no other."""
 
     def suspect(self, address: Address) -> None:
         """There is no other."""
@@ -112,6 +119,10 @@ class ClusterServers:
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
         await asyncio.shield(self._refreshing)
+
+    def follow(self, shard: str, address: Address) -> None:
+        """See `Servers.follow`."""
+        self._by_shard = {**self._by_shard, shard: self._remap(address)}
 
     def suspect(self, address: Address) -> None:
         """See `Servers.suspect`."""

@@ -17,6 +17,7 @@ from redis.exceptions import (
 )
 
 from coatcheck.stores.redis.held_connection import LostError, NotSentError
+from coatcheck.stores.redis.target import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.held_connection import Command, HeldConnection, Reply
     from coatcheck.stores.redis.scripts import Script
     from coatcheck.stores.redis.servers import Servers
-    from coatcheck.stores.redis.target import Address
 
 _MOST_TRIPS = 4
 _ROLE: Command = ("ROLE",)
@@ -96,6 +96,7 @@ class Wire:
             failed = [call for call in due if sent_to[call] and _may_be_elsewhere(outcomes[call], may_repeat)]
             if failed:
                 await self._servers.refresh()
+                self._follow(failed, sent_to, outcomes)
             due = {
                 call: call.command
                 for call in failed
@@ -104,6 +105,17 @@ class Wire:
             if not due:
                 break
         return outcomes
+
+    def _follow(
+        self, failed: Iterable[Call], sent_to: Mapping[Call, Address | None], outcomes: Mapping[Call, Outcome]
+    ) -> None:
+        # Right after an election most members may not have heard of it; the one who was replaced has.
+        for call in failed:
+            asked, outcome = sent_to[call], outcomes[call]
+            if asked is None or self._servers.of(call.shard) != asked:
+                continue
+            if isinstance(outcome, Answer) and isinstance(outcome.reply, MovedError):
+                self._servers.follow(call.shard, Address(outcome.reply.host or asked.host, outcome.reply.port))
 
     async def _make_trips(
         self, due: Mapping[Call, Command], sent_to: Mapping[Call, Address | None], trailing: Sequence[Command]
