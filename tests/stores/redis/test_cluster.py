@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from redis.crc import key_slot
@@ -17,6 +17,7 @@ from coatcheck.stores.redis.target import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
 from tests.servers.proxy import Proxy
 from tests.servers.redis_cluster import RedisCluster
+from tests.servers.scripted_redis import ScriptedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -102,6 +103,26 @@ async def test_calls_that_go_on_through_a_planned_failover_are_right_or_an_outag
             ended += 1
             assert await read(store, session.id) is None
         await promotion
+
+
+async def test_right_after_an_election_the_one_who_was_replaced_is_followed_though_nobody_else_knows() -> None:
+    """The members still say that the old primary has everything. It says itself who has it now."""
+
+    def cluster(command: list[bytes]) -> bytes:
+        if command[1] == b"INFO":
+            return b"$44\r\ncluster_state:ok\r\ncluster_current_epoch:1234\r\n"
+        return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % old.port
+
+    info = b"redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:1\r\n"
+    known: dict[str, Any] = {"CLUSTER": cluster, "INFO": b"$%d\r\n%b\r\n" % (len(info), info)}
+    async with ScriptedRedis(**known, EVALSHA=b"*0\r\n") as new, ScriptedRedis(**known) as old:
+        old.answers["EVALSHA"] = old.answers["MGET"] = b"-MOVED 1 127.0.0.1:%d\r\n" % new.port
+        new.answers["MGET"] = b"*1\r\n$-1\r\n"
+        async with RedisStore(f"redis+cluster://127.0.0.1:{old.port}?replicas=0") as store:
+            assert await store.end_user_sessions(USERS[0]) == ()
+            assert await store.read_session(new_session(USERS[0]).id) is None
+            assert await store.end_user_sessions(USERS[0]) == ()
+        assert (old.times_asked(b"EVALSHA"), new.times_asked(b"EVALSHA")) == (1, 2)
 
 
 async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends_that(cluster: RedisCluster) -> None:
