@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,7 @@ from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.testing.conformance.announcing import Listening
-from coatcheck.testing.samples import ADA, insert, key_of, new_session, read_present, register, sign_in, stored_ids
+from coatcheck.testing.samples import ADA, BOB, insert, key_of, new_session, read_present, register, sign_in, stored_ids
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.scripted_redis import ScriptedRedis
@@ -31,23 +32,15 @@ from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.servers.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.redis
 
 PASSWORD = "hunter2-geheim"
-LEAST = [
-    "~coatcheck:*",
-    "&coatcheck:*",
-    *("+evalsha", "+eval", "+mget", "+hmget", "+zrangebylex", "+zcount", "+time", "+role", "+wait", "+info"),
-    *("+publish", "+subscribe", "+client|setname", "+select"),
-    # Within scripts:
-    *("+get", "+set", "+getrange", "+setrange", "+del", "+exists", "+incr", "+pexpire", "+hset", "+hincrby"),
-    *("+zadd", "+zrem", "+zrange", "+zrangebyscore", "+zrandmember"),
-]
-"""What a user of a server needs who does nothing but keep sessions. In a Cluster also +cluster|info, +cluster|slots."""
+_DOCUMENTED = (Path(__file__).parents[3] / "docs" / "how-to" / "redis.md").read_text("utf-8")
+LEAST = next(line for line in _DOCUMENTED.splitlines() if line.startswith("user app on")).split()[4:]
+"""What a user of a server needs who does nothing but keep sessions, as it is documented."""
 
 
 class TestPrefixes:
@@ -73,6 +66,11 @@ class TestPrefixes:
         async with RedisStore(redis_url) as zero, RedisStore(redis_url.replace("/0", "/1")) as one:
             session = await sign_in(zero)
             assert await one.read_session(session.id) is None
+            await sign_in(one)
+            async with RedisStore(redis_url) as other, Listening(other) as listening:
+                await one.end_user_sessions(ADA)
+                await zero.end_user_sessions(BOB)
+                assert await listening.next() == Announcement(BOB)  # and nothing of the other one's before it
 
 
 class TestAccessRules:
@@ -115,8 +113,16 @@ class TestAccessRules:
         """
         less = [each for each in LEAST if each != rule]
         server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *less)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises((StoreUnavailable, ConfigurationError)):
             await self._do_everything(self._url(server))
+
+    @pytest.mark.parametrize("rule", ["&coatcheck:*", "+publish", "+role", "+info"])
+    async def test_what_only_revocations_need_is_missed_at_the_start(self, rule: str, server: RedisServer) -> None:
+        """A user has no channels unless it is given some: everybody would sign in, and nobody could be signed out."""
+        less = [each for each in LEAST if each != rule]
+        server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *less)
+        with pytest.raises(ConfigurationError, match=r"may not run (INFO|ROLE|PUBLISH); docs/how-to/redis\.md"):
+            await RedisStore(self._url(server)).open()
 
     async def _do_everything(self, url: str) -> None:
         async with RedisStore(url) as store:
@@ -133,6 +139,7 @@ class TestAccessRules:
             await store.end_user_sessions(ADA)
 
     async def test_keys_of_others_are_out_of_reach(self, server: RedisServer) -> None:
+        server.ask("ACL SETUSER", "sessions", "&shop:*")
         async with RedisStore(self._url(server, "?prefix=shop")) as store:
             with pytest.raises(StoreUnavailable, match=r"NoPermissionError|NOPERM"):
                 await store.read_session(new_session().id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,11 @@ class TestFullMemory:
         assert change.removed_scopes == {"b"}
         assert (await read_present(store, follows.id)).scopes == {"a"}
         assert await store.set_session_scopes(other.id, frozenset({Scope("c")})) is not None
+        assert await store.touch_sessions([SessionUse(other.id, other.created_at_us + 1)]) == {other.id}
+        assert (await read_present(store, other.id)).last_used_at_us == other.created_at_us + 1
+        assert await store.try_lease("prune", "me", timedelta(minutes=1))
+        assert await store.prune_expired(10) == 0
+        assert (await store.prune_idle(None, 10)).deleted == 0
         assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
         assert len(await store.end_user_sessions(ADA)) == 2
         assert len(await store.delete_sessions(SessionFilter())) == 1

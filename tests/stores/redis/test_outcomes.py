@@ -10,12 +10,14 @@ import pytest
 from coatcheck import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
-from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.records import Rehash, SessionFilter
 from coatcheck.stores.redis.store import RedisStore
+from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import (
     ADA,
     BOB,
     insert,
+    key_of,
     new_session,
     read,
     read_present,
@@ -33,6 +35,7 @@ from tests.servers.scripted_redis import ScriptedRedis
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import Store
     from tests.servers.redis import RedisServer
 
@@ -328,10 +331,65 @@ async def test_scopes_whose_change_failed_on_its_way_are_taken_from_every_sessio
         assert (await read_user_present(store)).scopes == {"a"}
 
 
+def _unreadable(server: RedisServer, session: SessionRecord) -> None:
+    """Have the session stored as a program of another version would, or as damage leaves it."""
+    server.ask("SET", f"coatcheck:{{{shard_of_user(session.user_id)}}}:session:{session.id}", "nothing of ours")
+
+
+async def test_nobody_is_told_that_a_session_is_gone_that_cannot_be_read(redis_server: RedisServer) -> None:
+    """It may live for a program of a version to come, which shares the server."""
+    async with RedisStore(redis_server.url) as store:
+        unreadable = await sign_in(store, scopes={"a", "b"})
+        _unreadable(redis_server, unreadable)
+        for call in (
+            store.delete_sessions(SessionFilter(session_id=unreadable.id)),
+            store.delete_sessions(SessionFilter(user_id=ADA)),
+            store.delete_sessions(SessionFilter()),
+            store.end_user_sessions(ADA, method="email"),
+            store.set_session_scopes(unreadable.id, frozenset()),
+            store.set_user_scopes(ADA, frozenset()),
+        ):
+            with pytest.raises(RevocationIndeterminate):
+                await call
+        with pytest.raises(StoreUnavailable):
+            await insert(store, new_session(replaces=unreadable.id))
+        assert await store.end_user_sessions(ADA, except_session_id=unreadable.id) == ()
+        await store.rehash_sessions([Rehash(unreadable.id, unreadable.key, key_of("new"))])
+        assert (await store.prune_idle(None, 10)).deleted == 0
+        assert [one.session_id for one in await store.end_user_sessions(ADA)] == [unreadable.id]
+        assert await store.read_session(unreadable.id) is None
+
+
+@pytest.mark.parametrize("end", ["delete_one", "delete_of_user", "end_by_method", "end_all", "replace", "rescope"])
+async def test_what_has_ended_was_announced_whatever_fails_on_the_way(redis_server: RedisServer, end: str) -> None:
+    """A script is not rolled back: who tries again finds nothing to announce, and so it comes first."""
+    redis_server.ask("ACL SETUSER", "mute", "on", ">pass", "~*", "resetchannels", "&coatcheck:announcements:*", "+@all")
+    url = redis_server.url.replace("redis://", "redis://mute:pass@")
+    async with RedisStore(url) as store, RedisStore(redis_server.url) as other:
+        session = await sign_in(store, scopes={"a"})
+        calls: dict[str, Callable[[RedisStore], Awaitable[object]]] = {
+            "delete_one": lambda store: store.delete_sessions(SessionFilter(session_id=session.id)),
+            "delete_of_user": lambda store: store.delete_sessions(SessionFilter(user_id=ADA)),
+            "end_by_method": lambda store: store.end_user_sessions(ADA, method="email"),
+            "end_all": lambda store: store.end_user_sessions(ADA),
+            "replace": lambda store: insert(store, new_session(replaces=session.id)),
+            "rescope": lambda store: store.set_session_scopes(session.id, frozenset()),
+        }
+        with pytest.raises(RevocationIndeterminate):
+            await calls[end](store)
+        assert await read(other, session.id) == session
+        async with Listening(other) as listening:
+            redis_server.ask("ACL SETUSER", "mute", "allchannels")
+            await calls[end](store)
+            heard = await listening.next()
+            assert heard is not None
+            assert heard.user_id == ADA
+
+
 async def test_a_damaged_session_fails_by_itself_and_can_be_ended(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         damaged, sound = await sign_in(store), await sign_in(store)
-        redis_server.ask("SET", f"coatcheck:{{{shard_of_user(ADA)}}}:session:{damaged.id}", "nothing of ours")
+        _unreadable(redis_server, damaged)
         readings = await asyncio.gather(
             store.read_session(damaged.id), store.read_session(sound.id), return_exceptions=True
         )

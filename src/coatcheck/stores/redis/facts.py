@@ -46,6 +46,25 @@ def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
             raise ConfigurationError(f"the server is {what}; redis+cluster://... is for those, redis://... not")
 
 
+async def check_rights(calls: ServerCalls) -> None:
+    """See that what no sign-in needs and every revocation does is allowed: before it is needed. An outage is let pass.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    for shard in calls.servers.all().values():
+        for command in (("INFO",), ("ROLE",), ("PUBLISH", f"{calls.channel}:opening", "")):
+            try:
+                await calls.ask_server(shard, *command)
+            except StoreUnavailable as refused:
+                if "NOPERM" in str(refused):
+                    raise ConfigurationError(
+                        f"the store URL's user may not run {command[0]}; docs/how-to/redis.md has the rules that it "
+                        "needs (a user has no channels unless it is given some: &coatcheck:*)"
+                    ) from None
+                break  # this server is down
+
+
 async def _facts_of(calls: ServerCalls, shard: str) -> Mapping[str, str]:
     info = await calls.ask_server(shard, "INFO")
     told = _pairs(line.partition(b":")[::2] for line in info.splitlines())

@@ -10,7 +10,7 @@ from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import shard_of_session
 from coatcheck.stores.redis.held_connection import LostError, NotSentError
 from coatcheck.stores.redis.packing import DamagedError, reading_of
-from coatcheck.stores.redis.wire import Answer, Call, ReplicaError
+from coatcheck.stores.redis.wire import Answer, Call, ReplicaError, came_from_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -163,4 +163,4 @@ def _code_of(refusal: Reply) -> str:
 
 
 def _has_not_begun(refusal: Reply) -> bool:
-    return _code_of(refusal) in _NOT_BEGUN and "script:" not in str(refusal)
+    return _code_of(refusal) in _NOT_BEGUN and not came_from_within(refusal)

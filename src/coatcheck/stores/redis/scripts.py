@@ -9,7 +9,10 @@ from importlib.resources import files
 
 # What ends or shrinks sessions runs on a server whose memory is full too; what adds to them does not.
 _ON_A_FULL_SERVER = frozenset(
-    ("delete_session", "delete_matching", "end_user_sessions", "set_session_scopes", "change_user", "delete_user")
+    (
+        *("delete_session", "delete_matching", "end_user_sessions", "set_session_scopes", "change_user", "delete_user"),
+        *("touch_sessions", "prune_expired", "prune_idle", "try_lease"),
+    )
 )
 
 

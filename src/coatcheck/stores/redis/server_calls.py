@@ -49,7 +49,9 @@ class ServerCalls:
         self._timeout_seconds = timeout_seconds
         # Who comes while a trip is under way waits for its end and then for another, and both are to fit.
         self._trip_seconds = timeout_seconds / 2
-        self.channel = f"{target.prefix}:announcements"
+        # Databases of one server have their keys each, and the channels together.
+        database = f"{target.database}:" if target.database else ""
+        self.channel = f"{target.prefix}:{database}announcements"
         self.replicas = int(target.is_cluster) if target.replicas is None else target.replicas
         self.servers: Servers = (
             ClusterServers(map(remap, target.addresses), self._member, remap)

@@ -31,7 +31,7 @@ from coatcheck.stores.records import (
     UserRecord,
 )
 from coatcheck.stores.redis import guarantees, listing
-from coatcheck.stores.redis.facts import check, facts_of_each
+from coatcheck.stores.redis.facts import check, check_rights, facts_of_each
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.rows import user_of, user_row
@@ -113,10 +113,12 @@ class RedisStore:
         """See `Store.open`. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
 
         Raises:
-            ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one.
+            ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
+                not allow what is needed.
         """
         await self._calls.open()
         try:
+            await check_rights(self._calls)
             check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
         except BaseException:
             await self._calls.close()

@@ -183,8 +183,13 @@ def _is_from_a_replica(outcome: Outcome) -> bool:
 def _may_be_elsewhere(outcome: Outcome, may_repeat: bool) -> bool:
     """Whether a server did not begin with it, or nobody knows and it may be done twice."""
     if isinstance(outcome, Answer):
-        return isinstance(outcome.reply, _ELSEWHERE)
+        return isinstance(outcome.reply, _ELSEWHERE) and not came_from_within(outcome.reply)
     return may_repeat or isinstance(outcome, NotSentError)
+
+
+def came_from_within(refusal: Reply) -> bool:
+    """Whether it is an error of a command within a script, which may have done something before."""
+    return "script:" in str(refusal)
 
 
 def _is_not_loaded(outcome: Outcome) -> bool:

@@ -19,8 +19,8 @@ for _, id in ipairs(ids) do
     if value then
         local found = parts(value)
         if method == '' or method == found.method then
-            forget(id, found.user)
             announce_end(found.user, id)
+            forget(id, found.user)
             ended = ended + 1
             answer[#answer + 1] = found.user
             answer[#answer + 1] = id

@@ -6,6 +6,6 @@ local value = session(id)
 if not value then return false end
 local found = parts(value)
 if user ~= '' and user ~= found.user or method ~= '' and method ~= found.method then return false end
-forget(id, found.user)
 announce_end(found.user, id)
+forget(id, found.user)
 return found.user

@@ -25,6 +25,8 @@ if expected_rescopes ~= '' then
 end
 if redis.call('EXISTS', session_key(id)) == 1 then return 'taken' end
 
+local replaces = replaced ~= '' and session(replaced)
+
 -- What the server has expired by itself is still in the indexes. Two of each, drawn at random, are looked at for each
 -- session that comes, so that such ids cannot outnumber the sessions for long, whether or not anybody prunes.
 for _, other in ipairs(redis.call('ZRANDMEMBER', index_of(user), 2)) do
@@ -47,12 +49,9 @@ redis.call('SET', session_key(id),
     string.sub(packed, 1, 2) .. eight(now) .. eight(now) .. deadline .. string.sub(packed, 27))
 keep_until_deadline(id, expires, now, unused)
 
-if replaced ~= '' then
-    local value = session(replaced)
-    if value then
-        local owner = parts(value).user
-        forget(replaced, owner)
-        announce_end(owner, replaced)
-    end
+if replaces then
+    local owner = parts(replaces).user
+    announce_end(owner, replaced)
+    forget(replaced, owner)
 end
 return { decimal(now) }

@@ -2,8 +2,9 @@
 --
 -- Nothing rolls a script back that fails on its way. That happens where its slot is just being moved to another server:
 -- keys are missing then that have gone ahead, and the first command that asks for one fails. So each script writes
--- last what makes a second attempt do nothing, and first what finds things (the indexes): whoever repeats a call
--- finishes it, and no session is ever without its entry in the index of its user.
+-- last what makes a second attempt do nothing, and first what finds things (the indexes) and what tells others:
+-- whoever repeats a call finishes it, no session is ever without its entry in the index of its user, and what has ended
+-- was announced. One announcement too many is none too many: it says when to look.
 --
 -- KEYS[1]  the shard's root, for example coatcheck:{3f}; it is also a counter that every ending moves
 -- ARGV[1]  the time in microseconds, in tests; '' means the server's clock
@@ -41,11 +42,17 @@ local function session_key(id) return root .. ':session:' .. id end
 local function user_key(user) return root .. ':user:' .. user end
 local function index_of(user) return root .. ':of:' .. user end
 
--- A packed session, or nothing: what is damaged or of another version counts as gone. (Validations do not go this way;
--- for them it is an outage.)
+-- Whether a value is a session that these scripts understand, and not damaged or of a version to come.
+local function is_readable(value) return #value >= HEAD_SIZE and string.byte(value) == VERSION end
+
+-- A packed session, or nothing. What cannot be read may live for a program of another version, so nobody is told that
+-- it is gone: the call fails.
 local function session(id)
     local value = redis.call('GET', session_key(id))
-    if value and #value >= HEAD_SIZE and string.byte(value) == VERSION then return value end
+    if value and not is_readable(value) then
+        error(redis.error_reply('UNREADABLE a stored session is damaged, or of another version'))
+    end
+    return value
 end
 
 -- Where the parts of a packed session are: `at` is the offset behind which one begins.
@@ -97,20 +104,20 @@ local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"'
 -- Each revocation writes, also one that finds nothing: only a write can be waited for (security.md, section 3.4).
 local function count_ending() redis.call('INCR', root) end
 
--- End a user's sessions: all, or those of a method, or all but one. Returns their ids.
+-- End a user's sessions: all, or those of a method, or all but one. Returns their ids. Of a method, the session has to be
+-- read; without, it need not.
 local function end_sessions(user, method, spared)
     local ended = {}
+    if method == '' then announce(user, spared == '' and '' or ',"except":"' .. spared .. '"') end
     for _, id in ipairs(redis.call('ZRANGE', index_of(user), 0, -1)) do
-        local value = session(id)
-        if not value then
+        if redis.call('EXISTS', session_key(id)) == 0 then
             forget(id, user)
-        elseif id ~= spared and (method == '' or parts(value).method == method) then
+        elseif id ~= spared and (method == '' or parts(session(id)).method == method) then
+            if method ~= '' then announce_end(user, id) end
             forget(id, user)
             ended[#ended + 1] = id
-            if method ~= '' then announce_end(user, id) end
         end
     end
-    if method == '' then announce(user, spared == '' and '' or ',"except":"' .. spared .. '"') end
     return ended
 end
 

@@ -5,8 +5,9 @@ local limit = tonumber(ARGV[4])
 local deleted = 0
 local ids = redis.call('ZRANGEBYSCORE', root .. ':expiring', '-inf', decimal(now), 'LIMIT', 0, limit)
 for _, id in ipairs(ids) do
-    local value = session(id)
-    if not value then
+    local value = redis.call('GET', session_key(id))
+    if not value or not is_readable(value) then  -- the index says that it is past
+        redis.call('DEL', session_key(id))
         tidy(id)
         deleted = deleted + 1
     else

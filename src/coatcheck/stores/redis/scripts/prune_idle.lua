@@ -2,10 +2,10 @@
 local deleted = 0
 for place = 4, #ARGV do
     local id = ARGV[place]
-    local value = session(id)
+    local value = redis.call('GET', session_key(id))
     if not value then
         tidy(id)
-    else
+    elseif is_readable(value) then
         local found = parts(value)
         if found.unused < NEVER and now >= found.used + found.unused then
             forget(id, found.user)

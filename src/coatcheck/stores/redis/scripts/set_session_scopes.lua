@@ -16,7 +16,7 @@ end
 local before = string.sub(value, found.scopes_at + 1)
 local changed = string.sub(value, 1, 1) .. string.char(follows and 1 or 0)
     .. string.sub(value, 3, found.scopes_at) .. scopes
-redis.call('SET', session_key(id), changed, 'KEEPTTL')
 local removed = among(scopes_in(before) or {}, scopes_in(scopes), false)
 if #removed > 0 then announce(found.user, ',"session":"' .. id .. '","scopes":' .. scopes_text(removed)) end
+redis.call('SET', session_key(id), changed, 'KEEPTTL')
 return { changed, before }
