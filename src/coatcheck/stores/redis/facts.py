@@ -53,7 +53,7 @@ async def check_rights(calls: ServerCalls) -> None:
         ConfigurationError: it is not.
     """
     for shard in calls.servers.all().values():
-        for command in (("INFO",), ("ROLE",), ("PUBLISH", f"{calls.channel}:opening", "")):
+        for command in (("INFO",), ("ROLE",), ("PUBLISH", f"{calls.keys.channel}:opening", "")):
             try:
                 await calls.ask_server(shard, *command)
             except StoreUnavailable as refused:

@@ -15,7 +15,7 @@ from coatcheck.stores.redis.packing import DamagedError, listed_of
 from coatcheck.stores.redis.rows import user_of, user_row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from coatcheck.stores.records import ListedSession, SessionFilter, SessionRecord, UserRecord
     from coatcheck.stores.redis.server_calls import ServerCalls
@@ -43,10 +43,10 @@ async def list_sessions(
 
 async def list_users(calls: ServerCalls, *, after: UserId | None, limit: int) -> Page[UserRecord]:
     """A page of registered users in order of id."""
-    ids = OrderedIds(SHARDS, _Reader(calls, "users").read, after=after)
+    ids = OrderedIds(SHARDS, _Reader(calls, calls.keys.users).read, after=after)
     found: list[UserRecord] = []
     while len(found) <= limit and (wanted := [UserId(id_) for id_ in await ids.take(limit + 1 - len(found))]):
-        rows = await asyncio.gather(*(calls.read(shard_of_user(one), *user_row(calls, one)) for one in wanted))
+        rows = await asyncio.gather(*(calls.read(shard_of_user(one), *user_row(calls.keys, one)) for one in wanted))
         users = (user_of(user_id, row) for user_id, row in zip(wanted, rows, strict=True))
         found += [user for user in users if user is not None and user.is_registered]  # not one that has just gone
     return Page(found[:limit], next_after=found[limit - 1].id if len(found) > limit else None)
@@ -55,7 +55,7 @@ async def list_users(calls: ServerCalls, *, after: UserId | None, limit: int) ->
 async def prune_expired(calls: ServerCalls, limit: int) -> int:
     """Delete up to `limit` sessions past their absolute deadline, in three trips to each server."""
     times = await calls.times(SHARDS)
-    due = await calls.read_every_shard(lambda shard: ("ZCOUNT", f"{calls.root(shard)}:expiring", "-inf", times[shard]))
+    due = await calls.read_every_shard(lambda shard: ("ZCOUNT", calls.keys.expiring(shard), "-inf", times[shard]))
     deletions, left = [], limit
     for shard, count in due.items():
         if share := min(count, left):
@@ -66,7 +66,7 @@ async def prune_expired(calls: ServerCalls, limit: int) -> int:
 
 async def prune_idle(calls: ServerCalls, after: SessionId | None, window: int) -> IdleSweep:
     """Delete the idle among the next `window` sessions in order of id."""
-    ids = await OrderedIds(SHARDS, _Reader(calls, "sessions").read, after=after).take(window)
+    ids = await OrderedIds(SHARDS, _Reader(calls, calls.keys.sessions).read, after=after).take(window)
     deleted = await asyncio.gather(
         *(calls.run("prune_idle", shard, *theirs) for shard, theirs in _by_shard(ids).items())
     )
@@ -76,7 +76,7 @@ async def prune_idle(calls: ServerCalls, after: SessionId | None, window: int) -
 async def count_by_pepper(calls: ServerCalls) -> Sequence[PepperCount]:
     """How many sessions each pepper was used for."""
     counted: Counter[str | None] = Counter()
-    ids = OrderedIds(SHARDS, _Reader(calls, "sessions").read, after=None)
+    ids = OrderedIds(SHARDS, _Reader(calls, calls.keys.sessions).read, after=None)
     while chunk := await ids.take(_CHUNK):
         counted.update([listed.session.key.pepper_id for listed in await _read(calls, chunk)])
     return [PepperCount(pepper_id, count) for pepper_id, count in sorted(counted.items(), key=lambda one: one[0] or "")]
@@ -91,8 +91,9 @@ async def _sessions(
             for listed in await _read(calls, [which.session_id]):
                 yield listed
         return
-    name = "sessions" if which.user_id is None else f"of:{which.user_id}"
-    ids = OrderedIds(_shards_of(which), _Reader(calls, name).read, after=after)
+    user_id = which.user_id
+    index = calls.keys.sessions if user_id is None else lambda _: calls.keys.sessions_of(user_id)
+    ids = OrderedIds(_shards_of(which), _Reader(calls, index).read, after=after)
     while chunk := await ids.take(at_a_time):
         for listed in await _read(calls, chunk):
             yield listed
@@ -107,18 +108,18 @@ def _shards_of(which: SessionFilter) -> Sequence[str]:
 
 
 class _Reader:
-    """Reads on in the indexes of one name, of several shards at once."""
+    """Reads on in the indexes of one kind, of several shards at once."""
 
-    def __init__(self, calls: ServerCalls, name: str) -> None:
+    def __init__(self, calls: ServerCalls, key_of: Callable[[str], str]) -> None:
         self._calls = calls
-        self._name = name
+        self._key_of = key_of
 
     async def read(self, after: Mapping[str, str | None], count: int) -> Sequence[Sequence[str]]:
         replies = await asyncio.gather(
             *(
                 self._calls.read(
                     shard,
-                    *("ZRANGEBYLEX", f"{self._calls.root(shard)}:{self._name}"),
+                    *("ZRANGEBYLEX", self._key_of(shard)),
                     *("-" if last is None else f"({last}", "+", "LIMIT", 0, count),
                 )
                 for shard, last in after.items()
@@ -131,7 +132,7 @@ async def _read(calls: ServerCalls, ids: Iterable[str]) -> list[ListedSession]:
     """Those of these sessions that exist, in the order of their ids. What is damaged is none."""
     by_shard = _by_shard(ids)
     replies = await asyncio.gather(
-        *(calls.read(shard, "MGET", *map(calls.session_key, theirs)) for shard, theirs in by_shard.items())
+        *(calls.read(shard, "MGET", *map(calls.keys.session, theirs)) for shard, theirs in by_shard.items())
     )
     found = []
     for theirs, values in zip(by_shard.values(), replies, strict=True):

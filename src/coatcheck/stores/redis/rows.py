@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coatcheck.identifiers import shard_of_user
 from coatcheck.stores.records import UserEpochs, UserRecord
 from coatcheck.stores.scope_text import decode_scopes
 
@@ -12,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coatcheck.identifiers import UserId
-    from coatcheck.stores.redis.server_calls import ServerCalls
+    from coatcheck.stores.redis.keys import Keys
 
 _FIELDS = ("created", "scopes", "blocked", "registered", "revocations", "rescopes")
 
 
-def user_row(calls: ServerCalls, user_id: UserId) -> tuple[str, ...]:
+def user_row(keys: Keys, user_id: UserId) -> tuple[str, ...]:
     """The command that reads a user."""
-    return ("HMGET", f"{calls.root(shard_of_user(user_id))}:user:{user_id}", *_FIELDS)
+    return ("HMGET", keys.user(user_id), *_FIELDS)
 
 
 def user_of(user_id: UserId, row: Sequence[bytes | None]) -> UserRecord | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS
 from coatcheck.stores.redis.held_connection import HeldConnection
+from coatcheck.stores.redis.keys import Keys
 from coatcheck.stores.redis.lanes import CallLane, EndingLane, ReadLane, time_of
 from coatcheck.stores.redis.scripts import script
 from coatcheck.stores.redis.servers import ClusterServers, SingleServer
@@ -49,9 +50,7 @@ class ServerCalls:
         self._timeout_seconds = timeout_seconds
         # Who comes while a trip is under way waits for its end and then for another, and both are to fit.
         self._trip_seconds = timeout_seconds / 2
-        # Databases of one server have their keys each, and the channels together.
-        database = f"{target.database}:" if target.database else ""
-        self.channel = f"{target.prefix}:{database}announcements"
+        self.keys = Keys(target.prefix, target.database)
         self.replicas = int(target.is_cluster) if target.replicas is None else target.replicas
         self.servers: Servers = (
             ClusterServers(map(remap, target.addresses), self._member, remap)
@@ -62,7 +61,7 @@ class ServerCalls:
         self._wires = [Wire(self.servers, self._hold) for _ in range(6)]
         read, other_read, call, other_call, end, other_end = self._wires
         self._reads = SharedTrips(
-            [ReadLane(wire, self.servers, self.session_key, self._time_of) for wire in (read, other_read)],
+            [ReadLane(wire, self.servers, self.keys.session, self._time_of) for wire in (read, other_read)],
             timeout_seconds=timeout_seconds,
         )
         self._calls = SharedTrips([CallLane(wire) for wire in (call, other_call)], timeout_seconds=timeout_seconds)
@@ -113,16 +112,6 @@ class ServerCalls:
         if not self._is_open:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
 
-    # --- names ---
-
-    def root(self, shard: str) -> str:
-        """What the keys of a shard begin with. Of it a Cluster hashes what is in braces."""
-        return f"{self._target.prefix}:{{{shard}}}"
-
-    def session_key(self, session_id: SessionId) -> str:
-        """The key of a session. Its shard is the end of its id (`shard_of_session`)."""
-        return f"{self._target.prefix}:{{{session_id[-2:]}}}:session:{session_id}"
-
     # --- calls ---
 
     def read_session(self, session_id: SessionId) -> asyncio.Future[SessionReading | None]:
@@ -139,7 +128,7 @@ class ServerCalls:
 
     def run(self, name: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
         """Run the script `name` on a shard."""
-        return self._calls.ask(self._script_call(name, self.root(shard), shard, arguments))
+        return self._calls.ask(self._script_call(name, self.keys.root(shard), shard, arguments))
 
     def run_on(self, name: str, key: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
         """Run the script `name` on one key of a shard."""
@@ -151,7 +140,7 @@ class ServerCalls:
         Raises:
             RevocationIndeterminate: the outcome is not known, or too few replicas have it.
         """
-        return self._endings.ask(self._script_call(name, self.root(shard), shard, arguments))
+        return self._endings.ask(self._script_call(name, self.keys.root(shard), shard, arguments))
 
     async def read_every_shard(self, make: Callable[[str], Iterable[str | bytes | int]]) -> Mapping[str, Reply]:
         """Read in every shard, in a trip to each server."""
@@ -180,7 +169,7 @@ class ServerCalls:
 
     def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
         now = "" if self._clock is None else str(self._clock.now_us())
-        return call_script(script(name), key, shard, (now, self._origin, self.channel, *arguments))
+        return call_script(script(name), key, shard, (now, self._origin, self.keys.channel, *arguments))
 
     def _time_of(self, reply: Any) -> int:  # noqa: ANN401 (a reply is what the server says)
         return time_of(reply) if self._clock is None else self._clock.now_us()

@@ -167,8 +167,8 @@ class RedisStore:
             self._calls.servers,
             self._calls.connection,
             lambda shard, channel, text: self._calls.ask_server(shard, "PUBLISH", channel, text),
-            channel=self._calls.channel,
-            own_channel=f"{self._calls.channel}:{secrets.token_hex(8)}",
+            channel=self._calls.keys.channel,
+            own_channel=f"{self._calls.keys.channel}:{secrets.token_hex(8)}",
             answer_seconds=self._timeout_seconds,
         )
         return from_others(listener.texts(), self._origin)
@@ -208,7 +208,7 @@ class RedisStore:
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         """See `Store.read_user`."""
         _without_transaction(transaction)
-        return user_of(user_id, await self._calls.read(shard_of_user(user_id), *user_row(self._calls, user_id)))
+        return user_of(user_id, await self._calls.read(shard_of_user(user_id), *user_row(self._calls.keys, user_id)))
 
     async def insert_session(
         self,
@@ -346,7 +346,7 @@ class RedisStore:
     async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
         """See `Store.try_lease`."""
         shard = SHARDS[0]
-        key = f"{self._calls.root(shard)}:lease:{name}"
+        key = self._calls.keys.lease(shard, name)
         return bool(await self._calls.run_on("try_lease", key, shard, holder, duration_us(duration)))
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:

@@ -1,0 +1,52 @@
+"""How keys and channels are named, as in `scripts/prelude.lua`, where it is said what is in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.identifiers import shard_of_session, shard_of_user
+
+if TYPE_CHECKING:
+    from coatcheck.identifiers import SessionId, UserId
+
+
+class Keys:
+    """The names of one application's data in one database."""
+
+    def __init__(self, prefix: str, database: int) -> None:
+        """All begin with `prefix`."""
+        self._prefix = prefix
+        # Databases of one server have keys of their own, and their channels together.
+        self.channel = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
+
+    def root(self, shard: str) -> str:
+        """What the keys of a shard begin with. Of it a Cluster hashes what is in braces."""
+        return f"{self._prefix}:{{{shard}}}"
+
+    def session(self, session_id: SessionId) -> str:
+        """A session."""
+        return f"{self.root(shard_of_session(session_id))}:session:{session_id}"
+
+    def user(self, user_id: UserId) -> str:
+        """A user."""
+        return f"{self.root(shard_of_user(user_id))}:user:{user_id}"
+
+    def lease(self, shard: str, name: str) -> str:
+        """A lease."""
+        return f"{self.root(shard)}:lease:{name}"
+
+    def sessions(self, shard: str) -> str:
+        """The ids of all sessions of a shard."""
+        return f"{self.root(shard)}:sessions"
+
+    def sessions_of(self, user_id: UserId) -> str:
+        """The ids of a user's sessions."""
+        return f"{self.root(shard_of_user(user_id))}:of:{user_id}"
+
+    def expiring(self, shard: str) -> str:
+        """The ids of sessions that have an absolute deadline, by that."""
+        return f"{self.root(shard)}:expiring"
+
+    def users(self, shard: str) -> str:
+        """The ids of all registered users of a shard."""
+        return f"{self.root(shard)}:users"
