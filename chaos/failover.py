@@ -8,12 +8,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import uvloop
+
 from chaos.checker import violations
 from chaos.history import Kind, Outcome
 from chaos.workload import Application
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from chaos.history import Operation
     from coatcheck.stores.store import Store
@@ -65,6 +68,23 @@ class Figures:
     def as_json(self) -> dict[str, Any]:
         """For the results."""
         return asdict(self)
+
+
+def run_all(
+    plan: Sequence[str],
+    make: Callable[[str], AbstractContextManager[Servers]],
+    *,
+    callers: Callable[[str], int],
+    seconds: float,
+    advance: Callable[[str], None],
+) -> dict[str, list[Figures]]:
+    """One round for each way in `plan`, on servers of its own; `advance` hears of each before it begins."""
+    runs: dict[str, list[Figures]] = {way: [] for way in plan}
+    for seed, way in enumerate(plan):
+        advance(way)
+        with make(way) as servers:
+            runs[way].append(uvloop.run(run(servers, callers=callers(way), seconds=seconds, seed=seed)))
+    return runs
 
 
 async def run(servers: Servers, *, callers: int, seconds: float, seed: int) -> Figures:

@@ -20,7 +20,6 @@ from unittest.mock import patch
 import asyncpg
 import typer
 import uvloop
-from rich.progress import Progress
 
 from chaos import failover, report
 from chaos.checker import Promise
@@ -119,22 +118,20 @@ def main(
     logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are what this is about
     plan = [way for way in SYNCHRONOUS for _ in range(rounds)]
     plan += [way for way in (CANCELLED, CONTROL, ASYNCHRONOUS) for _ in range(contrasts)]
-    runs: dict[str, list[failover.Figures]] = {way: [] for way in plan}
     unfenced: dict[str, Any] = {}
-    with Progress(console=report.console) as progress:
-        task = progress.add_task("failing over", total=len(plan) + bool(contrasts))
-        for seed, way in enumerate(plan):
-            progress.update(task, description=way)
-            with _pair(way) as pair:
-                # Few, where retries are looked at: among many, one alone in its transaction is rare.
-                number = min(callers, 4) if way in {CANCELLED, CONTROL} else callers
-                runs[way].append(uvloop.run(failover.run(pair, callers=number, seconds=seconds, seed=seed)))
-            progress.advance(task)
+    with report.progress(len(plan) + bool(contrasts)) as advance:
+        runs = failover.run_all(
+            plan,
+            _pair,
+            # Few, where retries are looked at: among many, one alone in its transaction is rare.
+            callers=lambda way: min(callers, 4) if way in {CANCELLED, CONTROL} else callers,
+            seconds=seconds,
+            advance=advance,
+        )
         if contrasts:
-            progress.update(task, description="old primary not fenced")
+            advance("old primary not fenced")
             with _pair(KILLED) as pair:
                 unfenced = uvloop.run(_unfenced(pair))
-            progress.advance(task)
 
     report.show(f"PostgreSQL failovers, {callers} callers", runs)
     synchronous = [one for way in SYNCHRONOUS for one in runs[way]]

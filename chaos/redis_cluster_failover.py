@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
-from rich.progress import Progress
 
 from chaos import failover, report
 from chaos.checker import Promise
@@ -104,20 +103,19 @@ def main(
     """Fail over a Redis Cluster, and count what is left of what was acknowledged."""
     logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are what this is about
     plan = [way for way in WAITING for _ in range(rounds)] + [CONTROL] * contrasts
-    runs: dict[str, list[failover.Figures]] = {way: [] for way in plan}
     replaced: dict[str, int] = {}
-    with Progress(console=report.console) as progress:
-        task = progress.add_task("failing over", total=len(plan) + bool(contrasts))
-        for seed, way in enumerate(plan):
-            progress.update(task, description=way)
-            with closing(Cluster(way)) as cluster:
-                runs[way].append(uvloop.run(failover.run(cluster, callers=callers, seconds=seconds, seed=seed)))
-            progress.advance(task)
+    with report.progress(len(plan) + bool(contrasts)) as advance:
+        runs = failover.run_all(
+            plan,
+            lambda way: closing(Cluster(way)),
+            callers=lambda _: callers,
+            seconds=seconds,
+            advance=advance,
+        )
         if contrasts:
-            progress.update(task, description="old primary goes on")
+            advance("old primary goes on")
             with closing(Cluster(CONTROL)) as cluster:
                 replaced = uvloop.run(_replaced(cluster))
-            progress.advance(task)
 
     report.show(f"Redis Cluster failovers, {callers} callers", runs)
     waiting = [one for way in WAITING for one in runs[way]]
@@ -142,8 +140,9 @@ def main(
             "old primary goes on": replaced,
         },
     )
+    # What was seen and not acknowledged may be undone, and a sign-in, which waits for nobody, lost: that is counted above.
     if undone or report.broken(waiting, Promise.REVOKED_STAYS_REVOKED, Promise.SCOPES_ARE_LIVE):
-        report.console.print("[bold red]An acknowledged revocation was undone although it had waited.[/]")
+        report.console.print("[bold red]A promise was broken where it should hold.[/]")
         raise typer.Exit(1)
 
 

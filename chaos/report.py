@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from chaos.checker import Promise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from chaos.failover import Figures
@@ -49,6 +51,21 @@ def show(title: str, runs: Mapping[str, Sequence[Figures]]) -> None:
             table.add_row(name, *_row(rounds))
     console.print(table)
     console.print(_LEGEND)
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar; what is given goes on to the next of `total` steps, and is told its name."""
+    with Progress(console=console) as bar:
+        task = bar.add_task("failing over", total=total)
+        names: list[str] = []
+
+        def advance(name: str) -> None:
+            bar.update(task, description=name, completed=len(names))
+            names.append(name)
+
+        yield advance
+        bar.update(task, completed=total)
 
 
 def bound(undone: int, acknowledged: int) -> str:
