@@ -140,7 +140,7 @@ def main(
             "old primary goes on": replaced,
         },
     )
-    # What was seen and not acknowledged may be undone, and a sign-in, which waits for nobody, lost: that is counted above.
+    # What was seen and not acknowledged may be undone, and a sign-in, which waits for nobody, lost: counted above.
     if undone or report.broken(waiting, Promise.REVOKED_STAYS_REVOKED, Promise.SCOPES_ARE_LIVE):
         report.console.print("[bold red]A promise was broken where it should hold.[/]")
         raise typer.Exit(1)
