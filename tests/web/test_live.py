@@ -23,7 +23,7 @@ from coatcheck.events import (
 from coatcheck.identifiers import UserId
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
 from coatcheck.web import LiveConnections, SessionMiddleware, authentication_of, require, traffic_is_use
-from tests.web.asgi_calls import bearer
+from tests.web.asgi_calls import bearer, scope_of
 from tests.web.fakes import FakeTokenManager
 
 if TYPE_CHECKING:
@@ -601,6 +601,115 @@ async def test_who_asks_after_the_connection_is_open_is_watched_from_then_on(aut
         auth.token_manager.end(token, TokenRefusal.UNKNOWN)
         await auth.events.publish(RevokedAuthenticationUser(ANN))
         assert (await client.hears())["code"] == 4401
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+@pytest.mark.parametrize("receives", ["before it asks", "after it has asked", "never"])
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_who_asks_late_and_sends_nothing_any_more_is_watched_too(
+    auth: Auth, kind: str, receives: str, in_thread: bool
+) -> None:
+    """As frameworks have it: `Depends` in a thread, a task of its own that receives."""
+    token, receiving = auth.token_manager.sign_in("ann"), []
+
+    async def asks_late(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if kind == "websocket":
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+        else:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        if receives == "before it asks":
+            receiving.append(asyncio.ensure_future(receive()))
+            await asyncio.sleep(0)
+        if in_thread:
+            await asyncio.to_thread(require, scope)
+        else:
+            require(scope)
+        if receives == "after it has asked":
+            await receive()
+        await asyncio.Event().wait()
+
+    live = LiveConnections(auth, recheck_every=NEVER, grace=timedelta(milliseconds=1))
+    async with connected(SessionMiddleware(asks_late, auth=auth, live=live), kind, token) as client:
+        await examined(auth, 2)
+        assert len(live) == 1
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        if kind == "websocket":
+            assert (await client.hears())["code"] == 4401
+        await client.ended()
+    for task in receiving:
+        task.cancel()
+    assert len(live) == 0
+
+
+async def test_who_asks_when_all_is_over_is_not_watched(auth: Auth) -> None:
+    scopes: list[AsgiScope] = []
+
+    async def goes(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+
+    live = LiveConnections(auth)
+    app = SessionMiddleware(goes, auth=auth, live=live)
+    async with connected(app, "websocket", auth.token_manager.sign_in("ann")) as client:
+        await client.ended()
+        require(scopes[0])
+        await asyncio.sleep(0)
+        assert len(live) == 0
+
+
+@asynccontextmanager
+async def with_its_head_only(app: AsgiApp, token: Token) -> AsyncIterator[Client]:
+    """A client who has heard that there is a stream, and nothing of it."""
+    client = Client(app, scope_of("http", headers=bearer(token)))
+    try:
+        assert (await client.hears())["type"] == "http.response.start"
+        yield client
+    finally:
+        client.task.cancel()
+        await asyncio.wait({client.task})
+
+
+async def test_an_event_stream_that_has_nothing_to_say_yet_ends_too(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann")
+
+    async def silent(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        require(scope)
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await asyncio.Event().wait()
+
+    async with with_its_head_only(app_of(silent, auth), token) as client:
+        await examined(auth, 2)
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        last = await client.hears()
+        await client.ended()
+    assert b"event: session_ended" in last["body"]
+    assert last["more_body"] is False
+
+
+async def test_events_that_are_sent_as_a_whole_arrive_as_they_are(auth: Auth) -> None:
+    """Of a length that was announced, nothing can be left out and nothing added."""
+    token, is_ended = auth.token_manager.sign_in("ann"), asyncio.Event()
+
+    async def whole(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        require(scope)
+        headers = [(b"content-type", b"text/event-stream"), (b"Content-Length", b"9")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await is_ended.wait()
+        await send({"type": "http.response.body", "body": b"data: 1\n\n"})
+
+    async with with_its_head_only(app_of(whole, auth), token) as client:
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        is_ended.set()
+        assert await client.hears() == {"type": "http.response.body", "body": b"data: 1\n\n"}
+        await client.ended()
+        assert client.has_heard_all
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])

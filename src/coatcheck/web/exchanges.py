@@ -86,10 +86,15 @@ class HttpExchange:
             self._has_started = True
             self._state.begin_answer()
             self._is_event_stream = _is_event_stream(message)
+            is_open = self._is_event_stream and not _has(message.get("headers", ()), b"content-length")
             message = self._with_our_headers(message)
             if message["status"] == 500:
                 self._held.append(message)
                 return
+            await self._send(message)
+            if is_open and self._state.when_live is not None:
+                self._state.when_live()  # it may be long until there is an event
+            return
         if not self._held:
             if message.get("more_body") and self._state.when_live is not None:
                 self._state.when_live()

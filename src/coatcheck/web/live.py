@@ -1,7 +1,8 @@
 """Live connections: WebSockets, event streams and other streams, which end with the session they were opened with.
 
-A connection is live once the application, having asked who is calling, has accepted a WebSocket or has sent the first
-part of a response and says that more follows. From then on its token is examined again
+A connection is live once it is open and the application has asked who is calling, in whichever order. It is open when a
+WebSocket was accepted, an event stream has begun, or the first part of another response has said that more follows.
+From then on its token is examined again
 
 - at once when something is announced that may concern it (`EventBus`), or when announcements may have been missed,
 - when a deadline of the session comes,

@@ -61,7 +61,9 @@ class LiveConnection:
         "_has_finished",
         "_has_left",
         "_is_live",
+        "_is_open",
         "_left",
+        "_loop",
         "_problem",
         "_receiver",
         "_state",
@@ -94,9 +96,11 @@ class LiveConnection:
         self.token = token
         self.user_id = user_id
         self.auth_id = auth_id
+        self._loop = asyncio.get_running_loop()
         # Both by the event loop's clock.
-        self.confirmed_at = asyncio.get_running_loop().time()
+        self.confirmed_at = self._loop.time()
         self.counts_from = 0.0
+        self._is_open = False
         self._is_live = False
         self._problem: Problem | None = None
         self._receiver: asyncio.Task[object] | None = None
@@ -116,9 +120,15 @@ class LiveConnection:
 
         Nothing is watched where the application does not ask who is calling: it serves everybody.
         """
-        if not self._is_live and self._state.was_asked:
+        self._is_open = True
+        if not self._is_live and not self._has_finished and self._state.was_asked:
             self._is_live = True
             self._watch.add(self)
+
+    def note_asked(self) -> None:
+        """The application has asked, maybe when it was open already, and maybe in another thread."""
+        if self._is_open and not self._has_finished:
+            self._loop.call_soon_threadsafe(self.begin)
 
     def finish(self) -> None:
         """The application has ended: from now on its task is somebody else's."""

@@ -116,11 +116,11 @@ class SessionMiddleware:
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
         if self._live is not None and credential is not None and isinstance(answer, AuthenticationInfo):
-            begin = partial(self._begin_live, exchange, state, credential, answer, asyncio.current_task())
+            made = partial(self._made_live, exchange, state, credential, answer, asyncio.current_task())
             if scope["type"] == "websocket":
-                receive = begin().receiving(receive)
+                receive = made().receiving(receive)
             else:  # few requests become live: hardly anything is made for the others
-                state.when_live, receive = begin, holding_back(receive, state)
+                state.when_live, receive = lambda: made().begin(), holding_back(receive, state)
                 state.when_used = partial(self._live.count_use, cast("str", credential.token)) if counts_later else None
         try:
             await self._app(scope, receive, exchange.send)
@@ -136,7 +136,7 @@ class SessionMiddleware:
         finally:
             state.finish()
 
-    def _begin_live(
+    def _made_live(
         self,
         exchange: Exchange,
         state: RequestState,
@@ -154,7 +154,6 @@ class SessionMiddleware:
             auth_id=answer.auth_id,
         )
         state.live, state.when_live = live, live.begin
-        live.begin()
         return live
 
     async def _answer(self, credential: Credential, counts_later: bool) -> tuple[Answer, int | None]:

@@ -224,7 +224,10 @@ class RequestState:
         return only_value_of(self._connection, b"sec-fetch-mode") in {None, "navigate"}
 
     def _asked(self) -> AuthenticationInfo | TokenRefusal | None:
-        self._was_asked = True
+        if not self._was_asked:
+            self._was_asked = True
+            if self.live is not None:
+                self.live.note_asked()
         if isinstance(self._answer, StoreUnavailable):
             raise self._answer
         return self._answer
