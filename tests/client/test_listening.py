@@ -170,6 +170,7 @@ async def test_a_stream_that_breaks_is_opened_again_and_says_nothing(
 async def test_each_fault_of_the_stream(
     new_program: NewProgram, server: FaultyServer, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.1)
     monkeypatch.setattr("coatcheck.client.listening.SILENCE_SECONDS", 0.1)
     assert server.elsewhere is not None
     await server.elsewhere.fail(Fault.OURS_401)
@@ -197,6 +198,24 @@ async def test_silence_is_a_dead_connection(
         await live.stream()
         await live.stream()
     assert program.changes == []
+
+
+async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_silent(
+    program: Program, live: StreamServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs keeps a thread that is left for as long as the head of its answer may take."""
+    monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.05)
+    another = Program(kind, f"http://127.0.0.1:{live.port}")
+    await another.sign_in(bob())
+    async with listening(program):
+        writer = await live.stream()
+        async with listening(another):
+            for _ in range(5):  # each of which has taken so long
+                head, _ = await live.asked()
+                assert bob().token.lower() in head, "silence is borne for longer"
+        await say(writer, ENDED)
+        await until(lambda: program.reasons == ["expired"])
+    await another.close()
 
 
 async def test_who_signs_in_over_a_session_listens_for_the_new_one(program: Program, live: StreamServer) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""For each step until the request is sent."""
+"""For each step until the head of the answer is there."""
 
 SILENCE_SECONDS = 60.0
 """After so long without a sign of life the connection is dead; servers send one every 30 seconds or more often."""
@@ -80,9 +80,15 @@ ListeningNeed: TypeAlias = Need | Attend | OpenStream | ReadStream | CloseStream
 ListeningFlow: TypeAlias = Generator[ListeningNeed, Any, T]
 
 
-def stream_timeout() -> httpx.Timeout:
-    """The limits of each step of a stream."""
-    return httpx.Timeout(OPEN_SECONDS, read=SILENCE_SECONDS)
+def opening_timeout() -> httpx.Timeout:
+    """The limits of each step until the head of the answer is there."""
+    return httpx.Timeout(OPEN_SECONDS)
+
+
+def bear_silence(response: httpx.Response) -> None:
+    """Let each part of the body take longer than its head might."""
+    # httpx has one limit for both. Its transport looks it up again, here, before it reads the body.
+    response.request.extensions["timeout"]["read"] = SILENCE_SECONDS
 
 
 def listening(flows: Flows) -> ListeningFlow[None]:

@@ -13,8 +13,9 @@ from coatcheck.client.listening import (
     OpenStream,
     Pause,
     ReadStream,
+    bear_silence,
     listening,
-    stream_timeout,
+    opening_timeout,
 )
 from coatcheck.client.running import run_async
 
@@ -105,8 +106,9 @@ class ListeningTask:
 
     async def _open(self, need: OpenStream) -> httpx.Response:
         wanted = need.request
-        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=stream_timeout())
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
         response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
+        bear_silence(response)
         self._parts = aiter(response.aiter_bytes())
         return response
 

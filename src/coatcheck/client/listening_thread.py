@@ -14,8 +14,9 @@ from coatcheck.client.listening import (
     OpenStream,
     Pause,
     ReadStream,
+    bear_silence,
     listening,
-    stream_timeout,
+    opening_timeout,
 )
 from coatcheck.client.running import run
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from coatcheck.client.listening import ListeningNeed
 
 STOP_SECONDS = 5.0
-"""How long leaving waits for the thread. It ends at once, unless it is looking up a name or in a callback."""
+"""How long leaving waits for the thread.
+
+It ends at once while it hears a stream or pauses. Nothing wakes it up while it connects or waits for the head of an
+answer: then it ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name or is in a
+callback ends in its own time.
+"""
 
 
 class _Stopped(BaseException):
@@ -102,8 +108,9 @@ class ListeningThread:
     def _open(self, need: OpenStream) -> httpx.Response:
         self._check()
         wanted = need.request
-        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=stream_timeout())
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
+        bear_silence(response)
         self._parts = response.iter_bytes()
         network = response.extensions.get("network_stream")
         # Over HTTP/2 other requests share the connection; then what is waited for ends with the next sign of life.
