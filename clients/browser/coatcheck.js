@@ -206,9 +206,10 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     return checking;
   }
 
-  /** Checks where nobody waits for the answer. */
+  /** Checks where nobody waits for the answer. One that was asked for before what has happened now says nothing of it. */
   function recheck() {
-    check().catch(() => {});
+    const again = () => closing.signal.aborted || check();
+    Promise.resolve(checking).then(again, again).catch(() => {});
   }
 
   /**
@@ -341,7 +342,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   function endedElsewhere(ended, why = heard) {
     if (closing.signal.aborted || !state.signedIn || (ended && state.sessionId && ended !== state.sessionId)) return;
     heard = why;
-    if (!inCookie && token() !== null) return recheck(); // signed in again by now, or the storage is a moment late
+    const mark = store.getItem(key);
+    // Signed in again by now; or, which only the server can tell from that in header mode, the storage is a moment late.
+    if (mark !== null && (!inCookie || mark !== ended)) return recheck();
     leave(heard, { tell: false });
   }
 
@@ -356,7 +359,10 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     if (event.key !== null && event.key !== key) return;
     if (event.key === null || event.newValue !== null) recheck(); // null: emptied as a whole, not by a sign-out
     // The message that says why is on its way, unless the tab that sends it has no channel, or was closed to it.
-    else setTimeout(endedElsewhere, channel ? MESSAGE_MS : 0, inCookie ? event.oldValue : null);
+    else {
+      const look = () => (store.getItem(key) === null ? endedElsewhere(inCookie ? event.oldValue : null) : recheck());
+      setTimeout(look, channel ? MESSAGE_MS : 0);
+    }
   });
 
   const lookAgain = () => {

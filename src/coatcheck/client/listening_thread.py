@@ -34,8 +34,8 @@ STOP_SECONDS = 5.0
 """How long leaving waits for the thread.
 
 It ends at once while it hears a stream or pauses. Nothing wakes it up while it connects or waits for the head of an
-answer: then it ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name or is in a
-callback ends in its own time.
+answer: it then ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name or is in
+a callback ends in its own time.
 """
 
 

@@ -73,6 +73,49 @@ class TestSigningOut:
         assert await reasons(page) == ["signed-out"]
 
 
+class TestOtherTabs:
+    @pytest.mark.parametrize("news", ["storage", "message"])
+    async def test_what_is_heard_late_of_the_session_before_leaves_a_fresh_sign_in_alone(
+        self, context: BrowserContext, server: FaultyServer, news: str
+    ) -> None:
+        """In cookie mode nobody knows which session it is until the server has said so."""
+        page = await opened(context, server)
+        await page.evaluate("""() => {
+            const wait = window.setTimeout;
+            window.setTimeout = (then, pause, ...rest) => {
+                if (pause === 500) window.late = () => then(...rest);
+                return pause === 500 ? 0 : wait(then, pause, ...rest);
+            };
+        }""")
+        await started(page, "cookie", sign_in=True)
+        await server.fail(Fault.UNAVAILABLE_503)
+        await page.evaluate(
+            """async (news) => {
+                const [[key, before]] = Object.entries(localStorage);
+                localStorage.removeItem(key); // another tab has signed out
+                dispatchEvent(new StorageEvent("storage", { key, oldValue: before, newValue: null }));
+                await session.signedIn({ token: "", auth_user_id: "ada", scope_names: [] });
+                if (news === "storage") return late();
+                const heard = new Promise((resolve) => new BroadcastChannel(key).addEventListener("message", resolve));
+                new BroadcastChannel(key).postMessage({ out: before, why: "elsewhere" });
+                await heard;
+            }""",
+            news,
+        )
+        assert await page.evaluate("session.state.signedIn") is True
+        assert await reasons(page) == []
+        await server.heal()
+        assert await page.evaluate("session.check().catch(() => session.check())") is True
+
+    async def test_what_is_heard_late_and_is_so_ends_it(self, context: BrowserContext, server: FaultyServer) -> None:
+        """Of a tab that has no channel, or was closed before it could say why."""
+        page = await started(await opened(context, server), "cookie", sign_in=True)
+        other = await opened(context, server)
+        await other.evaluate("localStorage.removeItem(Object.keys(localStorage)[0])")
+        await page.wait_for_function("!session.state.signedIn")
+        assert await reasons(page) == ["elsewhere"]
+
+
 class TestWhatIsRefused:
     async def test_a_credential_of_the_page_s_own_leads_nobody_to_the_login_page(
         self, context: BrowserContext, server: FaultyServer

@@ -21,6 +21,17 @@ pytestmark = pytest.mark.chromium
 
 ENDED = b"event: session_ended\ndata: {}\n\n"
 
+# What the page has read of the stream.
+KEEP_PARTS = """() => {
+    const read = ReadableStreamDefaultReader.prototype.read;
+    window.parts = [];
+    ReadableStreamDefaultReader.prototype.read = async function () {
+        const part = await read.call(this);
+        parts.push(part.value);
+        return part;
+    };
+}"""
+
 WITHOUT_PAUSES = "Math.random = () => -0.499"  # the jitter is what a pause is multiplied with, and half of it
 
 
@@ -74,22 +85,40 @@ async def test_an_event_that_arrives_in_pieces_is_heard(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await opened(context, server)
-    # What the page has read of the stream, so that the second half is sure to arrive by itself.
-    await page.evaluate("""() => {
-        const read = ReadableStreamDefaultReader.prototype.read;
-        window.parts = [];
-        ReadableStreamDefaultReader.prototype.read = async function () {
-            const part = await read.call(this);
-            parts.push(part.value);
-            return part;
-        };
-    }""")
+    await page.evaluate(KEEP_PARTS)  # so that the second half is sure to arrive by itself
     await started(page, mode, sign_in=True)
     stream = await newest_stream(live)
     server.status = dict(SIGNED_OUT)
     await say(stream, ENDED[:12])
     await page.wait_for_function("parts.includes('event: sessi')")
     await say(stream, ENDED[12:])
+    await page.wait_for_function("!session.state.signedIn")
+
+
+async def test_an_answer_from_before_the_end_is_not_taken_for_one_to_what_the_event_asks(
+    context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
+) -> None:
+    page = await opened(context, server)
+    await page.evaluate(KEEP_PARTS)
+    await started(page, mode, sign_in=True)
+    stream = await newest_stream(live)
+    is_asked, is_heard_of = asyncio.Event(), asyncio.Event()
+    before, server.status = server.status, dict(SIGNED_OUT)
+
+    async def answer(route: Route) -> None:
+        if is_asked.is_set():
+            await route.continue_()
+            return
+        is_asked.set()
+        await is_heard_of.wait()
+        await route.fulfill(json=before)
+
+    await page.route("**/session/status", answer)
+    await page.evaluate("void session.check()")
+    await asyncio.wait_for(is_asked.wait(), 10)
+    await say(stream, ENDED)
+    await page.wait_for_function("parts.some((part) => part?.includes('session_ended'))")
+    is_heard_of.set()
     await page.wait_for_function("!session.state.signedIn")
 
 
