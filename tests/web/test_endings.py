@@ -130,3 +130,19 @@ async def test_who_comes_while_others_leave_is_told_at_once() -> None:
     add(endings, Connection(MANY, steps))
     await until(lambda: len(steps) == 2 * MANY + 2)
     assert steps.index(("told", MANY)) < steps.index(("left", MANY - 1))
+
+
+async def test_endings_that_never_cease_keep_nobody_from_leaving() -> None:
+    steps: list[tuple[str, int]] = []
+    endings = Endings(0.001)  # for so long others are told first
+    has_left = False
+
+    def another() -> None:
+        if not has_left:
+            add(endings, Connection(len(steps) + 1, steps, another))
+
+    add(endings, Connection(0, steps, another))
+    await until(lambda: ("left", 0) in steps)
+    has_left = True
+    told = sum(step == "told" for step, _ in steps)
+    await until(lambda: 2 * told <= len(steps))

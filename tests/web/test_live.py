@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coatcheck.errors import ConfigurationError
+from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import (
     AnnouncementsMissed,
     EventBus,
@@ -507,6 +507,35 @@ async def test_an_application_that_stops_waiting_is_not_kept(auth: Auth) -> None
         assert (await client.hears())["text"] == "hello again"
 
 
+async def test_of_two_that_wait_for_the_end_each_may_stop_alone(auth: Auth) -> None:
+    token, is_stopped, has_stopped = auth.token_manager.sign_in("ann"), asyncio.Event(), asyncio.Event()
+    heard: list[AsgiMessage] = []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await is_stopped.wait()
+        one, other = asyncio.ensure_future(receive()), asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        one.cancel()
+        await asyncio.wait({one})
+        has_stopped.set()
+        heard.append(await other)
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        client.reads.clear()  # so that the application does not leave yet
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        await examined(auth, 3)
+        is_stopped.set()
+        await has_stopped.wait()
+        client.reads.set()
+        await client.ended()
+    assert [message["type"] for message in heard] == ["websocket.disconnect"]
+
+
 async def test_an_application_that_does_not_clean_up_in_time_is_cancelled(auth: Auth) -> None:
     application, token = Application(clings=True), auth.token_manager.sign_in("ann")
     app = app_of(application, auth, grace=timedelta(milliseconds=1))
@@ -562,6 +591,41 @@ async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeyp
         await client.hears()
         await examined(auth, 5)
         assert uses == [token] * 3
+
+
+async def test_while_a_use_is_written_down_another_is_not_begun(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hangs would else have ten of them a second under way, of each connection."""
+    monkeypatch.setattr("coatcheck.web.live._USE_SECONDS", 0.0)
+    token, answers, begun = auth.token_manager.sign_in("ann"), asyncio.Event(), 0
+    explain = auth.token_manager.explain_token
+
+    async def hangs(token: str) -> AuthenticationInfo | TokenRefusal:
+        nonlocal begun
+        begun += 1
+        await answers.wait()
+        if begun == 1:
+            raise StoreUnavailable("it took too long")
+        return await explain(token)
+
+    async def chat(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        traffic_is_use(scope)
+        await Application()(scope, receive, send)
+
+    async def echoed(client: Client) -> None:
+        client.say("hello")
+        assert (await client.hears())["text"] == "hello"
+        await asyncio.sleep(0)
+
+    async with connected(app_of(chat, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        monkeypatch.setattr(auth.token_manager, "explain_token", hangs)
+        for _ in range(3):
+            await echoed(client)
+        assert begun == 1
+        answers.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while begun == 1:
+                await echoed(client)
 
 
 async def test_a_use_that_is_refused_ends_the_connection(auth: Auth) -> None:

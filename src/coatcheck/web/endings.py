@@ -2,6 +2,7 @@
 
 First every client is told, then every application: telling is short, and what an application and its framework do when
 they are left takes several times as long. Both go in portions, between which the event loop does everything else.
+Where endings never cease, an application waits for other clients for a while only; then the portions take turns.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ class Endings:
     """Connections that have been stopped, and are on their way out, in the order they came in."""
 
     def __init__(self, grace_seconds: float) -> None:
-        """`grace_seconds` is how long a client that reads nothing is waited for, and how long an application is."""
+        """`grace_seconds` is how long each is waited for: a client that reads nothing, an application that cleans up.
+
+        An application whose client was told waits for so long, at most, until other clients are told.
+        """
         self._grace_seconds = grace_seconds
         self._untold: deque[LiveConnection] = deque()
-        self._told: deque[LiveConnection] = deque()
+        self._told: deque[tuple[LiveConnection, float]] = deque()  # and when, by the event loop's clock
         self._turn = 0
         self._goes_on = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -47,16 +51,21 @@ class Endings:
     def _go_on(self) -> None:
         """Take one turn: there is one in each round of the event loop, as long as there is something to do."""
         self._turn += 1
-        if self._untold:
+        if self._untold and not (self._turn % 2 and self._is_overdue()):
             task = asyncio.get_running_loop().create_task(self._tell_some(self._turn))
             self._under_way.add(task)  # the loop itself keeps only a weak reference
             task.add_done_callback(self._under_way.discard)
         else:
             for _ in range(min(_PORTION, len(self._told))):
-                self._told.popleft().leave(self._grace_seconds)
+                connection, _ = self._told.popleft()
+                connection.leave(self._grace_seconds)
         self._goes_on = False
         if self._untold or self._told:
             self._go_on_soon()
+
+    def _is_overdue(self) -> bool:
+        """Whether somebody has waited for others for long enough."""
+        return bool(self._told) and asyncio.get_running_loop().time() - self._told[0][1] >= self._grace_seconds
 
     async def _tell_some(self, turn: int) -> None:
         """Tell a portion. Who reads nothing keeps nobody else waiting: the next turn takes over from there."""
@@ -75,5 +84,5 @@ class Endings:
         except Exception:  # noqa: BLE001 (whatever the server raises, the application leaves)
             _log.exception("a client could not be told of the end of its session")
         finally:
-            self._told.append(connection)
+            self._told.append((connection, asyncio.get_running_loop().time()))
             self._go_on_soon()

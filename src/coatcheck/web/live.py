@@ -115,10 +115,11 @@ class LiveConnections:
         self._due.discard(connection)
 
     def note_use(self, connection: LiveConnection) -> None:
-        """Count what has arrived on a connection as a use of its session, ten times a second at most."""
+        """Count what has arrived on a connection as a use of its session, ten times a second at most, one at a time."""
         now = asyncio.get_running_loop().time()
-        if now >= connection.counts_from:
+        if now >= connection.counts_from and not connection.is_being_used:
             connection.counts_from = now + _USE_SECONDS
+            connection.is_being_used = True
             self._start(self._use(connection.token, connection))
 
     def count_use(self, token: str) -> None:
@@ -130,6 +131,9 @@ class LiveConnections:
             answer = await self._auth.token_manager.explain_token(token)
         except StoreUnavailable:
             return  # not a use that anybody could have written down
+        finally:
+            if connection is not None:
+                connection.is_being_used = False
         if connection is not None and isinstance(answer, TokenRefusal):
             self._look_at([connection])
 

@@ -73,6 +73,7 @@ class LiveConnection:
         "auth_id",
         "confirmed_at",
         "counts_from",
+        "is_being_used",
         "token",
         "user_id",
     )
@@ -100,6 +101,7 @@ class LiveConnection:
         # Both by the event loop's clock.
         self.confirmed_at = self._loop.time()
         self.counts_from = 0.0
+        self.is_being_used = False
         self._is_open = False
         self._is_live = False
         self._problem: Problem | None = None
@@ -183,7 +185,7 @@ class LiveConnection:
             return
         if self._left is None or self._left.done():
             self._left = asyncio.get_running_loop().create_future()
-        await self._left
+        await asyncio.shield(self._left)  # another may wait for it too
 
     def receiving(self, receive: Receive) -> Receive:
         """`receive` for the application of a WebSocket: it is told of the end as of a client that has gone."""
