@@ -480,6 +480,8 @@ class LiveServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        for _ in range(5):  # steps of the loop: what was just accepted is on its way to `_accept`
+            await asyncio.sleep(0)
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
