@@ -194,4 +194,5 @@ def test_redis_does_as_the_model_does(redis_url: str) -> None:
 @pytest.mark.redis
 @pytest.mark.timeout(600)  # as above
 def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str) -> None:
-    check_store_against_model(lambda: RedisHarness(redis_cluster_url))
+    # Fewer histories: each step lists everybody, over three servers.
+    check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=20)

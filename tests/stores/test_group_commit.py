@@ -18,6 +18,7 @@ from coatcheck.stores.sql.group_commit import Deletion, Insertion
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.sqlite import SqliteStore
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
+from tests.kinds_of_store import WITH_TRANSACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -53,6 +54,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@WITH_TRANSACTIONS
 async def test_sign_ins_at_once_share_a_transaction(store: Store, written: list[int]) -> None:
     users = [UserId(f"user {number}") for number in range(40)]
     for user in users:
@@ -72,6 +74,7 @@ async def test_what_is_said_of_a_session_is_what_is_stored(store: Store) -> None
     assert made.expires_at_us == made.created_at_us + 5_000_000
 
 
+@WITH_TRANSACTIONS
 async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: Store, written: list[int]) -> None:
     await register(store)
     await register(store, BOB)
@@ -99,6 +102,7 @@ async def test_a_locked_user_keeps_nobody_else_waiting(postgres: PostgresStore) 
     assert await overtaken is InsertRefusal.USER_REVOKED
 
 
+@WITH_TRANSACTIONS
 async def test_users_of_the_application_share_where_the_store_knows_their_scopes(
     store: Store, written: list[int]
 ) -> None:
