@@ -57,8 +57,11 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
 
 
 def ticket_number(session_id: str) -> str:
-    """The last digits of a session's id, to tell two devices of one kind apart."""
-    return session_id[-4:].upper()
+    """The last digits that differ between a person's sessions, to tell two devices of one kind apart.
+
+    The very last two say which user's they are, in a way, and are the same for all of theirs.
+    """
+    return session_id[-6:-2].upper()
 
 
 _templates = Environment(
