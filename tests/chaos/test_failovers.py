@@ -28,7 +28,7 @@ def test_a_synchronous_pair_loses_nothing_and_what_should_be_seen_to_lose_someth
 def test_on_a_cluster_what_has_waited_for_the_replica_survives(tmp_path: Path) -> None:
     document = results_of("redis_cluster_failover", tmp_path)
     assert document["waiting"]["undone"] == 0
-    # How much is lost where nothing waits, and what an old primary accepts when it goes on, are races in a run so short:
-    # both are counted, and the program ends once the old primary accepts nothing.
+    # What is lost where nothing waits, and what an old primary accepts when it goes on, are races in so short a run.
+    # Both are counted, and the program ends once the old primary accepts nothing.
     assert len(document["runs"]["nothing waits, it lags"]) == 1
     assert document["old primary goes on"]["revoked"] == 20
