@@ -71,9 +71,13 @@ class Cluster:
     def break_down(self) -> None:
         """See `failover.Servers`."""
         if self._way != KILLED:
-            self._cluster.cut_off(self.replica)
+            self.hold_back_the_replica()
             time.sleep(HELD_SECONDS)
         self.primary.kill()
+
+    def hold_back_the_replica(self) -> None:
+        """From now on it hears nothing."""
+        self._cluster.cut_off(self.replica)
 
     def fail_over(self) -> None:
         """See `failover.Servers`. A replica that heard all along is elected by the others, without our help."""
