@@ -10,14 +10,14 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 	@scripts/venv .venv-demo requirements/demo.txt
 	@scripts/demo .venv-demo
 
-test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k name" for some)
+test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k name" for some, -n0 for one process)
 	@scripts/install-postgres
 	@scripts/install-chromium
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-redis
 	@scripts/install-valkey
 	@scripts/install-node || true
-	@$(PY)/python -m pytest $(PYTEST_ARGS)
+	@$(PY)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
@@ -28,8 +28,8 @@ format: setup  ## bring the code into the house format
 setup:  ## make the environment for development
 	@scripts/venv .venv requirements/dev.txt
 
-lock:  ## renew the locked requirements from pyproject.toml
-	@scripts/lock
+lock:  ## lock what pyproject.toml asks for (LOCK_ARGS=--upgrade for the newest versions)
+	@scripts/lock $(LOCK_ARGS)
 
 bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.png"; --help for more)
 	@$(PY)/coatcheck bench $(BENCH_ARGS)
@@ -51,6 +51,7 @@ bench-pruning: setup  ## measure validations beside a prune, in a large table (B
 
 bench-live: setup  ## measure how soon open connections end with their session, on two servers (BENCH_ARGS="--connections 100")
 	@scripts/install-postgres
+	@scripts/install-redis
 	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
 
 chaos: setup  ## break servers under load and count what is left of what was acknowledged (CHAOS_ARGS="--rounds 20")

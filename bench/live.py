@@ -43,7 +43,7 @@ UNWINDING_SECONDS = 0.5  # after which the applications have ended too
 
 
 def main(
-    stores: Annotated[str, typer.Option(help="postgresql, sqlite, with commas")] = "postgresql,sqlite",
+    stores: Annotated[str, typer.Option(help="postgresql, redis, sqlite, with commas")] = "postgresql,sqlite",
     connections: Annotated[int, typer.Option(min=1, help="of each kind, on each server")] = 1000,
     users: Annotated[int, typer.Option(min=2, help="whose connections they are in the second scenario")] = 100,
     revoked: Annotated[int, typer.Option(min=1, help="how many of those are revoked, less than all")] = 20,

@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+_NEEDS = "needs component"
+
 
 @dataclass
 class Component:
@@ -65,13 +67,21 @@ class Components:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        for component in self._components:
-            if component.is_needed_by(item):
-                component.skipped += report.skipped
-                component.ran += report.when == "call" and not report.skipped
+        # In the report, because with pytest-xdist another process counts than the one that runs the test.
+        report.user_properties.extend(
+            (_NEEDS, component.name) for component in self._components if component.is_needed_by(item)
+        )
         return report
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for component in self._components:
+            if (_NEEDS, component.name) in map(tuple, report.user_properties):
+                component.skipped += report.skipped
+                component.ran += report.when == "call" and not report.skipped
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workerinput"):  # one of several processes: the first of them judges
+            return
         verdicts = [component.verdict(is_whole_run=_is_whole_run(session.config)) for component in self._components]
         are_required_well = all(
             is_well for component, (_, is_well) in zip(self._components, verdicts, strict=True) if component.is_required

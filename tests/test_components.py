@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.components import Component, Components
@@ -76,3 +78,25 @@ def test_tests_that_ran_are_counted(project: pytest.Pytester) -> None:
     result = run(project, server(is_required=True))
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["Server tests: 1 ran"])
+
+
+def test_tests_that_ran_in_several_processes_are_counted_together(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.makeconftest("""
+        from tests.components import Component, Components
+
+        def pytest_configure(config):
+            config.pluginmanager.register(Components([Component("server", "Server", None, is_required=True)]))
+    """)
+    project.makepyfile("""
+        import pytest
+
+        @pytest.mark.server
+        @pytest.mark.parametrize("number", range(5))
+        def test_it(number): ...
+    """)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    result = project.runpytest_subprocess("-n2")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["Server tests: 5 ran"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.chromium
 
 MODULE = Path(__file__).parents[2] / "src" / "coatcheck" / "web" / "browser" / "coatcheck.min.js"
+PATIENCE_SECONDS = 20.0
 TOKEN = "c2Fz-the-token-of-the-tests"
 SIGNED_OUT: dict[str, object] = {"signed_in": False, "user_id": None, "session_id": None, "scopes": [], "reason": None}
 
@@ -40,7 +41,7 @@ START = """async ({ mode, loginUrl, token }) => {
   changes.length = 0;
 }"""
 
-FETCH = """(url) => session.fetch(url, { signal: AbortSignal.timeout(500) })
+FETCH = """([url, seconds]) => session.fetch(url, { signal: AbortSignal.timeout(1000 * seconds) })
   .then((answer) => answer.text().then((text) => ({ status: answer.status, length: text.length })))
   .catch((error) => ({ error: error.name }))"""
 
@@ -59,6 +60,7 @@ OUTCOMES: dict[Fault, set[int | str]] = {
     Fault.HTML_200: {200},
     Fault.REDIRECT_AWAY: {401},
 }
+_ANSWERED = [fault for fault in Fault if fault is not Fault.TIMEOUT]
 
 
 @pytest.fixture(params=["cookie", "header"])
@@ -109,6 +111,12 @@ async def page(context: BrowserContext, server: FaultyServer, mode: str) -> Page
     return page
 
 
+async def fetched(page: Page, url: str = "/api/notes", *, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+    """What a request of the page's comes to, which is given up after so long."""
+    outcome: dict[str, Any] = await page.evaluate(FETCH, [url, seconds])
+    return outcome
+
+
 async def reasons(page: Page) -> list[str]:
     found: list[str] = await page.evaluate("changes.filter((state) => !state.signedIn).map((state) => state.reason)")
     return found
@@ -118,22 +126,22 @@ class TestEachFault:
     @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
     async def test_a_request(self, page: Page, server: FaultyServer, fault: Fault) -> None:
         await server.fail(fault)
-        answer = await page.evaluate(FETCH, "/api/notes")
+        answer = await fetched(page, seconds=0.5 if fault is Fault.TIMEOUT else PATIENCE_SECONDS)
         assert answer.get("status", answer.get("error")) in OUTCOMES[fault]
         assert answer.get("length", 1) > 0, "the answer is the caller's to read"
         assert await page.evaluate("session.state.signedIn") == (not fault.ends_session)
         assert await reasons(page) == (["revoked"] if fault.ends_session else [])
         await server.heal()
-        assert await page.evaluate(FETCH, "/api/notes") == {"status": 200, "length": len('{"ok": true}')}
+        assert await fetched(page) == {"status": 200, "length": len('{"ok": true}')}
 
-    @pytest.mark.parametrize("fault", set(Fault) - {Fault.TIMEOUT}, ids=lambda fault: fault.value)
+    @pytest.mark.parametrize("fault", _ANSWERED, ids=lambda fault: fault.value)
     async def test_asking_who_is_signed_in(self, page: Page, server: FaultyServer, fault: Fault) -> None:
         await server.fail(fault)
         asked = await page.evaluate("session.check().catch((error) => error.name)")
         assert asked is False if fault.ends_session else asked in {"Error", "TypeError", "SyntaxError"}
         assert await page.evaluate("session.state.signedIn") == (not fault.ends_session)
 
-    @pytest.mark.parametrize("fault", set(Fault) - {Fault.TIMEOUT}, ids=lambda fault: fault.value)
+    @pytest.mark.parametrize("fault", _ANSWERED, ids=lambda fault: fault.value)
     async def test_signing_out(self, page: Page, server: FaultyServer, fault: Fault) -> None:
         """K6: clears locally whatever happens; returns whether the server call succeeded."""
         await server.fail(fault)
@@ -152,7 +160,7 @@ class TestEachFault:
     )
     async def test_a_401_in_other_words_is_not_ours(self, page: Page, media_type: str, body: str) -> None:
         await page.route("**/*", lambda route: route.fulfill(status=401, content_type=media_type, body=body))
-        assert (await page.evaluate(FETCH, "/api/notes"))["status"] == 401
+        assert (await fetched(page))["status"] == 401
         assert await page.evaluate("session.state.signedIn") is True
         assert await reasons(page) == []
 
@@ -167,11 +175,11 @@ class TestTheToken:
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
         assert server.elsewhere is not None
-        await page.evaluate(FETCH, "/api/notes")
+        await fetched(page)
         assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
-        await page.evaluate(FETCH, f"{server.elsewhere.url}/api/notes")
+        await fetched(page, f"{server.elsewhere.url}/api/notes")
         await server.fail(Fault.REDIRECT_AWAY)
-        await page.evaluate(FETCH, "/api/notes")
+        await fetched(page)
         sent = server.elsewhere.requests
         assert [request.path for request in sent if request.method == "GET"] == ["/api/notes", "/api/notes"]
         assert not any(TOKEN in str(request) for request in sent)
@@ -509,7 +517,7 @@ class TestLiveSignOut:
             stream.write(b"event: session_live\ndata: {}\n\n:\n\n")
             await stream.drain()
             for _ in range(5):
-                await page.evaluate(FETCH, "/api/notes")  # time enough to have heard it
+                await fetched(page)  # time enough to have heard it
             assert "/session/status" not in [request.path for request in server.requests[asked:]]
             asked = len(server.requests)
             server.status = dict(SIGNED_OUT)

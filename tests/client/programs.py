@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 TOKEN = "c2Fz-the-token-of-the-tests"
 
+PATIENCE_SECONDS = 20.0
+"""Longer than any answer takes that comes at all."""
+
 
 def ada(token: str = TOKEN) -> AuthSuccess:
     """Ada, signed in."""
@@ -56,7 +59,11 @@ class Program:
         }
         self.manager: ClientSessionManager | AsyncClientSessionManager
         self.http: httpx.Client | httpx.AsyncClient
-        settings: dict[str, Any] = {"base_url": server_url, "follow_redirects": follow_redirects, "timeout": 0.5}
+        settings: dict[str, Any] = {
+            "base_url": server_url,
+            "follow_redirects": follow_redirects,
+            "timeout": PATIENCE_SECONDS,
+        }
         if kind == "sync":
             self.http = httpx.Client(**settings)
             self.manager = ClientSessionManager(server_url, http=self.http, **options)

@@ -10,7 +10,7 @@ import pytest
 
 from coatcheck import UnexpectedAnswerError
 from coatcheck.client import SignOutReason
-from tests.client.programs import TOKEN, ada
+from tests.client.programs import PATIENCE_SECONDS, TOKEN, ada
 from tests.servers.faults import Fault
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ async def signed_in(program: Program, server: FaultyServer) -> Program:
     return program
 
 
+def seconds_for(fault: Fault) -> float:
+    """How long to wait for an answer."""
+    return 0.2 if fault is Fault.TIMEOUT else PATIENCE_SECONDS
+
+
 def is_kept(program: Program) -> bool:
     """Whether the session is where it was, in memory and in the storage, and nobody was told otherwise."""
     assert (program.manager.auth_info == ada()) == (program.storage.read() == ada())
@@ -61,9 +66,9 @@ class TestEachFault:
         await server.fail(fault)
         if fault in RAISED:
             with pytest.raises(RAISED[fault]):
-                await signed_in.get()
+                await signed_in.get(timeout=seconds_for(fault))
         else:
-            answer = await signed_in.get()
+            answer = await signed_in.get(timeout=seconds_for(fault))
             assert answer.status_code == STATUS[fault]
             assert answer.content, "the answer is the caller's to read"
         assert is_kept(signed_in) == (not fault.ends_session)
@@ -74,10 +79,10 @@ class TestEachFault:
         """K4: other errors propagate, still signed in."""
         await server.fail(fault)
         if fault.ends_session:
-            assert await signed_in.do("validate_authentication", 0.5) is False
+            assert await signed_in.do("validate_authentication", seconds_for(fault)) is False
         else:
             with pytest.raises(RAISED.get(fault, UnexpectedAnswerError)) as error:
-                await signed_in.do("validate_authentication", 0.5)
+                await signed_in.do("validate_authentication", seconds_for(fault))
             assert TOKEN not in str(error.value)
         assert is_kept(signed_in) == (not fault.ends_session)
 
@@ -87,7 +92,7 @@ class TestEachFault:
         """K5: False on network or server errors, session kept."""
         fresh = new_program(storage=signed_in.storage)
         await server.fail(fault)
-        assert await fresh.do("initialize", 0.5) is fault.ends_session
+        assert await fresh.do("initialize", seconds_for(fault)) is fault.ends_session
         assert fresh.manager.is_authenticated == (not fault.ends_session)
         assert (fresh.storage.read() is None) == fault.ends_session
 
@@ -106,7 +111,7 @@ class TestEachFault:
     ) -> None:
         await server.fail(fault)
         try:
-            await signed_in.get()
+            await signed_in.get(timeout=seconds_for(fault))
         except httpx.TransportError:
             assert fault in RAISED
         await server.heal()

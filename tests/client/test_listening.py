@@ -12,7 +12,7 @@ import pytest
 from coatcheck.client import AsyncClientSessionManager
 from coatcheck.client.event_lines import MAX_BYTES, Event, EventLines
 from coatcheck.wire import auth_success_of
-from tests.client.programs import TOKEN, Program, ada, bob
+from tests.client.programs import PATIENCE_SECONDS, TOKEN, Program, ada, bob
 from tests.examples.notes_server import PEPPER, no_errors_in, pod_beside
 from tests.servers.app import AppServer
 from tests.servers.faults import Fault
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tests.client.conftest import NewProgram
     from tests.servers.faults import FaultyServer
 
-PATIENCE_SECONDS = 30
 LIVE = b"event: session_live\ndata: {}\n\n"
 PROBLEM = b'{"status":401,"code":"invalid_token","reason":"expired"}'
 ENDED = b"event: session_ended\ndata: " + PROBLEM + b"\n\n"
@@ -333,7 +332,7 @@ async def signed_in(
     for user in await operator.auth_users.list():
         await operator.token_manager.revoke_all_tokens(auth_user_id=user.id)
     program = Program(kind, app.url, mode=request.param)
-    answer = await program.request("POST", "/api/sign-in?user=ada", timeout=PATIENCE_SECONDS)
+    answer = await program.request("POST", "/api/sign-in?user=ada")
     await program.sign_in(auth_success_of(answer.json()))
     yield program
     await program.close()

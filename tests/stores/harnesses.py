@@ -33,6 +33,7 @@ TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
 SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _numbers = itertools.count()
+_FENCE = "the end of a test"
 
 NEW_YEAR_US = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
 
@@ -204,15 +205,21 @@ class RedisHarness(StoreHarness):
         self.clock = StandingClock()
         self._proxies = {address: Proxy(address.port) for address in target_of(url).addresses}
         self._connections = [Redis(host=address.host, port=address.port) for address in self._proxies]
+        self._fences = [
+            connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py does not say
+            for connection in self._connections
+        ]
 
     async def start(self) -> None:
+        for fence in self._fences:
+            fence.subscribe(_FENCE)
         for proxy in self._proxies.values():
             await proxy.__aenter__()
         await self.reset()
 
     async def stop(self) -> None:
-        for connection in self._connections:
-            connection.close()
+        for one in (*self._fences, *self._connections):
+            one.close()
         for proxy in self._proxies.values():
             await proxy.__aexit__(None, None, None)
 
@@ -229,8 +236,10 @@ class RedisHarness(StoreHarness):
         self.clock.time_us = now_us
 
     async def reset(self) -> None:
-        for connection in self._primaries():
+        primaries = self._primaries()
+        for connection in primaries:
             connection.flushall()
+        self._wait_for_messages_from(primaries)
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -252,6 +261,19 @@ class RedisHarness(StoreHarness):
                 value = connection.get(key)
                 assert isinstance(value, bytes)
                 connection.set(key, value[: len(value) - len(scopes_of(value))] + text.encode(), keepttl=True)
+
+    def _wait_for_messages_from(self, primaries: list[Redis]) -> None:
+        """Return when all that was published so far has reached every server, so that the next test does not hear it.
+
+        In a Cluster a message may reach one server after the test that has caused it heard it from another.
+        """
+        texts = {str(next(_numbers)).encode(): connection for connection in primaries}
+        for text, connection in texts.items():
+            connection.publish(_FENCE, text)
+        for fence in self._fences:
+            missing = set(texts)
+            while missing:
+                missing.remove(next(fence.listen())["data"])
 
     def _through_proxy(self, address: Address) -> Address:
         proxy = self._proxies.get(address)

@@ -95,6 +95,8 @@ class Store(Protocol):
         Others are other processes and other store objects; whatever they end or take away is announced in the same
         transaction, so that none is lost and none is of something that did not happen. None means that some may have
         been missed: whoever keeps anything open looks at the store again. The first is None, when listening has begun.
+        What concerns one shard of users (`shard_of_user`) comes in the order in which it happened; a message from just
+        before the beginning may come after it.
         It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).
         """
         ...

@@ -125,7 +125,7 @@ def _calls_of(server: RedisServer) -> int:
 async def test_an_ending_whose_answer_does_not_come_in_time_is_indeterminate(
     ending: Callable[[Store], Awaitable[object]], proxy: Proxy
 ) -> None:
-    async with _store_on(proxy, timeout_seconds=0.3) as store:
+    async with _store_on(proxy, timeout_seconds=0.5) as store:
         await register(store, ADA)
         await store.end_user_sessions(BOB)
         proxy.keep_answers()
@@ -134,7 +134,7 @@ async def test_an_ending_whose_answer_does_not_come_in_time_is_indeterminate(
 
 
 async def test_what_has_not_left_when_time_is_over_was_certainly_not_done(proxy: Proxy) -> None:
-    async with _store_on(proxy, timeout_seconds=0.3) as store:
+    async with _store_on(proxy, timeout_seconds=0.5) as store:
         session = await sign_in(store)
         under_way = []
         for user in (BOB, UserId("carol")):  # a lane each, and there are two
@@ -178,7 +178,7 @@ async def test_a_read_whose_answer_is_lost_is_asked_again() -> None:
 
 
 async def test_an_answer_that_comes_too_late_is_nobodys(proxy: Proxy) -> None:
-    async with _store_on(proxy, timeout_seconds=0.3) as store:
+    async with _store_on(proxy, timeout_seconds=0.5) as store:
         sessions = {user: await sign_in(store, user) for user in (ADA, BOB)}
         for user, session in sessions.items():
             proxy.keep_answers()

@@ -200,6 +200,7 @@ class TestReplicas:
                 with pytest.raises(RevocationIndeterminate):
                     await ending(store)
             replica.resume()
+            await _in_step(primary, replica)
             await ending(store)
 
     async def test_sign_ins_reads_and_touches_are_not_held_up(self, primary: RedisServer, replica: RedisServer) -> None:

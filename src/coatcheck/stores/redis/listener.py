@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from coatcheck.errors import NotOpenError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from redis.asyncio import Connection
 
@@ -108,21 +108,31 @@ class Listener:
         missing: set[str] = set()
         next_beat = loop.time() + self._heartbeat_seconds
         while True:
-            message = await connection.read_response(
-                disable_decoding=True, timeout=max(0.0, next_beat - loop.time()), disconnect_on_error=False
-            )
+            message = await _read(connection, next_beat - loop.time())
             if message is not None:
                 _, channel, payload = message
                 if channel.decode() == self._own_channel:
                     missing.discard(payload.decode())
                 else:
                     yield _text(payload)
-            if loop.time() >= next_beat:
-                if missing:
-                    raise StoreUnavailable("announcements do not come through")
+            elif missing:
+                raise StoreUnavailable("announcements do not come through")
+            else:
                 missing = set(self._servers.all().values())
                 next_beat = loop.time() + self._heartbeat_seconds
                 await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
+
+
+async def _read(connection: Connection, seconds: float) -> Sequence[bytes] | None:
+    """The next message, or None if none has come after so long."""
+    # Twice: what came while this process stood still has come in time, and redis-py gives up before it looks.
+    for limit in (max(0.0, seconds), 0.0):
+        message: Sequence[bytes] | None = await connection.read_response(
+            disable_decoding=True, timeout=limit, disconnect_on_error=False
+        )
+        if message is not None:
+            return message
+    return None
 
 
 def _text(payload: bytes) -> str | None:
