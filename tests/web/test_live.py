@@ -536,6 +536,42 @@ async def test_of_two_that_wait_for_the_end_each_may_stop_alone(auth: Auth) -> N
     assert [message["type"] for message in heard] == ["websocket.disconnect"]
 
 
+@pytest.mark.parametrize(("kind", "does"), [("websocket", "sends"), ("websocket", "receives"), ("http", "sends")])
+async def test_an_application_that_pauses_only_for_its_client_keeps_nobody_from_ending_it(
+    auth: Auth, kind: str, does: str
+) -> None:
+    """`while True: await send(chunk)`: what slows it down is that the client reads no faster."""
+    token, ran_through = auth.token_manager.sign_in("ann"), False
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        nonlocal ran_through
+        require(scope)
+        await send({"type": "http.response.start", "status": 200} if kind == "http" else {"type": "websocket.accept"})
+        part: AsgiMessage = {"type": "http.response.body", "body": b"x", "more_body": True}
+        for _ in range(100_000):  # for ever, but for a test that fails
+            if does == "receives":
+                await receive()
+            else:
+                await send(part if kind == "http" else {"type": "websocket.send", "text": "x"})
+        ran_through = True
+
+    async def drained(_message: AsgiMessage) -> None:
+        await asyncio.sleep(0)
+
+    async def says_much() -> AsgiMessage:
+        await asyncio.sleep(0)
+        return {"type": "websocket.receive", "text": "x"}
+
+    wrapped = app_of(app, auth, grace=timedelta(milliseconds=1))
+    task = asyncio.ensure_future(wrapped(scope_of(kind, headers=bearer(token)), says_much, drained))
+    await examined(auth, 2)
+    auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+    await auth.events.publish(RevokedAuthenticationUser(ANN))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await task
+    assert not ran_through
+
+
 async def test_an_application_that_does_not_clean_up_in_time_is_cancelled(auth: Auth) -> None:
     application, token = Application(clings=True), auth.token_manager.sign_in("ann")
     app = app_of(application, auth, grace=timedelta(milliseconds=1))

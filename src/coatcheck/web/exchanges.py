@@ -6,6 +6,7 @@ that keep an authenticated response out of caches, and can answer with a problem
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of a 500 response that are held back until the application has ended."""
 
+DEAF_SECONDS = 0.1
+"""How long a call takes by which the application would hear of a client, or be heard, that it has lost.
+
+Some applications pause only where they wait for the client. One that did not pause any more would keep the event loop
+to itself, and nobody would come to end it. Giving way is not enough: a thousand of them would keep it busy.
+"""
 
 _VARY = (b"Authorization",)
 _VARY_WITH_COOKIE = (b"Authorization", b"Cookie")
@@ -81,6 +88,7 @@ class HttpExchange:
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on, or hold it back."""
         if self._is_stopped:
+            await asyncio.sleep(DEAF_SECONDS)
             return
         if message["type"] == "http.response.start":
             self._has_started = True
@@ -182,6 +190,7 @@ class WebSocketExchange:
     async def send(self, message: AsgiMessage) -> None:
         """Send a message of the application on."""
         if self._problem is not None:
+            await asyncio.sleep(DEAF_SECONDS)
             return
         if message["type"] == "websocket.accept":
             self._is_accepted = True

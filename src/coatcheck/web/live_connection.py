@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from coatcheck.web.exchanges import DEAF_SECONDS
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class LiveConnection:
                 self._receiver = None
             if self._has_left and task.uncancel() > cancelling:
                 raise asyncio.CancelledError  # somebody else has cancelled it too
+        elif self._has_left:
+            await asyncio.sleep(DEAF_SECONDS)  # it may be a loop that does not care what it is told
         await self.until_left()
         return None
 
