@@ -812,6 +812,60 @@ async def test_events_that_are_sent_as_a_whole_arrive_as_they_are(auth: Auth) ->
         assert client.has_heard_all
 
 
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        ("http", "the last part is sent"),
+        ("http", "the client has gone"),
+        ("websocket", "the application closes"),
+        ("websocket", "the client has gone"),
+    ],
+)
+async def test_what_the_application_does_when_its_connection_is_over_is_its_own_affair(
+    auth: Auth, kind: str, ends: str
+) -> None:
+    """A background task that sends a mail, or writes down what has changed."""
+    token, is_over, goes_on, has_done_all = auth.token_manager.sign_in("ann"), asyncio.Event(), asyncio.Event(), False
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        nonlocal has_done_all
+        require(scope)
+        if kind == "http":
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        else:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+        if ends == "the last part is sent":
+            await send({"type": "http.response.body", "body": b"data: 2\n\n"})
+        elif ends == "the application closes":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await receive()
+        is_over.set()
+        await goes_on.wait()
+        has_done_all = True
+
+    live = LiveConnections(auth, grace=timedelta(milliseconds=1))
+    async with connected(SessionMiddleware(app, auth=auth, live=live), kind, token) as client:
+        await examined(auth, 2)
+        if ends == "the client has gone":
+            client.leave(kind)
+        else:
+            await client.hears()
+        await is_over.wait()
+        assert len(live) == 0
+        auth.token_manager.end(token, TokenRefusal.UNKNOWN)
+        await auth.events.publish(RevokedAuthenticationUser(ANN))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        goes_on.set()
+        await client.ended()
+        assert client.has_heard_all
+    assert has_done_all
+
+
 @pytest.mark.parametrize("kind", ["websocket", "http"])
 async def test_what_is_over_is_forgotten(auth: Auth, kind: str) -> None:
     live = LiveConnections(auth)

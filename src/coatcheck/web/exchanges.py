@@ -104,8 +104,11 @@ class HttpExchange:
                 self._state.when_live()  # it may be long until there is an event
             return
         if not self._held:
-            if message.get("more_body") and self._state.when_live is not None:
-                self._state.when_live()
+            if message.get("more_body"):
+                if self._state.when_live is not None:
+                    self._state.when_live()
+            elif message["type"] == "http.response.body":
+                self._state.finish()  # before it is sent: what is in the server's hands nobody can take back
             await self._send(message)
             return
         self._held.append(message)
@@ -199,6 +202,7 @@ class WebSocketExchange:
                 self._state.when_live()
         elif message["type"] in {"websocket.close", "websocket.http.response.start"}:
             self._is_over = True
+            self._state.finish()
         await self._send(message)
 
     async def answer(self, problem: Problem) -> bool:

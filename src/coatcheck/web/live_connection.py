@@ -134,7 +134,7 @@ class LiveConnection:
             self._loop.call_soon_threadsafe(self.begin)
 
     def finish(self) -> None:
-        """The application has ended: from now on its task is somebody else's."""
+        """It is over, or the application has ended: from now on its task is somebody else's."""
         self._has_finished = True
         if self._forced_end is not None:
             self._forced_end.cancel()
@@ -215,6 +215,8 @@ class LiveConnection:
                     raise
             else:
                 if self._problem is None:
+                    if message["type"] == "websocket.disconnect":
+                        self._state.finish()
                     return message
             finally:
                 self._receiver = None
@@ -236,12 +238,14 @@ class LiveConnection:
 
 
 def holding_back(receive: Receive, state: RequestState) -> Receive:
-    """`receive` for the application of an HTTP request: see `LiveConnection.until_left`."""
+    """`receive` for the application of an HTTP request. Of an end of ours it hears late: see `until_left`."""
 
     async def receive_and_hold_back() -> AsgiMessage:
         message = await receive()
         if state.live is not None:
             await state.live.until_left()
+        if message["type"] == "http.disconnect":
+            state.finish()
         return message
 
     return receive_and_hold_back

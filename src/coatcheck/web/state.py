@@ -204,7 +204,7 @@ class RequestState:
             use()
 
     def finish(self) -> None:
-        """The application has ended, and with it what was kept open."""
+        """Nothing is open any more: what the application does from now on, a background task, is its own affair."""
         self.when_live = None  # it refers to this state: a cycle would wait for the garbage collector
         if self.live is not None:
             self.live.finish()
