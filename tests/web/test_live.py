@@ -236,6 +236,123 @@ async def test_who_loses_a_scope_that_was_required_is_forbidden(auth: Auth, kind
         assert b'"missing_scopes":["notes:read"]' in last["body"]
 
 
+async def test_a_scope_that_was_taken_is_not_there_for_what_requires_it_for_the_first_time(auth: Auth) -> None:
+    """The handshake's answer is not the last word: every look has a newer one."""
+    token, written, seen = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"}), [], []
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope, "notes:read")
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        while (message := await receive())["type"] == "websocket.receive":
+            seen.append(authentication_of(scope))
+            require(scope, "notes:write")
+            written.append(message["text"])
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        auth.token_manager.rescope(token, {"notes:read"})
+        await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:write"})))  # type: ignore[arg-type]  # text will do
+        await examined(auth, 3)
+        client.say("too late")
+        assert await client.hears() == {"type": "websocket.close", "code": 4403, "reason": "insufficient_scope"}
+        await client.ended()
+    assert written == []
+    assert [info and set(info.scopes) for info in seen] == [{"notes:read"}]
+
+
+async def test_a_scope_that_was_given_is_there_on_what_is_open(auth: Auth) -> None:
+    token = auth.token_manager.sign_in("ann", {"notes:read"})
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope, "notes:read")
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await receive()
+        require(scope, "notes:write")
+        await send({"type": "websocket.send", "text": "written"})
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        auth.token_manager.rescope(token, {"notes:read", "notes:write"})
+        await auth.events.publish(AnnouncementsMissed())
+        await examined(auth, 3)
+        client.say("write")
+        assert (await client.hears())["text"] == "written"
+
+
+async def test_an_answer_that_was_overtaken_by_a_newer_one_is_not_the_last_word(
+    auth: Auth, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"})
+    examine, is_answered, looks = auth.token_manager.examine_token, asyncio.Event(), 0
+    seen: list[AuthenticationInfo | None] = []
+
+    async def the_second_takes_long(token: str) -> TokenStanding:
+        nonlocal looks
+        looks += 1
+        mine, standing = looks, await examine(token)
+        if mine == 2:
+            await is_answered.wait()
+        return standing
+
+    monkeypatch.setattr(auth.token_manager, "examine_token", the_second_takes_long)
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        require(scope, "notes:read")
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await receive()
+        seen.append(authentication_of(scope))
+
+    async with connected(app_of(app, auth), "websocket", token) as client:
+        await examined(auth, 2)
+        for scopes in ({"notes:read", "notes:write"}, {"notes:read"}):
+            auth.token_manager.rescope(token, scopes)
+            clock.move(seconds=1)
+            await auth.events.publish(RevokedAuthenticationUser(ANN))
+            await examined(auth, 3)
+        await examined(auth, 4)
+        is_answered.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        client.say("who am I?")
+        await client.ended()
+    assert [info and set(info.scopes) for info in seen] == [{"notes:read"}]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_what_is_required_while_the_connection_ends_is_refused_and_no_error(
+    auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[LiveConnection] = []
+    monkeypatch.setattr("coatcheck.web.endings.Endings.add", lambda _self, connections: waiting.extend(connections))
+    token, goes_on, has_written = auth.token_manager.sign_in("ann", {"notes:write"}), asyncio.Event(), False
+
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        nonlocal has_written
+        require(scope, "notes:write")
+        if kind == "http":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        else:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+        await goes_on.wait()
+        require(scope, "notes:write")
+        has_written = True
+
+    async with connected(app_of(app, auth), kind, token) as client:
+        auth.token_manager.rescope(token, set())
+        await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:write"})))  # type: ignore[arg-type]  # text will do
+        await examined(auth, 2)
+        (connection,) = waiting
+        await connection.tell()
+        goes_on.set()
+        await client.ended()
+    assert not has_written
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -40,7 +40,7 @@ class Exchange(Protocol):
         ...
 
     async def answer(self, problem: Problem) -> bool:
-        """Answer with a problem. False if it is too late for that; nothing was sent then."""
+        """Answer with a problem, or with that of `stop`. False if it is too late for that; nothing was sent then."""
         ...
 
     async def finish(self) -> None:
@@ -118,6 +118,9 @@ class HttpExchange:
 
     async def answer(self, problem: Problem) -> bool:
         """Answer with a problem, in place of a 500 that is held back. False if another response has begun."""
+        if self._is_stopped:
+            await self.tell()
+            return True
         if self._has_started and not self._held:
             return False
         self._held = []
@@ -208,7 +211,7 @@ class WebSocketExchange:
     async def answer(self, problem: Problem) -> bool:
         """Deny or close the connection. False if the application has done so already."""
         if self._is_over:
-            return False
+            return self._problem is not None
         self._is_over = True
         if self._can_deny and not self._is_accepted:
             headers = list(problem.headers)

@@ -168,12 +168,12 @@ class LiveConnections:
             self._end(connections, problem_of(AuthenticationRequiredError(), refusal=answer))
             return
         for connection in connections:
+            connection.confirm(answer, asked_at)  # first: what the application requires from now on is judged by it
             missing = sorted(connection.required_scopes - answer.scopes)
             if missing:
                 required = sorted(connection.required_scopes)
                 self._end([connection], problem_of(InsufficientScopeError(missing, required=required)))
             else:
-                connection.confirmed_at = max(connection.confirmed_at, asked_at)
                 self._put_off(connection, self._seconds_until_next(standing))
 
     def _meet_outage(self, connections: Iterable[LiveConnection]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from coatcheck.tokens import AuthenticationInfo
     from coatcheck.web.asgi import AsgiMessage, Receive
     from coatcheck.web.challenges import Problem
     from coatcheck.web.exchanges import Exchange
@@ -147,6 +148,12 @@ class LiveConnection:
     def required_scopes(self) -> frozenset[str]:
         """What the application has required of the caller."""
         return self._state.required_scopes
+
+    def confirm(self, answer: AuthenticationInfo, asked_at: float) -> None:
+        """The session lives, with these scopes: so says a read that was begun at `asked_at`."""
+        if asked_at >= self.confirmed_at:  # else there is a newer answer already
+            self.confirmed_at = asked_at
+            self._state.renew(answer)
 
     def stop(self, problem: Problem) -> None:
         """From now on neither side hears of the other."""

@@ -108,6 +108,14 @@ class RequestState:
         answer = self._asked()
         return answer if isinstance(answer, TokenRefusal) else None
 
+    def renew(self, answer: AuthenticationInfo) -> None:
+        """Whatever the application asks from now on is judged by this: the connection is open, and was looked at again.
+
+        There is no such word of the end of a session: the connection ends with it, and the application may still want
+        to know for whom it has to clean up.
+        """
+        self._answer = answer
+
     @property
     def client(self) -> ClientInfo:
         """What is to be kept of the client that sent this request, should it sign in."""
