@@ -381,6 +381,17 @@ async def test_all_are_looked_at_where_announcements_may_have_been_missed(auth: 
         assert (await bob_s.hears())["more_body"] is False
 
 
+async def test_of_whose_announcements_may_have_been_missed_the_connections_are_looked_at(auth: Auth) -> None:
+    ann, bob = auth.token_manager.sign_in("ann"), auth.token_manager.sign_in("bob")
+    app = app_of(Application(), auth)
+    async with connected(app, "websocket", ann) as ann_s, connected(app, "websocket", bob):
+        await examined(auth, 4)
+        auth.token_manager.end(ann, TokenRefusal.UNKNOWN)
+        await auth.events.publish(AnnouncementsMissed(ANN))
+        assert (await ann_s.hears())["type"] == "websocket.close"
+        assert auth.token_manager.explained == 5
+
+
 async def test_what_ends_between_the_validation_and_the_watch_is_noticed(auth: Auth) -> None:
     token = auth.token_manager.sign_in("ann")
 

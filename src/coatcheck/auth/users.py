@@ -12,7 +12,7 @@ from coatcheck.events import RevokedAuthenticationScope, RevokedAuthenticationUs
 from coatcheck.identifiers import user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
-from coatcheck.sessions.announcing import announce
+from coatcheck.sessions.announcing import announcing
 from coatcheck.sessions.finishing import Finisher
 
 if TYPE_CHECKING:
@@ -138,10 +138,13 @@ class AuthUsers:
         checked = None if scopes is None else scope_set(scopes)
 
         async def change() -> AuthUser:
-            changed = await self._store.update_user(wanted, scopes=checked, blocked=blocked, transaction=transaction)
-            if changed is None:
-                raise UserNotFoundError(wanted)
-            await announce(self._bus, self._store, _messages(changed, blocked=bool(blocked)), transaction)
+            async with announcing(self._bus, self._store, wanted, transaction) as messages:
+                changed = await self._store.update_user(
+                    wanted, scopes=checked, blocked=blocked, transaction=transaction
+                )
+                if changed is None:
+                    raise UserNotFoundError(wanted)
+                messages.extend(_messages(changed, blocked=bool(blocked)))
             return _auth_user(changed.user)
 
         return await (change() if transaction is not None else self._finisher.run(change()))
@@ -156,10 +159,11 @@ class AuthUsers:
         wanted = user_id_of(user_id, name="user_id")
 
         async def delete() -> None:
-            ended = await self._store.delete_user(wanted, transaction=transaction)
-            if ended is None:
-                raise UserNotFoundError(wanted)
-            await announce(self._bus, self._store, [RevokedAuthenticationUser(wanted)], transaction)
+            async with announcing(self._bus, self._store, wanted, transaction) as messages:
+                ended = await self._store.delete_user(wanted, transaction=transaction)
+                if ended is None:
+                    raise UserNotFoundError(wanted)
+                messages.append(RevokedAuthenticationUser(wanted))
 
         await (delete() if transaction is not None else self._finisher.run(delete()))
 

@@ -37,11 +37,14 @@ class RevokedAuthenticationScope:
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementsMissed:
-    """Something may have been announced by other processes that this one has not heard, and never will.
+    """Something may have ended or been taken away that this process has not heard of, and never will.
 
-    The store was out of reach, or there was too much at once. Whoever keeps something open for a session, a connection
-    or a cache of their own, validates it again. The only message that is not the seed's.
+    The store was out of reach, there was too much at once, or a change of this process's own had an outcome that is not
+    known. Whoever keeps something open for a session, a connection or a cache of their own, validates it again.
+    `user_id` is whose sessions that concerns, None: anybody's. The only message that is not the seed's.
     """
+
+    user_id: UserId | None = None
 
 
 Message: TypeAlias = (

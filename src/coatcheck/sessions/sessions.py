@@ -12,7 +12,7 @@ from coatcheck.identifiers import SessionId, UserId, session_id_of, user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
-from coatcheck.sessions.announcing import announce
+from coatcheck.sessions.announcing import announcing
 from coatcheck.sessions.config import check_duration
 from coatcheck.sessions.finishing import Finisher
 from coatcheck.sessions.sign_in import SignIns
@@ -136,7 +136,7 @@ class ServerSideSessions:
             StoreUnavailable: the store cannot answer.
         """
         replaced = None if replacing is None else session_id_of(replacing.auth_id)
-        success = await self._sign_ins.complete(
+        completing = self._sign_ins.complete(
             user_id_of(auth_user_id),
             method=_method(method),
             scopes=scopes,
@@ -148,9 +148,11 @@ class ServerSideSessions:
             replacing=replaced,
             transaction=transaction,
         )
-        if replacing is not None and replaced is not None:
-            message = RevokedAuthenticationAuthId(replacing.user_identifier, replaced)
-            await announce(self._bus, self._store, [message], transaction)
+        if replacing is None or replaced is None:
+            return await completing
+        async with announcing(self._bus, self._store, replacing.user_identifier, transaction) as messages:
+            success = await completing
+            messages.append(RevokedAuthenticationAuthId(replacing.user_identifier, replaced))
         return success
 
     async def list_sessions(
@@ -226,9 +228,9 @@ class ServerSideSessions:
         which = SessionFilter(user_id=user_id, session_id=wanted)
 
         async def revoke() -> bool:
-            ended = await self._store.delete_sessions(which, transaction=transaction)
-            messages = [RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended]
-            await announce(self._bus, self._store, messages, transaction)
+            async with announcing(self._bus, self._store, user_id, transaction) as messages:
+                ended = await self._store.delete_sessions(which, transaction=transaction)
+                messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
             return bool(ended)
 
         return await (revoke() if transaction is not None else self._finisher.run(revoke()))
@@ -256,14 +258,14 @@ class ServerSideSessions:
             raise InvalidArgumentError("except_session_id must be a session id (a UUID)")
 
         async def revoke() -> tuple[SessionId, ...]:
-            ended = await self._store.end_user_sessions(
-                user_id, method=method, except_session_id=spared, transaction=transaction
-            )
-            if method is None:
-                await announce(self._bus, self._store, [RevokedAuthenticationUser(user_id, spared)], transaction)
-            else:
-                messages = [RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended]
-                await announce(self._bus, self._store, messages, transaction)
+            async with announcing(self._bus, self._store, user_id, transaction) as messages:
+                ended = await self._store.end_user_sessions(
+                    user_id, method=method, except_session_id=spared, transaction=transaction
+                )
+                if method is None:
+                    messages.append(RevokedAuthenticationUser(user_id, spared))
+                else:
+                    messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
             return tuple(one.session_id for one in ended)
 
         return await (revoke() if transaction is not None else self._finisher.run(revoke()))
@@ -295,10 +297,10 @@ class ServerSideSessions:
             raise InvalidArgumentError("give session_id, auth_user_id or both")
         if wanted is None:
             raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
-        change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
-        if change.removed_scopes:
-            message = RevokedAuthenticationScope(user_id, change.removed_scopes)
-            await announce(self._bus, self._store, [message], transaction)
+        async with announcing(self._bus, self._store, user_id, transaction) as messages:
+            change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
+            if change.removed_scopes:
+                messages.append(RevokedAuthenticationScope(user_id, change.removed_scopes))
         return True
 
     @property
@@ -328,13 +330,11 @@ class ServerSideSessions:
         wanted = session_id_of(session_id)
         if wanted is None:
             return False
-        change = await self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
-        if change is None:
-            return False
-        if change.removed_scopes:
-            message = RevokedAuthenticationScope(change.session.user_id, change.removed_scopes, wanted)
-            await announce(self._bus, self._store, [message], transaction)
-        return True
+        async with announcing(self._bus, self._store, user_id, transaction) as messages:
+            change = await self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
+            if change is not None and change.removed_scopes:
+                messages.append(RevokedAuthenticationScope(change.session.user_id, change.removed_scopes, wanted))
+        return change is not None
 
 
 def _info(listed: ListedSession) -> SessionInfo:

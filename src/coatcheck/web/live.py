@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
-from coatcheck.events import AnnouncementsMissed, RevokedAuthenticationAuthId
+from coatcheck.events import RevokedAuthenticationAuthId
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import problem_of
 from coatcheck.web.endings import Endings
@@ -138,7 +138,7 @@ class LiveConnections:
             self._look_at([connection])
 
     async def _hear(self, message: Message) -> None:
-        if isinstance(message, AnnouncementsMissed):
+        if message.user_id is None:
             concerned: Iterable[LiveConnection] = [one for theirs in self._by_user.values() for one in theirs]
         else:
             concerned = self._by_user.get(message.user_id, ())
