@@ -7,7 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -379,6 +379,36 @@ async def test_all_are_looked_at_where_announcements_may_have_been_missed(auth: 
         await auth.events.publish(AnnouncementsMissed())
         assert (await ann_s.hears())["type"] == "websocket.close"
         assert (await bob_s.hears())["more_body"] is False
+
+
+async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_once(auth: Auth) -> None:
+    """Revoking by method announces each session; a walk through all of the user's connections for each is quadratic."""
+    asked, many = 0, 100
+
+    class Connection:
+        user_id, required_scopes = "ann", frozenset[str]()
+
+        def __init__(self) -> None:
+            self.token = auth.token_manager.sign_in("ann")
+
+        @property
+        def auth_id(self) -> str:
+            nonlocal asked
+            asked += 1
+            return auth_id(auth, self.token)
+
+        def confirm(self, _answer: AuthenticationInfo, _asked_at: float) -> None: ...
+
+    live, connections = LiveConnections(auth), [Connection() for _ in range(many)]
+    for connection in connections:
+        live.add(cast("LiveConnection", connection))
+    await examined(auth, many)
+    messages = [RevokedAuthenticationAuthId(ANN, connection.auth_id) for connection in connections]
+    asked = 0
+    await auth.events.publish(*messages)
+    await examined(auth, 2 * many)
+    assert auth.token_manager.explained == 2 * many
+    assert asked <= 5 * many
 
 
 async def test_of_whose_announcements_may_have_been_missed_the_connections_are_looked_at(auth: Auth) -> None:
@@ -1002,7 +1032,7 @@ async def test_what_is_over_is_forgotten(auth: Auth, kind: str) -> None:
         assert len(live) == 1
         await examined(auth, 2)
     assert len(live) == 0
-    assert not live._by_user  # noqa: SLF001 (nothing is left behind for users who come once)
+    assert not live._watched  # noqa: SLF001 (nothing is left behind for users who come once)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])

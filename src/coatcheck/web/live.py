@@ -22,7 +22,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
-from coatcheck.events import RevokedAuthenticationAuthId
+from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.challenges import problem_of
 from coatcheck.web.endings import Endings
@@ -88,7 +88,8 @@ class LiveConnections:
         self._auth = auth
         self._recheck_seconds = recheck_every.total_seconds()
         self._unanswered_seconds = None if unanswered_timeout is None else unanswered_timeout.total_seconds()
-        self._by_user: dict[str, set[LiveConnection]] = {}
+        # By user and session: many sessions of one user may end one by one.
+        self._watched: dict[str, dict[str, set[LiveConnection]]] = {}
         self._due: TimerWheel[LiveConnection] = TimerWheel(self._look_at)
         self._endings = Endings(grace.total_seconds())
         self._under_way: set[asyncio.Task[None]] = set()
@@ -96,22 +97,25 @@ class LiveConnections:
 
     def __len__(self) -> int:
         """How many there are now."""
-        return sum(map(len, self._by_user.values()))
+        return sum(len(theirs) for sessions in self._watched.values() for theirs in sessions.values())
 
     def add(self, connection: LiveConnection) -> None:
         """Watch over a connection from now on."""
         if not self._is_subscribed:
             self._auth.events.subscribe(self._hear)
             self._is_subscribed = True
-        self._by_user.setdefault(connection.user_id, set()).add(connection)
+        self._watched.setdefault(connection.user_id, {}).setdefault(connection.auth_id, set()).add(connection)
         self._look_at([connection])  # what ended between its validation and now was announced to nobody
 
     def remove(self, connection: LiveConnection) -> None:
         """Leave a connection alone that is over."""
-        theirs = self._by_user.get(connection.user_id, set())
+        sessions = self._watched.get(connection.user_id, {})
+        theirs = sessions.get(connection.auth_id, set())
         theirs.discard(connection)
         if not theirs:
-            self._by_user.pop(connection.user_id, None)
+            sessions.pop(connection.auth_id, None)
+        if not sessions:
+            self._watched.pop(connection.user_id, None)
         self._due.discard(connection)
 
     def note_use(self, connection: LiveConnection) -> None:
@@ -138,13 +142,15 @@ class LiveConnections:
             self._look_at([connection])
 
     async def _hear(self, message: Message) -> None:
-        if message.user_id is None:
-            concerned: Iterable[LiveConnection] = [one for theirs in self._by_user.values() for one in theirs]
+        users = list(self._watched.values()) if message.user_id is None else [self._watched.get(message.user_id, {})]
+        auth_id = None
+        if isinstance(message, RevokedAuthenticationAuthId | RevokedAuthenticationScope):
+            auth_id = message.auth_id
+        if auth_id is None:
+            concerned = [connections for sessions in users for connections in sessions.values()]
         else:
-            concerned = self._by_user.get(message.user_id, ())
-            if isinstance(message, RevokedAuthenticationAuthId):
-                concerned = [one for one in concerned if one.auth_id == message.auth_id]
-        self._look_at(concerned)
+            concerned = [sessions.get(auth_id, set()) for sessions in users]
+        self._look_at([connection for connections in concerned for connection in connections])
 
     def _look_at(self, connections: Iterable[LiveConnection]) -> None:
         """Examine the token of each, and a token of several once."""
@@ -202,7 +208,7 @@ class LiveConnections:
 
     def _is_watched(self, connection: LiveConnection) -> bool:
         """Whether it is neither over nor ending."""
-        return connection in self._by_user.get(connection.user_id, ())
+        return connection in self._watched.get(connection.user_id, {}).get(connection.auth_id, ())
 
     def _seconds_until_next(self, standing: TokenStanding) -> float:
         seconds = self._recheck_seconds * random.uniform(0.8, 1)  # noqa: S311 (spreads load, guards nothing)
