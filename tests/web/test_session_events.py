@@ -211,6 +211,26 @@ async def test_streams_end_when_the_server_is_told_to_stop(
         await client.ended()
 
 
+def test_streams_end_too_where_the_application_is_served_for_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another event loop, as that of a test is. What looked after the streams went with the first."""
+    is_exiting = False
+    monkeypatch.setattr("coatcheck.web.session_events.is_server_exiting", lambda: is_exiting)
+    monkeypatch.setattr("coatcheck.web.session_events._EXIT_LOOK_SECONDS", 0.001)
+    auth = Auth()
+    app, token = SessionMiddleware(fastapi_app(auth), auth=auth), auth.token_manager.sign_in("ann")
+
+    async def serve(*, is_second: bool) -> None:
+        nonlocal is_exiting
+        async with listening(app, bearer(token)) as (client, _):
+            await event(client)
+            if is_second:
+                is_exiting = True
+                await client.ended()
+
+    asyncio.run(serve(is_second=False))
+    asyncio.run(serve(is_second=True))
+
+
 @pytest.fixture
 def uses(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens whose validation has counted as a use."""

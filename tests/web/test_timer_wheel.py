@@ -90,6 +90,37 @@ async def test_no_timer_runs_for_an_empty_wheel_and_one_does_again(clock: Clock)
     assert due == ["one", "two"]
 
 
+async def test_no_timer_runs_for_a_wheel_from_which_all_was_taken_out() -> None:
+    wheel: TimerWheel[str] = TimerWheel(lambda _: None)
+    wheel.put("one", 1)
+    wheel.put("two", 1)
+    wheel.discard("one")
+    assert wheel._timer is not None  # noqa: SLF001 (as above)
+    wheel.discard("two")
+    assert wheel._timer is None  # noqa: SLF001 (as above)
+    assert not wheel._slots  # noqa: SLF001 (nothing is kept of what has gone)
+
+
+def test_a_wheel_from_which_all_was_taken_out_goes_on_in_another_event_loop() -> None:
+    """As that of an application that is served again and again in one process, by tests for example."""
+    due: list[str] = []
+    wheel: TimerWheel[str] = TimerWheel(due.extend)
+
+    async def comes_and_goes() -> None:
+        wheel.put("one", 1)
+        wheel.discard("one")
+
+    async def stays() -> None:
+        wheel.put("two", 0.001)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not due:  # noqa: ASYNC110 (there is no event to wait for)
+                await asyncio.sleep(0.001)
+
+    asyncio.run(comes_and_goes())
+    asyncio.run(stays())
+    assert due == ["two"]
+
+
 async def test_who_comes_due_may_be_put_in_again_at_once(clock: Clock) -> None:
     due: list[str] = []
 

@@ -135,6 +135,9 @@ class SessionEvents:
             theirs.remove(over)
         if not theirs:
             self._streams.pop(session_id, None)
+        if not self._streams and self._timer is not None:
+            self._timer.cancel()  # it would never go off if this event loop ends, and another may follow
+            self._timer = None
 
     def _look_at_server(self) -> None:
         """End all streams where the server is about to exit: uvicorn waits until nothing is open any more."""

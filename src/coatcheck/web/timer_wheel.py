@@ -37,8 +37,14 @@ class TimerWheel(Generic[Item]):
     def discard(self, item: Item) -> None:
         """Have it not come due, if it is in here."""
         slot = self._slot_of.pop(item, None)
-        if slot is not None:
-            self._slots[slot].discard(item)
+        if slot is None:
+            return
+        self._slots[slot].discard(item)
+        if not self._slots[slot]:
+            del self._slots[slot]
+        if not self._slots and self._timer is not None:
+            self._timer.cancel()  # it would never go off if this event loop ends, and another may follow
+            self._timer = None
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
