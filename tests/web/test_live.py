@@ -489,6 +489,27 @@ async def test_an_outage_that_lasts_ends_what_is_open_and_calls_nobody_signed_ou
     assert application.was_cancelled
 
 
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_the_time_counts_from_the_validation_and_not_from_when_something_was_sent(
+    auth: Auth, clock: Clock, kind: str
+) -> None:
+    token, may_begin = auth.token_manager.sign_in("ann"), asyncio.Event()
+
+    async def takes_its_time(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await may_begin.wait()
+        await Application()(scope, receive, send)
+
+    app = app_of(takes_its_time, auth, unanswered_timeout=timedelta(seconds=60))
+    client = Client(app, scope_of(kind, headers=bearer(token)))
+    await examined(auth, 1)
+    auth.token_manager.is_down = True
+    clock.move(seconds=61)
+    may_begin.set()
+    assert (await client.hears())["type"] in {"http.response.start", "websocket.accept"}
+    await client.ended()
+    assert auth.token_manager.explained == 2
+
+
 async def test_an_answer_in_between_begins_the_time_anew(auth: Auth, clock: Clock) -> None:
     token = auth.token_manager.sign_in("ann")
     app = app_of(Application(), auth, unanswered_timeout=timedelta(seconds=60))

@@ -90,8 +90,13 @@ class LiveConnection:
         token: str,
         user_id: str,
         auth_id: str,
+        confirmed_at: float,
     ) -> None:
-        """The application runs in `task`; its token was just validated. Nothing happens before `begin`."""
+        """The application runs in `task`. Nothing happens before `begin`.
+
+        `confirmed_at` is when the read began that validated the token, by the event loop's clock: a request may have
+        taken its time before it became live.
+        """
         self._watch = watch
         self._exchange = exchange
         self._state = state
@@ -100,9 +105,8 @@ class LiveConnection:
         self.user_id = user_id
         self.auth_id = auth_id
         self._loop = asyncio.get_running_loop()
-        # Both by the event loop's clock.
-        self.confirmed_at = self._loop.time()
-        self.counts_from = 0.0
+        self.confirmed_at = confirmed_at
+        self.counts_from = 0.0  # by the event loop's clock too
         self.is_being_used = False
         self._is_open = False
         self._is_live = False

@@ -110,13 +110,14 @@ class SessionMiddleware:
         # Whether a request is a use of the session only its route can say. One that may be the events route's is
         # therefore examined first, and counted when a response begins, unless the route has said that it is none.
         counts_later = self._live is not None and scope["path"].endswith(EVENTS_PATH) and scope["type"] == "http"
+        asked_at = asyncio.get_running_loop().time()
         answer, ends_in_us = (None, None) if credential is None else await self._answer(credential, counts_later)
         state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
         state.ends_in_us = ends_in_us
         scope[SCOPE_KEY] = state
         exchange = exchange_of(scope, send, state)
         if self._live is not None and credential is not None and isinstance(answer, AuthenticationInfo):
-            made = partial(self._made_live, exchange, state, credential, answer, asyncio.current_task())
+            made = partial(self._made_live, exchange, state, credential, answer, asked_at, asyncio.current_task())
             if scope["type"] == "websocket":
                 receive = made().receiving(receive)
             else:  # few requests become live: hardly anything is made for the others
@@ -142,6 +143,7 @@ class SessionMiddleware:
         state: RequestState,
         credential: Credential,
         answer: AuthenticationInfo,
+        asked_at: float,
         task: asyncio.Task[object] | None,
     ) -> LiveConnection:
         live = LiveConnection(
@@ -152,6 +154,7 @@ class SessionMiddleware:
             token=cast("str", credential.token),
             user_id=answer.user_identifier,
             auth_id=answer.auth_id,
+            confirmed_at=asked_at,
         )
         state.live, state.when_live = live, live.begin
         return live
