@@ -347,7 +347,7 @@ def test_without_the_middleware_nobody_gets_in(scope: dict[str, Any]) -> None:
             look(scope)
 
 
-@pytest.mark.parametrize("setting", ["cookie", "clients"])
+@pytest.mark.parametrize("setting", ["cookie", "clients", "live"])
 def test_what_is_no_setting_is_refused_at_once(auth: FakeAuth, setting: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting} must be None or a "):
         SessionMiddleware(public, auth=auth, **{setting: "sid"})  # type: ignore[arg-type]  # that is the mistake

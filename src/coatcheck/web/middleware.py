@@ -82,12 +82,14 @@ class SessionMiddleware:
         connections that stay open; None: `LiveConnections(auth)`, with its own settings.
 
         Raises:
-            ConfigurationError: `cookie` or `clients` is something else.
+            ConfigurationError: `cookie`, `clients` or `live` is something else.
         """
         if cookie is not None and not isinstance(cookie, SessionCookie):
             raise ConfigurationError("cookie must be None or a SessionCookie, for example SessionCookie()")
         if clients is not None and not isinstance(clients, ClientCapture):
             raise ConfigurationError("clients must be None or a ClientCapture, for example ClientCapture()")
+        if live is not None and not isinstance(live, LiveConnections):
+            raise ConfigurationError("live must be None or a LiveConnections, for example LiveConnections(auth)")
         self._app = app
         self._auth = auth
         self._cookie = cookie
