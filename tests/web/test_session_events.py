@@ -25,7 +25,7 @@ from coatcheck.web.session_events import MAX_STREAMS
 from coatcheck.web.starlette import session_routes
 from tests.web.asgi_calls import Headers, bearer, request, scope_of
 from tests.web.fakes import SID, FakeAuth, FakeTokenManager
-from tests.web.test_live import NEVER, PATIENCE_SECONDS, Auth, Client, auth_id
+from tests.web.test_live import NEVER, PATIENCE_SECONDS, Auth, Client, Clock, auth_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from coatcheck.tokens import Token
-    from coatcheck.web.asgi import AsgiApp
+    from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
 
     NewApp = Callable[..., AsgiApp]
 
@@ -242,7 +242,7 @@ def uses(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return await explain(token)
 
     async def examined(token: str) -> TokenStanding:
-        return TokenStanding(await explain(token))
+        return TokenStanding(await explain(token), auth.token_manager.ends_in_us)
 
     monkeypatch.setattr(auth.token_manager, "explain_token", counted)
     monkeypatch.setattr(auth.token_manager, "examine_token", examined)
@@ -264,10 +264,70 @@ async def test_a_route_of_the_application_with_such_a_path_is_a_use_as_any_other
 ) -> None:
     token = auth.token_manager.sign_in("ann")
     assert (await request(app, "/orders/events", headers=bearer(token))).body == b"ann"
+    await counted(uses)
+    assert uses == [token]
+
+
+async def counted(uses: list[str]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not uses:  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("ends_in_us", "seconds"), [(None, 1.1), (60_000_000, 1.1), (1_000_000, 0.6)])
+async def test_such_a_route_that_takes_its_time_is_counted_before_it_answers(
+    auth: Auth, uses: list[str], monkeypatch: pytest.MonkeyPatch, ends_in_us: int | None, seconds: float
+) -> None:
+    """And before the session runs out under it."""
+    clock, begun = Clock(monkeypatch), asyncio.Event()
+
+    async def slow(scope: AsgiScope, _receive: Receive, _send: Send) -> None:
+        require(scope)
+        begun.set()
+        await asyncio.Event().wait()
+
+    token, auth.token_manager.ends_in_us = auth.token_manager.sign_in("ann"), ends_in_us
+    client = Client(SessionMiddleware(slow, auth=auth), scope_of("http", "/orders/events", headers=bearer(token)))
+    await begun.wait()
+    assert uses == []
+    clock.move(seconds=seconds)
+    await counted(uses)
     assert uses == [token]
+    client.task.cancel()
+    await asyncio.wait({client.task})
+    assert uses == [token]
+
+
+@pytest.mark.parametrize("ends", ["fails", "returns"])
+async def test_such_a_route_that_ends_without_an_answer_is_counted_too(auth: Auth, uses: list[str], ends: str) -> None:
+    async def silent(scope: AsgiScope, _receive: Receive, _send: Send) -> None:
+        require(scope)
+        if ends == "fails":
+            raise ZeroDivisionError
+
+    token = auth.token_manager.sign_in("ann")
+    client = Client(SessionMiddleware(silent, auth=auth), scope_of("http", "/orders/events", headers=bearer(token)))
+    await asyncio.wait({client.task})
+    await counted(uses)
+    assert isinstance(client.task.exception(), ZeroDivisionError) is (ends == "fails")
+    assert uses == [token]
+
+
+@pytest.mark.parametrize(("path", "method"), [("/orders/events", "POST"), ("/events/1", "GET"), ("/orders", "GET")])
+async def test_what_cannot_be_the_events_route_is_counted_at_once(
+    auth: Auth, uses: list[str], path: str, method: str
+) -> None:
+    counted_before: list[str] = []
+
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        require(scope)
+        counted_before.extend(uses)
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body", "body": b""})
+
+    token = auth.token_manager.sign_in("ann")
+    await request(SessionMiddleware(app, auth=auth), path, headers=bearer(token), method=method)
+    assert counted_before == [token]
 
 
 async def test_who_is_signed_in_is_told_where_to_listen(app: AsgiApp, auth: Auth) -> None:

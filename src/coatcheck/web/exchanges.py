@@ -92,7 +92,7 @@ class HttpExchange:
             return
         if message["type"] == "http.response.start":
             self._has_started = True
-            self._state.begin_answer()
+            self._state.count_use()
             self._is_event_stream = _is_event_stream(message)
             is_open = self._is_event_stream and not _has(message.get("headers", ()), b"content-length")
             message = self._with_our_headers(message)
@@ -124,7 +124,7 @@ class HttpExchange:
         if self._has_started and not self._held:
             return False
         self._held = []
-        self._state.begin_answer()
+        self._state.count_use()
         start = {"type": "http.response.start", "status": problem.status, "headers": list(problem.headers)}
         self._has_started = True
         await self._send(self._with_our_headers(start))

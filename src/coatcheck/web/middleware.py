@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 EVENTS_PATH = "/events"
 """How the path of the events route ends, wherever the session routes are."""
 
+_COUNTED_WITHIN_SECONDS = 1.0
+"""As late as a use is written down in any case, as long as its session does not run out before."""
+
 _HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
 
 
@@ -109,10 +112,17 @@ class SessionMiddleware:
         if cookie is not None and in_cookie and is_forged(scope, cookie.settings.trusted_origins):
             await exchange_of(scope, send, RequestState(scope, None)).answer(answer_to(CrossSiteRequestError(), None))
             return
-        # Whether a request is a use of the session only its route can say. One that may be the events route's is
-        # therefore examined first, and counted when a response begins, unless the route has said that it is none.
-        counts_later = self._live is not None and scope["path"].endswith(EVENTS_PATH) and scope["type"] == "http"
-        asked_at = asyncio.get_running_loop().time()
+        # Whether a request is a use of the session only its route can say, and where the routes are nobody has told us.
+        # One that may be the events route's is therefore examined first. It is counted when a response begins, a
+        # second later, or when the application ends, whichever is first, unless the route has said that it is no use.
+        counts_later = (
+            self._live is not None
+            and scope["type"] == "http"
+            and scope["path"].endswith(EVENTS_PATH)
+            and scope["method"] in {"GET", "HEAD"}
+        )
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         answer, ends_in_us = (None, None) if credential is None else await self._answer(credential, counts_later)
         state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
         state.ends_in_us = ends_in_us
@@ -124,7 +134,10 @@ class SessionMiddleware:
                 receive = made().receiving(receive)
             else:  # few requests become live: hardly anything is made for the others
                 state.when_live, receive = lambda: made().begin(), holding_back(receive, state)
-                state.when_used = partial(self._live.count_use, cast("str", credential.token)) if counts_later else None
+                if counts_later:
+                    state.when_used = partial(self._live.count_use, cast("str", credential.token))
+                    seconds = _COUNTED_WITHIN_SECONDS if ends_in_us is None else ends_in_us / 2_000_000
+                    loop.call_later(min(seconds, _COUNTED_WITHIN_SECONDS), state.count_use)
         try:
             await self._app(scope, receive, exchange.send)
             await exchange.finish()

@@ -205,14 +205,15 @@ class RequestState:
         """This request says nothing about whether the person is still there."""
         self.when_used = None
 
-    def begin_answer(self) -> None:
-        """The response begins, and no route has said that the request is no use of the session."""
+    def count_use(self) -> None:
+        """By now the route would have said so if the request were no use of the session."""
         use, self.when_used = self.when_used, None
         if use is not None:
             use()
 
     def finish(self) -> None:
         """Nothing is open any more: what the application does from now on, a background task, is its own affair."""
+        self.count_use()
         self.when_live = None  # it refers to this state: a cycle would wait for the garbage collector
         if self.live is not None:
             self.live.finish()
