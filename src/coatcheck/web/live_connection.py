@@ -195,7 +195,7 @@ class LiveConnection:
         """
         if self._problem is None or self._has_left or self._has_finished:
             return
-        if self._left is None or self._left.done():
+        if self._left is None:
             self._left = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._left)  # another may wait for it too
 
