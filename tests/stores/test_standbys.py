@@ -21,7 +21,6 @@ from coatcheck.identifiers import UserId
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.sql.postgresql import PostgresStore
 from coatcheck.stores.sql.postgresql_commits import AbandonedCommits
-from coatcheck.stores.sql.postgresql_connecting import hosts_of
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
 from tests.servers import postgres
 from tests.servers.postgres import STANDBY, PostgresServer
@@ -325,20 +324,6 @@ async def test_after_a_failover_the_same_store_goes_on_and_nothing_that_was_conf
             assert await revoke(store, live.id)
     finally:
         pair.remove()
-
-
-@pytest.mark.parametrize(
-    ("dsn", "hosts"),
-    [
-        ("postgresql://user:p%2Cw@one:5433,two/name", [("one", 5433), ("two", 5432)]),
-        ("postgresql://[::1]:5433,[fe80::1]/name?sslmode=require", [("::1", 5433), ("fe80::1", 5432)]),
-        ("postgresql://%2Fvar%2Frun,two/name", [("/var/run", 5432), ("two", 5432)]),
-        ("postgresql://user:a,b@one:5433/name", []),
-        ("postgresql:///name", []),
-    ],
-)
-def test_the_hosts_of_a_uri_are_those_it_names(dsn: str, hosts: list[tuple[str, int]]) -> None:
-    assert hosts_of(dsn) == hosts
 
 
 async def test_a_commit_of_the_applications_waits_as_well_but_its_warning_reaches_nobody(
