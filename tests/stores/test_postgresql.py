@@ -441,6 +441,25 @@ async def test_a_pod_closes_in_time_when_the_network_is_gone(proxied_dsn: str, p
         await auth.token_manager.list_tokens()
 
 
+async def test_a_connection_that_is_made_while_its_holder_closes_does_not_outlive_that(postgres_dsn: str) -> None:
+    made = await asyncpg.connect(postgres_dsn)
+    is_connecting, may_connect = asyncio.Event(), asyncio.Event()
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        is_connecting.set()
+        await may_connect.wait()
+        return made
+
+    held = HeldConnection(connect, ("SELECT 1",))
+    fetching = asyncio.create_task(held.fetch("SELECT 1"))
+    await is_connecting.wait()
+    await held.close(timeout_seconds=5)
+    may_connect.set()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await fetching
+    assert made.is_closed()
+
+
 async def test_an_outage_inside_ones_own_transaction_is_unavailable(proxied_dsn: str, proxy: Proxy) -> None:
     pod, auth = pod_on(proxied_dsn)
     async with pod:
