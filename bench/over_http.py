@@ -117,7 +117,8 @@ def _start(name: str, store: str, url: str, tokens: Path, stack: ExitStack) -> d
 
 
 def _asked(app: dict[str, Any], connections: int, seconds: int) -> dict[str, float]:
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(HERE / "requests.lua")]
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s"]
+    command += ["-s", str(HERE / "requests.lua")]
     environ = os.environ | {"BENCH_TOKENS": str(app["tokens"]), "BENCH_AS_COOKIE": "1" if app["as_cookie"] else "0"}
     done = subprocess.run([*command, app["address"]], env=environ, capture_output=True, text=True, check=True)  # noqa: S603 (fixed)
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[2]
 def run(*command: str) -> str:
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=230, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_each_application_lets_in_who_is_signed_in_and_is_measured(tmp_path: Path, store: str) -> None:
     """The driver itself fails where a stranger is let in, or one answer to a signed-in caller is no success."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sqlite3
 from contextlib import aclosing, closing
@@ -121,10 +122,28 @@ async def test_a_line_that_carries_nothing_any_more_is_found_out(
     """Nobody says that it broke, as where a firewall forgets it: the heartbeat finds out."""
     monkeypatch.setattr(postgresql_listener, "_HEARTBEAT_SECONDS", 0.001)
     async with PostgresHarness(postgres_admin_dsn) as harness:
-        monkeypatch.setattr(harness.store, "_timeout_seconds", 0.05)
+        monkeypatch.setattr(harness.store, "_timeout_seconds", 0.5)
         async with Listening(harness.store) as listening:
             harness.proxy.black_hole()
             assert await listening.next() is None
+
+
+@pytest.mark.postgres
+async def test_a_line_that_carries_nothing_before_it_listens_is_made_again(postgres_admin_dsn: str) -> None:
+    async with PostgresHarness(postgres_admin_dsn) as harness:
+        attempts = itertools.count()
+
+        async def connect() -> asyncpg.Connection[asyncpg.Record]:
+            await harness.proxy.heal()
+            connection = await asyncpg.connect(harness.proxy.through(harness.dsn))
+            if next(attempts) == 0:
+                harness.proxy.black_hole()
+            return connection
+
+        async with aclosing(postgresql_listener.notifications(connect, timeout_seconds=0.2)) as heard:
+            async with asyncio.timeout(30):
+                assert await anext(heard) is None
+            assert next(attempts) > 1
 
 
 async def test_more_than_can_be_kept_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

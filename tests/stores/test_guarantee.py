@@ -49,7 +49,9 @@ WITH_STANDBYS = {"synchronous_standby_names": "ANY 1 (a, b)"}
         (WITH_STANDBYS, ["async", "sync"], GuaranteeLevel.STRICT, None),
         (WITH_STANDBYS, ["quorum", "quorum"], GuaranteeLevel.STRICT, None),
         (WITH_STANDBYS, [], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "none is connected"),
-        (WITH_STANDBYS, ["async", None], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "none is connected"),
+        (WITH_STANDBYS, ["async"], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "none is connected"),
+        (WITH_STANDBYS, ["async", None], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "may not see whether one is connected"),
+        (WITH_STANDBYS, ["sync", None], GuaranteeLevel.STRICT, None),
         ({}, ["async"], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "no commit waits for them"),
         ({}, [None], GuaranteeLevel.STRICT_UNTIL_FAILOVER, "no commit waits for them"),
         ({"fsync": "off"}, [], GuaranteeLevel.STRICT_UNTIL_POWER_LOSS, "fsync is off"),
@@ -158,6 +160,24 @@ async def test_a_standby_lowers_the_level_unless_commits_wait_for_it() -> None:
             await until(admin, "SELECT count(*) = 0 FROM pg_stat_replication")
             check(await store.guarantee(), GuaranteeLevel.STRICT_UNTIL_FAILOVER, "none is connected")
             await admin.close()
+    finally:
+        server.remove()
+
+
+@pytest.mark.postgres
+async def test_a_role_that_may_not_see_the_standbys_is_told_so_and_what_to_grant() -> None:
+    server = PostgresServer(durable=True, settings={"synchronous_standby_names": "*"})
+    try:
+        admin = await asyncpg.connect(server.dsn())
+        with log_receiver(server):
+            await until(admin, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+            await admin.execute("CREATE ROLE app LOGIN; GRANT CREATE ON SCHEMA public TO app")
+            async with PostgresStore(server.dsn().replace("postgres@", "app@")) as store:
+                may_not_see = "may not see whether one is connected: GRANT pg_read_all_stats"
+                check(await store.guarantee(), GuaranteeLevel.STRICT_UNTIL_FAILOVER, may_not_see)
+                await admin.execute("GRANT pg_read_all_stats TO app")
+                check(await store.guarantee(), GuaranteeLevel.STRICT, None)
+        await admin.close()
     finally:
         server.remove()
 

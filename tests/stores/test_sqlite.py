@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coatcheck import AuthServices
 
 
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 30
 
 
 @pytest.fixture

@@ -43,10 +43,10 @@ async def _file() -> AsyncIterator[str]:
 @asynccontextmanager
 async def _database(server: str) -> AsyncIterator[str]:
     """A new database on a PostgreSQL server."""
-    parts = urlsplit(server)
-    if parts.scheme not in {"postgresql", "postgres"}:
+    if not server.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError("--postgresql must be a URL like postgresql://user@host:5432/database")
-    store_from_url(server)  # whose error says which package is missing
+    store_from_url(server)  # whose errors say what is wrong with it, or which package is missing
+    parts = urlsplit(server)
     import asyncpg  # noqa: PLC0415 (an extra)
 
     name = f"coatcheck_bench_{secrets.token_hex(4)}"
@@ -67,9 +67,10 @@ async def _database(server: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _prefix(server: str) -> AsyncIterator[str]:
     """Keys of a new prefix on a Redis or Valkey server."""
-    parts = urlsplit(server)
-    if parts.scheme not in {"redis", "rediss", "valkey", "valkeys"} or parts.query:
+    if not server.startswith(("redis://", "rediss://", "valkey://", "valkeys://")) or "?" in server:
         raise ConfigurationError("--redis must be a URL like redis://user:password@host:6379/0, of a single server")
+    store_from_url(server)  # whose errors say what is wrong with it, and repeat nothing of it
+    parts = urlsplit(server)
     prefix = f"coatcheck_bench_{secrets.token_hex(4)}"
     url = parts._replace(query=f"prefix={prefix}").geturl()
     store = store_from_url(url)

@@ -176,13 +176,14 @@ class TestReplicas:
         self, primary: RedisServer, replica: RedisServer
     ) -> None:
         """The first attempt has done it on the primary. An answer "there is no such session" would be a promise."""
-        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=1) as store:
+        url = f"{primary.url}?replicas=1"
+        async with RedisStore(url) as store, RedisStore(url, timeout_seconds=1) as impatient:
             session = await sign_in(store)
             await _in_step(primary, replica)
             replica.pause()
             for _ in range(2):
                 with pytest.raises(RevocationIndeterminate, match="0 of 1 replicas"):
-                    await store.delete_sessions(SessionFilter(session_id=session.id))
+                    await impatient.delete_sessions(SessionFilter(session_id=session.id))
                 assert await read(store, session.id) is None
             replica.resume()
             assert await store.delete_sessions(SessionFilter(session_id=session.id)) == ()
@@ -192,13 +193,14 @@ class TestReplicas:
     async def test_every_ending_waits_also_where_it_finds_nothing(
         self, ending: Callable[[Store], Awaitable[object]], primary: RedisServer, replica: RedisServer
     ) -> None:
-        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=0.5) as store:
+        url = f"{primary.url}?replicas=1"
+        async with RedisStore(url) as store, RedisStore(url, timeout_seconds=0.5) as impatient:
             await register(store, ADA)
             await _in_step(primary, replica)
             replica.pause()
             for _ in range(2):
                 with pytest.raises(RevocationIndeterminate):
-                    await ending(store)
+                    await ending(impatient)
             replica.resume()
             await _in_step(primary, replica)
             await ending(store)
@@ -219,14 +221,15 @@ class TestReplicas:
     async def test_a_sign_in_that_ends_a_session_is_held_up_as_every_ending_is(
         self, primary: RedisServer, replica: RedisServer
     ) -> None:
-        async with RedisStore(f"{primary.url}?replicas=1", timeout_seconds=1) as store:
+        url = f"{primary.url}?replicas=1"
+        async with RedisStore(url) as store, RedisStore(url, timeout_seconds=1) as impatient:
             old = await sign_in(store)
             bobs = await sign_in(store, BOB)
             await _in_step(primary, replica)
             replica.pause()
             for replaced in (old, bobs):
                 with pytest.raises(RevocationIndeterminate):
-                    await insert(store, new_session(replaces=replaced.id))
+                    await insert(impatient, new_session(replaces=replaced.id))
                 assert await read(store, replaced.id) is None
             replica.resume()
 

@@ -40,6 +40,10 @@ _NO_SYNCHRONOUS_STANDBY: _Finding = (
     GuaranteeLevel.STRICT_UNTIL_FAILOVER,
     "Synchronous standbys are named and none is connected: this server cannot write, or was replaced by another.",
 )
+_HIDDEN_STANDBYS: _Finding = (
+    GuaranteeLevel.STRICT_UNTIL_FAILOVER,
+    "Synchronous standbys are named; this role may not see whether one is connected: GRANT pg_read_all_stats TO it.",
+)
 _ASYNCHRONOUS_STANDBYS: _Finding = (
     GuaranteeLevel.STRICT_UNTIL_FAILOVER,
     "The log is streamed to others and no commit waits for them: synchronous_standby_names is empty.",
@@ -74,7 +78,7 @@ def judge_postgresql(settings: Mapping[str, str], standbys: Sequence[str | None]
         findings.append(_WEAK_COMMIT)
     waits_for_standbys = settings["synchronous_standby_names"] != ""
     if waits_for_standbys and not {"sync", "quorum"} & set(standbys):
-        findings.append(_NO_SYNCHRONOUS_STANDBY)
+        findings.append(_HIDDEN_STANDBYS if None in standbys else _NO_SYNCHRONOUS_STANDBY)
     if standbys and not waits_for_standbys:
         findings.append(_ASYNCHRONOUS_STANDBYS)
     failover = [_SAFE_FAILOVER, _NO_CANCELLED_WAITS] if waits_for_standbys else [_NO_FAILOVER]

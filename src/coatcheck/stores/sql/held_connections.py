@@ -145,6 +145,8 @@ class HeldConnection:
             connection = await self._connect()
             try:
                 self._prepared = {text: await connection.prepare(text) for text in self._statements}
+                if self._is_closed:  # meanwhile
+                    raise StoreUnavailable("the store is closed")
             except BaseException:
                 connection.terminate()
                 raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
@@ -20,7 +19,7 @@ from coatcheck.stores.shared_trips import SharedTrips
 from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.held_connections import DRIVER_ERRORS, HeldConnection, HeldConnections
 from coatcheck.stores.sql.postgresql_commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
-from coatcheck.stores.sql.postgresql_connecting import connect_to_primary, hosts_of
+from coatcheck.stores.sql.postgresql_connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql_lanes import (
     DELETE,
     INSERT,
@@ -33,6 +32,7 @@ from coatcheck.stores.sql.postgresql_lanes import (
     UserLane,
 )
 from coatcheck.stores.sql.postgresql_listener import CHANNEL, notifications
+from coatcheck.stores.sql.postgresql_target import target_of
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
 from coatcheck.stores.sql.store import SqlStore
@@ -107,8 +107,11 @@ class PostgresStore(SqlStore):
 
         The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. After
         `timeout_seconds` without an answer the store counts as unavailable.
+
+        Raises:
+            ConfigurationError: `dsn` is no such URI. No part of it is repeated.
         """
-        self._dsn = dsn
+        self._target = target_of(dsn)
         self._timeout_seconds = timeout_seconds
         commits = AbandonedCommits()
         self._readers = [HeldConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)]
@@ -142,9 +145,7 @@ class PostgresStore(SqlStore):
 
     def __repr__(self) -> str:
         """Show hosts and database, and nothing else of the connection URI."""
-        parts = urlsplit(self._dsn)
-        hosts = ",".join(host for host, _ in hosts_of(self._dsn)) or parts.hostname or ""
-        return f"PostgresStore({hosts}{parts.path})"
+        return f"PostgresStore({self._target})"
 
     async def guarantee(self) -> Guarantee:
         """See `Store.guarantee`."""
@@ -205,7 +206,7 @@ class PostgresStore(SqlStore):
 
     async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
         return await connect_to_primary(
-            self._dsn, timeout_seconds=self._timeout_seconds, server_settings=server_settings
+            self._target, timeout_seconds=self._timeout_seconds, server_settings=server_settings
         )
 
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -14,11 +13,11 @@ from coatcheck.stores.sql import postgresql_commits
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_DEFAULT_PORT = 5432
+    from coatcheck.stores.sql.postgresql_target import Target
 
 
 async def connect_to_primary(
-    dsn: str, *, timeout_seconds: float, server_settings: Mapping[str, str]
+    target: Target, *, timeout_seconds: float, server_settings: Mapping[str, str]
 ) -> asyncpg.Connection[asyncpg.Record]:
     """A connection to the primary, on which what the server warns of is noted (`postgresql_commits`).
 
@@ -29,11 +28,11 @@ async def connect_to_primary(
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: what the last host to answer said, where
             none of them is a primary that lets us in.
     """
-    hosts: Sequence[tuple[str | None, int | None]] = hosts_of(dsn) or [(None, None)]
+    hosts: Sequence[tuple[str | None, int | None]] = target.addresses or [(None, None)]
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
         asyncio.ensure_future(
             asyncpg.connect(
-                dsn,
+                target.dsn,
                 host=host,
                 port=port,
                 timeout=timeout_seconds,
@@ -53,19 +52,6 @@ async def connect_to_primary(
             attempt.cancel()
     postgresql_commits.listen(connection)
     return connection
-
-
-def hosts_of(dsn: str) -> list[tuple[str, int]]:
-    """The hosts and ports of a URI with several (`postgresql://user@one:5432,two:5432/name`); none of one with one."""
-    hosts = urlsplit(dsn).netloc.rpartition("@")[2].split(",")
-    if len(hosts) == 1:
-        return []
-    found = []
-    for one in hosts:
-        bare, is_bracketed, rest = one.removeprefix("[").partition("]")  # [::1]:5432
-        host, _, port = (bare, "", rest.removeprefix(":")) if is_bracketed else one.partition(":")
-        found.append((unquote(host), int(port or _DEFAULT_PORT)))
-    return found
 
 
 async def _first_to_succeed(

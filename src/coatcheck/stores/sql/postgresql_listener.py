@@ -35,15 +35,13 @@ async def notifications(
     while True:
         inbox = _Inbox()
         try:
-            connection = await connect()
+            connection = await _listening(connect, inbox, timeout_seconds)
         except (*DRIVER_ERRORS, TimeoutError) as error:
             _log.debug("not listening yet: %s", type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             continue
         try:
-            connection.add_termination_listener(inbox.end)
-            await connection.add_listener(CHANNEL, inbox.put)
             pause = _FIRST_PAUSE_SECONDS
             yield None
             while not inbox.has_ended:
@@ -56,6 +54,20 @@ async def notifications(
         finally:
             connection.terminate()
         yield None
+
+
+async def _listening(
+    connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]], inbox: _Inbox, timeout_seconds: float
+) -> asyncpg.Connection[asyncpg.Record]:
+    connection = await connect()
+    try:
+        connection.add_termination_listener(inbox.end)
+        async with asyncio.timeout(timeout_seconds):
+            await connection.add_listener(CHANNEL, inbox.put)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 class _Inbox:
