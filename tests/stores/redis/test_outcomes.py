@@ -95,6 +95,21 @@ async def test_a_connection_that_the_server_closed_costs_nobody_an_error(redis_s
         assert session.id not in await stored_ids(store)
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
+)
+async def test_a_connection_that_was_reset_costs_nobody_an_error(anyio_backend: object) -> None:  # noqa: ARG001 (the loop)
+    """A machine that has forgotten it does not end it (FIN), it breaks it off (RST): loops tell of that otherwise."""
+    async with ScriptedRedis(EVALSHA=b"*0\r\n", MGET=b"*1\r\n$-1\r\n") as server, _store_on(server) as store:
+        for _ in range(3):  # there are two connections of each kind
+            assert await store.end_user_sessions(ADA) == ()
+            assert await store.read_session(unknown_id()) is None
+            await store.rehash_sessions([Rehash(unknown_id(), key_of("old"), key_of("new"))])
+            server.reset()
+            for _ in range(20):  # steps of the loop, in which it learns of the reset
+                await asyncio.sleep(0)
+
+
 # --- answers that do not come ---
 
 
