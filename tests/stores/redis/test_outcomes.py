@@ -290,6 +290,15 @@ async def test_of_calls_sent_together_one_may_be_refused_while_the_server_loads_
         assert outcomes[1] == ()
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+async def test_a_deletion_that_is_refused_half_way_is_not_called_an_outage(limit: int | None) -> None:
+    """What has ended in one shard was ended, and nobody is told who that was."""
+    answers = [b"*3\r\n$0\r\n\r\n$3\r\nada\r\n$3\r\nthe\r\n", REFUSALS["loading"]]
+    async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
+        with pytest.raises(RevocationIndeterminate, match="failed after 1 sessions"):
+            await store.delete_sessions(SessionFilter(method="sms"), limit=limit)
+
+
 async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is_open() -> None:
     answers: list[bytes | None] = [b"*0\r\n", None]
     async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
