@@ -75,6 +75,14 @@ def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
         assert found.conditions[-1] == "No slot is being moved to another server."
 
 
+def test_who_waits_for_a_replica_has_one_also_while_its_link_is_down() -> None:
+    """It may have lost what it would need, and be made the primary the next moment."""
+    found = judge([SOUND], is_cluster=False, replicas=1)
+    assert found.level == GuaranteeLevel.BEST_EFFORT
+    assert "waits for 1" in found.reasons[0]
+    assert found.conditions == ("The disk keeps what it says it has written.",)
+
+
 def test_primaries_that_are_down_are_a_condition() -> None:
     found = judge([SOUND], is_cluster=True, replicas=1, silent=1)
     assert found.conditions[-1] == "The primaries that do not answer now are set up like those that do."

@@ -26,14 +26,16 @@ _NOT_UNDER_WAY = "No slot is being moved to another server."
 def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int, silent: int = 0) -> Guarantee:
     """The guarantee of these primaries, each with its settings and facts; of several the weakest counts.
 
-    `replicas` is how many of them each revocation waits for, `silent` how many primaries there are beside.
+    `replicas` is how many replicas each revocation waits for, `silent` how many primaries there are beside.
     """
     findings: dict[str, GuaranteeLevel] = {}
     conditions: dict[str, None] = {}
     for server in servers:
-        for level, why in _findings(server, is_cluster=is_cluster, replicas=replicas):
+        # Who waits for replicas has some, also while none of them is connected.
+        is_replicated = is_cluster or replicas > 0 or server.get("connected_slaves", "0") != "0"
+        for level, why in _findings(server, is_replicated=is_replicated, replicas=replicas):
             findings[why] = min(level, findings.get(why, level))
-        conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster)))
+        conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster, is_replicated=is_replicated)))
     if silent:
         conditions[_SILENT] = None
     level = min(findings.values(), default=GuaranteeLevel.STRICT)
@@ -44,12 +46,12 @@ def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: i
     return Guarantee(level, tuple(findings), tuple(conditions), settings | {"replicas_waited_for": str(replicas)})
 
 
-def _findings(server: Mapping[str, str], *, is_cluster: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:
+def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:
     findings: list[tuple[GuaranteeLevel, str]] = []
     if server.get("role") != "master":
         why = "This server is a replica: it answers with what has reached it, however old, and does not write."
         findings.append((GuaranteeLevel.EVENTUAL, why))
-    if is_cluster or server.get("connected_slaves", "0") != "0":
+    if is_replicated:
         waited = "does not wait for any" if not replicas else f"waits for {replicas}, which Redis need not choose"
         why = (
             "A replica can take over, and Redis chooses it without asking what it has: acknowledged revocations can "
@@ -69,7 +71,7 @@ def _findings(server: Mapping[str, str], *, is_cluster: bool, replicas: int) -> 
     return findings
 
 
-def _conditions(server: Mapping[str, str], *, is_cluster: bool) -> list[str]:
+def _conditions(server: Mapping[str, str], *, is_cluster: bool, is_replicated: bool) -> list[str]:
     conditions = []
     if "appendonly" not in server:
         conditions += [_UNKNOWN, _HONEST_DISK]
@@ -80,5 +82,8 @@ def _conditions(server: Mapping[str, str], *, is_cluster: bool) -> list[str]:
     if server.get("maxmemory-policy", "").startswith("volatile"):
         policy = server["maxmemory-policy"]
         conditions.append(f"Memory does not run out: maxmemory-policy {policy} would end sessions that live.")
-    conditions.append(_NOT_UNDER_WAY if is_cluster else _NO_FAILOVER)
+    if is_cluster:
+        conditions.append(_NOT_UNDER_WAY)
+    elif not is_replicated:
+        conditions.append(_NO_FAILOVER)
     return conditions
