@@ -116,6 +116,8 @@ class RedisStore:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
                 not allow what is needed.
         """
+        if self._calls.is_open:
+            return
         await self._calls.open()
         try:
             await check_rights(self._calls)
