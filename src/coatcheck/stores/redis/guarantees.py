@@ -9,7 +9,7 @@ from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
 """What CONFIG GET is asked for."""
 
 FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")
@@ -17,7 +17,10 @@ FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster
 
 _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
-_UNKNOWN = "The server has appendonly yes, appendfsync always and no eviction; it does not tell (CONFIG)."
+_UNKNOWN = (
+    "The server has appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and no eviction; it does not "
+    "tell (CONFIG)."
+)
 _NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
 _SILENT = "The primaries that do not answer now are set up like those that do."
 _NOT_UNDER_WAY = "No slot is being moved to another server."
@@ -65,6 +68,12 @@ def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) 
     if server.get("appendonly") == "yes" and server.get("appendfsync") != "always":
         why = f"appendfsync is {server.get('appendfsync')}: the last seconds before a crash may be lost."
         findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
+    if server.get("appendonly") == "yes" and server.get("no-appendfsync-on-rewrite") == "yes":
+        why = (
+            "no-appendfsync-on-rewrite is yes: while a child process rewrites the file or saves a snapshot, what is "
+            "acknowledged is not yet on the disk."
+        )
+        findings.append((GuaranteeLevel.STRICT_UNTIL_POWER_LOSS, why))
     if server.get("appendonly") == "no" and server.get("save"):
         why = "appendonly is no and save is on: after a crash an older state comes back, and revoked sessions with it."
         findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
