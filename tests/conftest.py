@@ -71,6 +71,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def replicas_have_time() -> Iterator[None]:
+    """A store waits for a replica as long as its time limit allows, so that one off its core for a while fails no test.
+
+    Programs that a test starts wait as long as ever: what is not confirmed to them in time they count as such.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("coatcheck.stores.redis.server_calls._WAIT_MS", 10_000)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_admin_dsn() -> Iterator[str]:
     """Where databases are made and dropped: the server that COATCHECK_TEST_POSTGRES names, else one for this run."""

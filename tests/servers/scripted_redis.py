@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 from tests.servers.ports import free_port
@@ -63,6 +65,12 @@ class ScriptedRedis:
             connection.cancel()
             writer.transport.abort()
         await asyncio.gather(*connections, return_exceptions=True)
+
+    def reset(self) -> None:
+        """Break every connection off (RST), as a machine does that has forgotten them, or a firewall between."""
+        for writer in self._connections.values():
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(self._serve(reader, writer))

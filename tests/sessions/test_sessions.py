@@ -14,6 +14,7 @@ from sqlalchemy import text
 from coatcheck import (
     ConfigurationError,
     InvalidArgumentError,
+    RevocationIndeterminate,
     Scope,
     StoreUnavailable,
     TokenRefusal,
@@ -29,9 +30,12 @@ from tests.vectors import VECTORS
 from tests.worlds import OTHER_PEPPER, PEPPER, NewWorld, World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck import AuthSuccess, SessionId, UserId
+    from coatcheck.stores.records import EndedSession, SessionFilter
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -612,6 +616,29 @@ class TestRevoking:
         assert len(await delete(method="google")) == 1
         assert not await world.is_valid(third)
         assert world.heard == []
+
+    async def test_a_deletion_that_an_outage_ends_half_way_is_not_called_an_outage(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An outage says that nothing has ended. Here a chunk has, and nobody is told which sessions those were."""
+        user = await world.user()
+        for _ in range(2):
+            await world.sign_in(user)
+        delete_a_chunk, chunks = world.store.delete_sessions, 0
+
+        async def failing(which: SessionFilter, *, limit: int | None = None) -> Sequence[EndedSession]:
+            nonlocal chunks
+            chunks += 1
+            if chunks == 1:
+                return await delete_a_chunk(which, limit=limit)
+            async with world.harness.outage():
+                return await delete_a_chunk(which, limit=limit)
+
+        monkeypatch.setattr("coatcheck.sessions.admin._DELETE_CHUNK", 1)
+        monkeypatch.setattr(world.store, "delete_sessions", failing)
+        with pytest.raises(RevocationIndeterminate, match="failed after 1 sessions"):
+            await world.sessions.admin.delete_sessions(method="email")
+        assert len(await world.sessions.list_sessions()) == 1
 
 
 class TestPruning:

@@ -34,6 +34,7 @@ SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _numbers = itertools.count()
 _FENCE = "the end of a test"
+_TIMEOUT_SECONDS = 20.0
 
 NEW_YEAR_US = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
 
@@ -227,7 +228,8 @@ class RedisHarness(StoreHarness):
         parts = urlsplit(self._url)
         hosts = ",".join(str(self._through_proxy(address)) for address in self._proxies)
         store_url = f"{parts.scheme}://{hosts}{parts.path}"
-        return RedisStore(store_url, clock=self.clock, remap=self._through_proxy)
+        # Outages cut the line, so that nobody waits for the limit; a replica may be waited for a good while.
+        return RedisStore(store_url, clock=self.clock, remap=self._through_proxy, timeout_seconds=_TIMEOUT_SECONDS)
 
     async def now_us(self) -> int:
         return self.clock.time_us

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coatcheck.errors import InvalidArgumentError
+from coatcheck.errors import InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.stores.records import SessionFilter
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ServerSideSessionsAdmin:
 
         Raises:
             InvalidArgumentError: no filter is given.
-            RevocationIndeterminate: the outcome is not known.
+            RevocationIndeterminate: the outcome is not known, or some had gone when the store failed.
         """
         if auth_user_id is None and session_id is None and method is None:
             raise InvalidArgumentError("give at least one of auth_user_id, session_id and method")
@@ -110,7 +110,13 @@ class ServerSideSessionsAdmin:
     async def _delete_in_chunks(self, which: SessionFilter) -> tuple[EndedSession, ...]:
         deleted: list[EndedSession] = []
         while True:
-            chunk = await self._store.delete_sessions(which, limit=_DELETE_CHUNK)
+            try:
+                chunk = await self._store.delete_sessions(which, limit=_DELETE_CHUNK)
+            except StoreUnavailable as error:
+                if not deleted:
+                    raise
+                message = f"the deletion is half done: the store failed after {len(deleted)} sessions; repeat it"
+                raise RevocationIndeterminate(message) from error
             deleted.extend(chunk)
             if len(chunk) < _DELETE_CHUNK:
                 return tuple(deleted)

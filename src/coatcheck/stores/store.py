@@ -160,7 +160,7 @@ class Store(Protocol):
         """Delete the sessions that match, at most `limit`, and say which they were. None matching is no error.
 
         Raises:
-            RevocationIndeterminate: the outcome of the commit is not known.
+            RevocationIndeterminate: the outcome of the commit is not known, or some had gone when the store failed.
         """
         ...
 

@@ -116,13 +116,18 @@ class TestAccessRules:
         with pytest.raises((StoreUnavailable, ConfigurationError)):
             await self._do_everything(self._url(server))
 
-    @pytest.mark.parametrize("rule", ["&coatcheck:*", "+publish", "+role", "+info"])
+    @pytest.mark.parametrize("rule", ["&coatcheck:*", "+publish", "+role", "+info", "+wait"])
     async def test_what_only_revocations_need_is_missed_at_the_start(self, rule: str, server: RedisServer) -> None:
         """A user has no channels unless it is given some: everybody would sign in, and nobody could be signed out."""
         less = [each for each in LEAST if each != rule]
         server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *less)
-        with pytest.raises(ConfigurationError, match=r"may not run (INFO|ROLE|PUBLISH); docs/how-to/redis\.md"):
-            await RedisStore(self._url(server)).open()
+        with pytest.raises(ConfigurationError, match=r"may not run (INFO|ROLE|PUBLISH|WAIT); docs/how-to/redis\.md"):
+            await RedisStore(self._url(server, "?replicas=1")).open()
+
+    async def test_who_waits_for_no_replica_need_not_be_allowed_to(self, server: RedisServer) -> None:
+        server.ask("ACL SETUSER", "sessions", "-wait")
+        async with RedisStore(self._url(server)) as store:
+            await store.end_user_sessions(ADA)
 
     async def _do_everything(self, url: str) -> None:
         async with RedisStore(url) as store:
@@ -157,7 +162,7 @@ class TestAccessRules:
         server.ask("ACL SETUSER", "sessions", "+config|get")
         async with RedisStore(self._url(server)) as store:
             guarantee = await store.guarantee()
-        assert guarantee.settings["appendonly"] == "no"
+        assert guarantee.settings["appendonly"] == guarantee.settings["no-appendfsync-on-rewrite"] == "no"
 
     async def test_a_wrong_password_is_an_outage_that_does_not_repeat_it(self, server: RedisServer) -> None:
         store = RedisStore(self._url(server).replace(PASSWORD, f"{PASSWORD}-wrong"))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from redis.asyncio import Connection
 from redis.crc import key_slot
 
 from coatcheck import GuaranteeLevel, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
 from coatcheck.stores.records import SessionFilter
+from coatcheck.stores.redis.servers import ClusterServers
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.redis.target import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
@@ -20,7 +23,7 @@ from tests.servers.redis_cluster import RedisCluster
 from tests.servers.scripted_redis import ScriptedRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import Store
@@ -123,6 +126,56 @@ async def test_right_after_an_election_the_one_who_was_replaced_is_followed_thou
             assert await store.read_session(new_session(USERS[0]).id) is None
             assert await store.end_user_sessions(USERS[0]) == ()
         assert (old.times_asked(b"EVALSHA"), new.times_asked(b"EVALSHA")) == (1, 2)
+
+
+@asynccontextmanager
+async def _two_scripted() -> AsyncIterator[tuple[ScriptedRedis, ScriptedRedis, UserId, UserId]]:
+    """Members that have half of the slots each, and a user of each."""
+
+    def cluster(command: list[bytes]) -> bytes:
+        if command[1] == b"INFO":
+            return b"$44\r\ncluster_state:ok\r\ncluster_current_epoch:1234\r\n"
+        half = b"*3\r\n:%d\r\n:%d\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
+        return b"*2\r\n" + half % (0, 8191, first.port) + half % (8192, 16383, second.port)
+
+    info = b"redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:1\r\n"
+    known: dict[str, Any] = {"CLUSTER": cluster, "INFO": b"$%d\r\n%b\r\n" % (len(info), info), "EVALSHA": b"*0\r\n"}
+    async with ScriptedRedis(**known) as first, ScriptedRedis(**known) as second:
+        users = {key_slot(_key_of(user).encode()) > 8191: user for user in USERS}
+        yield first, second, users[False], users[True]
+
+
+async def test_a_mistake_in_a_trip_to_one_member_leaves_what_was_sent_to_others_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _two_scripted() as (first, second, one, other):
+        read_response = Connection.read_response
+
+        async def mistaken(connection: Connection, **options: Any) -> object:
+            answer: object = await read_response(connection, **options)
+            if connection.port == first.port and first.times_asked(b"EVALSHA"):
+                raise ZeroDivisionError("a mistake")
+            return answer
+
+        monkeypatch.setattr(Connection, "read_response", mistaken)
+        async with RedisStore(f"redis+cluster://127.0.0.1:{first.port}?replicas=0") as store:
+            outcomes = await asyncio.gather(*map(store.end_user_sessions, (one, other)), return_exceptions=True)
+            assert isinstance(outcomes[0], RevocationIndeterminate)
+            assert outcomes[1] == ()
+        assert second.times_asked(b"EVALSHA") == 1
+
+
+async def test_a_mistake_behind_the_trips_leaves_open_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def mistaken(_: ClusterServers) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    async with _two_scripted() as (first, second, one, other):
+        async with RedisStore(f"redis+cluster://127.0.0.1:{first.port}?replicas=0") as store:
+            second.answers["EVALSHA"] = b"-CLUSTERDOWN The cluster is down\r\n"
+            monkeypatch.setattr(ClusterServers, "refresh", mistaken)  # which is called where a member refuses
+            outcomes = await asyncio.gather(*map(store.end_user_sessions, (one, other)), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [RevocationIndeterminate] * 2
+        assert first.times_asked(b"EVALSHA") == 1
 
 
 async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends_that(cluster: RedisCluster) -> None:

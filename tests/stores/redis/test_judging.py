@@ -10,6 +10,7 @@ from coatcheck.stores.redis.guarantees import judge
 SOUND = {
     "appendonly": "yes",
     "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
     "save": "",
     "maxmemory": "0",
     "maxmemory-policy": "noeviction",
@@ -33,6 +34,7 @@ def test_a_server_by_itself_that_syncs_each_write_is_strict() -> None:
     [
         ({"appendfsync": "everysec"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "everysec"),
         ({"appendfsync": "no"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "appendfsync is no"),
+        ({"no-appendfsync-on-rewrite": "yes"}, GuaranteeLevel.STRICT_UNTIL_POWER_LOSS, "no-appendfsync-on-rewrite"),
         ({"appendonly": "no", "save": "3600 1"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "older state"),
         ({"role": "slave"}, GuaranteeLevel.EVENTUAL, "replica"),
         ({"connected_slaves": "1"}, GuaranteeLevel.BEST_EFFORT, "does not wait for any"),
@@ -51,6 +53,7 @@ def test_one_setting_is_enough_to_lower_the_level(changed: dict[str, str], level
     ("changed", "condition"),
     [
         ({"appendonly": "no"}, "Every session ends when the server stops"),
+        ({"appendonly": "no", "no-appendfsync-on-rewrite": "yes"}, "Every session ends when the server stops"),
         ({"maxmemory-policy": "volatile-ttl"}, "Memory does not run out: maxmemory-policy volatile-ttl"),
     ],
 )
@@ -73,6 +76,14 @@ def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
         assert found.level == GuaranteeLevel.BEST_EFFORT
         assert said in found.reasons[0]
         assert found.conditions[-1] == "No slot is being moved to another server."
+
+
+def test_who_waits_for_a_replica_has_one_also_while_its_link_is_down() -> None:
+    """It may have lost what it would need, and be made the primary the next moment."""
+    found = judge([SOUND], is_cluster=False, replicas=1)
+    assert found.level == GuaranteeLevel.BEST_EFFORT
+    assert "waits for 1" in found.reasons[0]
+    assert found.conditions == ("The disk keeps what it says it has written.",)
 
 
 def test_primaries_that_are_down_are_a_condition() -> None:

@@ -112,6 +112,22 @@ async def test_heartbeats_are_heard_by_nobody_but_the_listener(shared_redis: Red
         assert [await _next(texts), await _next(texts)] == [None, "hello"]
 
 
+async def test_heartbeats_go_on_while_there_is_much_to_hear(shared_redis: RedisServer) -> None:
+    """The one whose announcements do not come is another server than the one whose do."""
+    beats: list[str] = []
+
+    async def publish(shard: str, channel: str, text: str) -> None:
+        beats.append(shard)
+        shared_redis.ask("PUBLISH", channel, text)
+
+    async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0)) as texts:
+        assert await _next(texts) is None
+        for number in range(4):
+            shared_redis.ask("PUBLISH", CHANNEL, f"{number}")
+        assert [await _next(texts) for _ in range(4)] == list("0123")
+    assert beats
+
+
 async def test_a_process_that_stood_still_does_not_take_what_has_come_meanwhile_for_missing(
     shared_redis: RedisServer,
 ) -> None:
@@ -120,8 +136,12 @@ async def test_a_process_that_stood_still_does_not_take_what_has_come_meanwhile_
         for channel, text in texts:
             shared_redis.ask("PUBLISH", channel, text)
 
+    beats: list[str] = []
+
     async def publish(_: str, channel: str, text: str) -> None:
-        asyncio.get_running_loop().call_later(0.05, come_late, (channel, text), (CHANNEL, "hello"))
+        beats.append(text)
+        if len(beats) == 1:  # a later one would come when the test is over
+            asyncio.get_running_loop().call_later(0.05, come_late, (channel, text), (CHANNEL, "hello"))
 
     async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0.2)) as texts:
         assert [await _next(texts), await _next(texts)] == [None, "hello"]

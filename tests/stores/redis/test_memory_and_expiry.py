@@ -69,6 +69,8 @@ class TestFullMemory:
         assert await store.set_session_scopes(other.id, frozenset({Scope("c")})) is not None
         assert await store.touch_sessions([SessionUse(other.id, other.created_at_us + 1)]) == {other.id}
         assert (await read_present(store, other.id)).last_used_at_us == other.created_at_us + 1
+        await store.rehash_sessions([Rehash(other.id, other.key, key_of("new"))])
+        assert (await read_present(store, other.id)).key == key_of("new")
         assert await store.try_lease("prune", "me", timedelta(minutes=1))
         assert await store.prune_expired(10) == 0
         assert (await store.prune_idle(None, 10)).deleted == 0

@@ -95,6 +95,21 @@ async def test_a_connection_that_the_server_closed_costs_nobody_an_error(redis_s
         assert session.id not in await stored_ids(store)
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
+)
+async def test_a_connection_that_was_reset_costs_nobody_an_error(anyio_backend: object) -> None:  # noqa: ARG001 (the loop)
+    """A machine that has forgotten it does not end it (FIN), it breaks it off (RST): loops tell of that otherwise."""
+    async with ScriptedRedis(EVALSHA=b"*0\r\n", MGET=b"*1\r\n$-1\r\n") as server, _store_on(server) as store:
+        for _ in range(3):  # there are two connections of each kind
+            assert await store.end_user_sessions(ADA) == ()
+            assert await store.read_session(unknown_id()) is None
+            await store.rehash_sessions([Rehash(unknown_id(), key_of("old"), key_of("new"))])
+            server.reset()
+            for _ in range(20):  # steps of the loop, in which it learns of the reset
+                await asyncio.sleep(0)
+
+
 # --- answers that do not come ---
 
 
@@ -273,6 +288,15 @@ async def test_of_calls_sent_together_one_may_be_refused_while_the_server_loads_
         assert isinstance(outcomes[0], StoreUnavailable)
         assert not isinstance(outcomes[0], RevocationIndeterminate)
         assert outcomes[1] == ()
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+async def test_a_deletion_that_is_refused_half_way_is_not_called_an_outage(limit: int | None) -> None:
+    """What has ended in one shard was ended, and nobody is told who that was."""
+    answers = [b"*3\r\n$0\r\n\r\n$3\r\nada\r\n$3\r\nthe\r\n", REFUSALS["loading"]]
+    async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
+        with pytest.raises(RevocationIndeterminate, match="failed after 1 sessions"):
+            await store.delete_sessions(SessionFilter(method="sms"), limit=limit)
 
 
 async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is_open() -> None:

@@ -52,8 +52,11 @@ async def check_rights(calls: ServerCalls) -> None:
     Raises:
         ConfigurationError: it is not.
     """
+    needed: list[tuple[str | int, ...]] = [("INFO",), ("ROLE",), ("PUBLISH", f"{calls.keys.channel}:opening", "")]
+    if calls.replicas:
+        needed.append(("WAIT", 0, 1))
     for shard in calls.servers.all().values():
-        for command in (("INFO",), ("ROLE",), ("PUBLISH", f"{calls.keys.channel}:opening", "")):
+        for command in needed:
             try:
                 await calls.ask_server(shard, *command)
             except StoreUnavailable as refused:

@@ -9,7 +9,7 @@ from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
 """What CONFIG GET is asked for."""
 
 FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")
@@ -17,7 +17,10 @@ FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster
 
 _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
-_UNKNOWN = "The server has appendonly yes, appendfsync always and no eviction; it does not tell (CONFIG)."
+_UNKNOWN = (
+    "The server has appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and no eviction; it does not "
+    "tell (CONFIG)."
+)
 _NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
 _SILENT = "The primaries that do not answer now are set up like those that do."
 _NOT_UNDER_WAY = "No slot is being moved to another server."
@@ -26,14 +29,16 @@ _NOT_UNDER_WAY = "No slot is being moved to another server."
 def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int, silent: int = 0) -> Guarantee:
     """The guarantee of these primaries, each with its settings and facts; of several the weakest counts.
 
-    `replicas` is how many of them each revocation waits for, `silent` how many primaries there are beside.
+    `replicas` is how many replicas each revocation waits for, `silent` how many primaries there are beside.
     """
     findings: dict[str, GuaranteeLevel] = {}
     conditions: dict[str, None] = {}
     for server in servers:
-        for level, why in _findings(server, is_cluster=is_cluster, replicas=replicas):
+        # Who waits for replicas has some, also while none of them is connected.
+        is_replicated = is_cluster or replicas > 0 or server.get("connected_slaves", "0") != "0"
+        for level, why in _findings(server, is_replicated=is_replicated, replicas=replicas):
             findings[why] = min(level, findings.get(why, level))
-        conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster)))
+        conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster, is_replicated=is_replicated)))
     if silent:
         conditions[_SILENT] = None
     level = min(findings.values(), default=GuaranteeLevel.STRICT)
@@ -44,12 +49,12 @@ def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: i
     return Guarantee(level, tuple(findings), tuple(conditions), settings | {"replicas_waited_for": str(replicas)})
 
 
-def _findings(server: Mapping[str, str], *, is_cluster: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:
+def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:
     findings: list[tuple[GuaranteeLevel, str]] = []
     if server.get("role") != "master":
         why = "This server is a replica: it answers with what has reached it, however old, and does not write."
         findings.append((GuaranteeLevel.EVENTUAL, why))
-    if is_cluster or server.get("connected_slaves", "0") != "0":
+    if is_replicated:
         waited = "does not wait for any" if not replicas else f"waits for {replicas}, which Redis need not choose"
         why = (
             "A replica can take over, and Redis chooses it without asking what it has: acknowledged revocations can "
@@ -63,13 +68,19 @@ def _findings(server: Mapping[str, str], *, is_cluster: bool, replicas: int) -> 
     if server.get("appendonly") == "yes" and server.get("appendfsync") != "always":
         why = f"appendfsync is {server.get('appendfsync')}: the last seconds before a crash may be lost."
         findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
+    if server.get("appendonly") == "yes" and server.get("no-appendfsync-on-rewrite") == "yes":
+        why = (
+            "no-appendfsync-on-rewrite is yes: while a child process rewrites the file or saves a snapshot, what is "
+            "acknowledged is not yet on the disk."
+        )
+        findings.append((GuaranteeLevel.STRICT_UNTIL_POWER_LOSS, why))
     if server.get("appendonly") == "no" and server.get("save"):
         why = "appendonly is no and save is on: after a crash an older state comes back, and revoked sessions with it."
         findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
     return findings
 
 
-def _conditions(server: Mapping[str, str], *, is_cluster: bool) -> list[str]:
+def _conditions(server: Mapping[str, str], *, is_cluster: bool, is_replicated: bool) -> list[str]:
     conditions = []
     if "appendonly" not in server:
         conditions += [_UNKNOWN, _HONEST_DISK]
@@ -80,5 +91,8 @@ def _conditions(server: Mapping[str, str], *, is_cluster: bool) -> list[str]:
     if server.get("maxmemory-policy", "").startswith("volatile"):
         policy = server["maxmemory-policy"]
         conditions.append(f"Memory does not run out: maxmemory-policy {policy} would end sessions that live.")
-    conditions.append(_NOT_UNDER_WAY if is_cluster else _NO_FAILOVER)
+    if is_cluster:
+        conditions.append(_NOT_UNDER_WAY)
+    elif not is_replicated:
+        conditions.append(_NO_FAILOVER)
     return conditions

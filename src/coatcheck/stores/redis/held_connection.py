@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Command: TypeAlias = "Sequence[str | bytes | int]"
 Reply: TypeAlias = Any
 """What redis-py makes of an answer: bytes, int, None, a list of these; or where the server refuses, a RedisError."""
+
+_log = logging.getLogger(__name__)
 
 
 class NotSentError(Exception):
@@ -49,10 +52,13 @@ class HeldConnection:
         try:
             async with asyncio.timeout(self._limit_seconds):
                 connection = await self._connected()
+                packed = _packed(commands)
                 is_sent = True
-                await connection.send_packed_command(_packed(commands), check_health=False)
+                await connection.send_packed_command(packed, check_health=False)
                 return [await _answer(connection) for _ in commands]
-        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
+        except Exception as error:  # whatever it is: what was sent with others, or to others, is not to suffer from it
+            if not isinstance(error, RedisError | OSError):  # TimeoutError is one of the latter
+                _log.exception("an exchange with a server failed")
             await self.close()
             raise (LostError if is_sent else NotSentError) from error
         except BaseException:
@@ -89,9 +95,11 @@ def _packed(commands: Sequence[Command]) -> bytes:
 
 def _has_news(connection: Connection) -> bool:
     """Whether something has come from the server, or its end. Nothing is to come where nothing was asked."""
-    assert connection._writer is not None  # noqa: S101, SLF001 (redis-py has no way to ask; the caller knows that it is connected)
+    writer = connection._writer  # noqa: SLF001 (redis-py has no way to ask)
+    if writer is None or writer.is_closing():  # after a reset (RST) nothing is to be read, and the socket is closed
+        return True
     poll = select.poll()  # not select(), which refuses numbers from 1024 on
-    poll.register(connection._writer.get_extra_info("socket"), select.POLLIN)  # noqa: SLF001 (as above)
+    poll.register(writer.get_extra_info("socket"), select.POLLIN)
     return bool(poll.poll(0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.held_connection import Command, Reply
     from coatcheck.stores.redis.servers import Servers
     from coatcheck.stores.redis.wire import Outcome, Wire
+
+_log = logging.getLogger(__name__)
 
 # Behind the rows: none of them was used after it.
 _TIME: Sequence[Command] = (("TIME",),)
@@ -94,7 +97,11 @@ class EndingLane:
 
     async def go(self, keys: Sequence[Call]) -> Mapping[Call, Reply]:
         """See `Lane.go`."""
-        outcomes = await self._wire.run(keys, trailing=self._trailing)
+        try:
+            outcomes = await self._wire.run(keys, trailing=self._trailing)
+        except Exception as error:
+            _log.exception("a trip with endings failed")
+            raise RevocationIndeterminate(_INDETERMINATE.format(why=type(error).__name__)) from error
         return {call: self._confirmed(outcome) for call, outcome in outcomes.items()}
 
     def _confirmed(self, outcome: Outcome) -> Reply:

@@ -108,6 +108,10 @@ class Listener:
         missing: set[str] = set()
         next_beat = loop.time() + self._heartbeat_seconds
         while True:
+            if not missing and loop.time() >= next_beat:
+                missing = set(self._servers.all().values())
+                next_beat = loop.time() + self._heartbeat_seconds
+                await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
             message = await _read(connection, next_beat - loop.time())
             if message is not None:
                 _, channel, payload = message
@@ -115,12 +119,8 @@ class Listener:
                     missing.discard(payload.decode())
                 else:
                     yield _text(payload)
-            elif missing:
+            elif missing:  # and all that has come was heard: what is behind it may still come
                 raise StoreUnavailable("announcements do not come through")
-            else:
-                missing = set(self._servers.all().values())
-                next_beat = loop.time() + self._heartbeat_seconds
-                await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
 
 
 async def _read(connection: Connection, seconds: float) -> Sequence[bytes] | None:

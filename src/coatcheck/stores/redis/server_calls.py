@@ -73,7 +73,7 @@ class ServerCalls:
             timeout_seconds=timeout_seconds,
             when_cut_off=RevocationIndeterminate,
         )
-        self._is_open = False
+        self.is_open = False
 
     async def open(self) -> None:
         """Find the servers.
@@ -81,9 +81,7 @@ class ServerCalls:
         Raises:
             StoreUnavailable: nobody says where they are.
         """
-        if self._is_open:
-            return
-        self._is_open = True
+        self.is_open = True
         for trips in (self._reads, self._calls, self._endings):
             trips.open()
         try:
@@ -96,7 +94,7 @@ class ServerCalls:
 
     async def close(self) -> None:
         """Disconnect. Who still waits gets StoreUnavailable."""
-        self._is_open = False
+        self.is_open = False
         for trips in (self._reads, self._calls, self._endings):
             await trips.close()
         for wire in self._wires:
@@ -109,7 +107,7 @@ class ServerCalls:
         Raises:
             NotOpenError: before `open` or after `close`.
         """
-        if not self._is_open:
+        if not self.is_open:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
 
     # --- calls ---

@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
-from coatcheck.errors import ConfigurationError, InvalidArgumentError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import from_others
 from coatcheck.stores.records import (
@@ -116,6 +116,8 @@ class RedisStore:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
                 not allow what is needed.
         """
+        if self._calls.is_open:
+            return
         await self._calls.open()
         try:
             await check_rights(self._calls)
@@ -408,7 +410,13 @@ class RedisStore:
             while limit is None or len(ended) < limit:
                 left = "" if limit is None else limit - len(ended)
                 arguments = ("", method or "", left, after, _WINDOW)
-                after, *gone = await self._calls.end("delete_matching", shard, *arguments)
+                try:
+                    after, *gone = await self._calls.end("delete_matching", shard, *arguments)
+                except StoreUnavailable as error:
+                    if not ended:
+                        raise
+                    message = f"the deletion is half done: the store failed after {len(ended)} sessions; repeat it"
+                    raise RevocationIndeterminate(message) from error
                 ended += _ended(gone)
                 if not after:
                     break

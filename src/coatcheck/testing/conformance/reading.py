@@ -223,6 +223,9 @@ class SharedDataPromises(Promises):
         session = await sign_in(store)
         await store.open()
         assert await read(store, session.id) == session
+        async with harness.outage():
+            await store.open()
+        assert await read(store, session.id) == session
         await store.close()
         await store.close()
 

@@ -1,0 +1,24 @@
+"""Stores for these tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coatcheck.stores.redis.store import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def impatient_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RedisStore]:
+    """Makes stores that wait for a replica for a moment only, where a test sees to it that none answers."""
+
+    def make(url: str) -> RedisStore:
+        with monkeypatch.context() as patch:
+            patch.setattr("coatcheck.stores.redis.server_calls._WAIT_MS", 200)
+            return RedisStore(url)
+
+    return make
