@@ -280,6 +280,23 @@ class TestSigningOut:
         assert [request.headers["authorization"] for request in server.requests] == ["Bearer c2Fz-of-bob"]
         assert program.storage.read() is None
 
+    @pytest.mark.parametrize("where", ["here", "in another process"])
+    def test_whoever_signs_in_while_the_server_is_asked_stays_signed_in(self, where: str) -> None:
+        storage = MemoryStorage()
+
+        def answer(_request: httpx.Request) -> httpx.Response:
+            if where == "here":
+                manager.update_signed_in_user(bob())
+            else:
+                storage.write(bob())
+            return httpx.Response(200, json={"ended": 1})
+
+        with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+            manager = ClientSessionManager(SERVER, storage=storage, http=http)
+            manager.update_signed_in_user(ada())
+            assert manager.sign_out_device() is True
+        assert manager.auth_info == storage.read() == bob()
+
     async def test_a_storage_that_cannot_be_read_is_cleared_all_the_same(
         self, program: Program, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
