@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import httpx
+
     from coatcheck import AuthServices
     from tests.client.conftest import NewProgram
     from tests.servers.faults import FaultyServer
@@ -38,7 +40,7 @@ REFUSAL = (
 
 
 class StreamServer:
-    """Takes requests, one connection each; the test says what is answered on it."""
+    """Takes requests; the test says what is answered."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -60,11 +62,10 @@ class StreamServer:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return  # interrupted before it had asked
-        self.requests.put_nowait((head.decode().lower(), writer))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):  # closed, or interrupted before it had asked
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.put_nowait((head.decode().lower(), writer))
 
     async def asked(self) -> tuple[str, asyncio.StreamWriter]:
         """The next request: its head, and where to answer it."""
@@ -150,6 +151,33 @@ async def test_a_refusal_in_place_of_the_stream_ends_the_session(program: Progra
         _, writer = await live.asked()
         await say(writer, REFUSAL)
         await until(lambda: program.reasons == ["expired"])
+
+
+async def test_what_follows_on_the_connection_of_a_refusal_is_left_alone(
+    program: Program, live: StreamServer, kind: str
+) -> None:
+    """Its answer was read to the end: httpx may have given the connection to another request of the program."""
+    loop = asyncio.get_running_loop()
+    following: list[tuple[asyncio.Task[httpx.Response], asyncio.StreamWriter]] = []
+
+    async def follow() -> None:
+        answer = asyncio.create_task(program.get("/public"))
+        _, writer = await live.asked()
+        following.append((answer, writer))
+
+    def follow_at_once(_: object) -> object:
+        if kind == "async":
+            return follow()
+        return asyncio.run_coroutine_threadsafe(follow(), loop).result(PATIENCE_SECONDS)
+
+    program.manager.listen(follow_at_once)
+    async with listening(program):
+        _, refused = await live.asked()
+        await say(refused, REFUSAL.replace(b"Connection: close\r\n", b""))
+        await until(lambda: bool(following))
+    ((answer, writer),) = following
+    await say(writer, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert (await answer).text == "ok"
 
 
 @pytest.mark.parametrize("end", [b"", b"event: other\ndata: {}\n\n", b":\n\n", b"data: " + b"x" * (MAX_BYTES + 1)])

@@ -109,6 +109,8 @@ class ListeningThread:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        # To interrupt it, its socket is shut down. One that may be kept could be another request's by then.
+        request.headers["Connection"] = "close"
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
         bear_silence(response)
         self._parts = response.iter_bytes()
