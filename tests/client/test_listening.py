@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -305,6 +306,27 @@ async def test_after_the_block_nothing_goes_on(program: Program, live: StreamSer
     assert (await program.do("restore")) is None
     assert program.manager.is_authenticated
     assert live.requests.empty()
+
+
+async def test_what_is_answered_after_the_block_ends_nothing_and_is_told_to_nobody(
+    kind: str, live: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waits for an answer outlives the block. The next request hears of the end."""
+    monkeypatch.setattr("coatcheck.client.listening_thread.STOP_SECONDS", 0.0)
+    program = Program(kind, f"http://127.0.0.1:{live.port}", mode="cookie")
+    await program.sign_in(ada(token=""))
+    async with listening(program):
+        await say(await live.stream(), ENDED)
+        head, writer = await live.asked()
+        assert head.startswith("get /session/status ")
+    with suppress(ConnectionResetError):  # a task has closed it
+        await say(writer, REFUSAL)
+    for thread in threading.enumerate():
+        if thread.name == "coatcheck-listening":
+            await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+    assert program.manager.is_authenticated
+    assert program.changes == []
+    await program.close()
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(live: StreamServer) -> None:
