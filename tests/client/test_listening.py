@@ -198,8 +198,8 @@ async def test_a_stream_that_breaks_is_opened_again_and_says_nothing(
 async def test_each_fault_of_the_stream(
     new_program: NewProgram, server: FaultyServer, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.1)
-    monkeypatch.setattr("coatcheck.client.listening.SILENCE_SECONDS", 0.1)
+    if fault is Fault.TIMEOUT:
+        monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.1)
     assert server.elsewhere is not None
     await server.elsewhere.fail(Fault.OURS_401)
     program = new_program()
@@ -233,6 +233,7 @@ async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_
 ) -> None:
     """A server that hangs keeps a thread that is left for as long as the head of its answer may take."""
     monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.05)
+    give_time_to_begin(program)
     another = Program(kind, f"http://127.0.0.1:{live.port}")
     await another.sign_in(bob())
     async with listening(program):
@@ -244,6 +245,30 @@ async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_
         await say(writer, ENDED)
         await until(lambda: program.reasons == ["expired"])
     await another.close()
+
+
+def give_time_to_begin(program: Program) -> None:
+    """Have the limits of a request hold from the moment when the head of its answer is there."""
+    asked_for: dict[httpx.Request, dict[str, float]] = {}
+
+    def lift(request: httpx.Request) -> None:
+        limits = request.extensions["timeout"]
+        asked_for[request] = dict(limits)
+        limits.update(dict.fromkeys(limits, PATIENCE_SECONDS))
+
+    def restore(response: httpx.Response) -> None:
+        response.request.extensions["timeout"].update(asked_for.pop(response.request))
+
+    async def lift_async(request: httpx.Request) -> None:
+        lift(request)
+
+    async def restore_async(response: httpx.Response) -> None:
+        restore(response)
+
+    if isinstance(program.manager, AsyncClientSessionManager):
+        program.http.event_hooks = {"request": [lift_async], "response": [restore_async]}
+    else:
+        program.http.event_hooks = {"request": [lift], "response": [restore]}
 
 
 async def test_who_signs_in_over_a_session_listens_for_the_new_one(program: Program, live: StreamServer) -> None:
