@@ -24,7 +24,7 @@ from coatcheck.client import (
     open_login_page,
 )
 from coatcheck.client.flows import Call, Flows, Tell
-from tests.client.programs import TOKEN, Program, ada, bob
+from tests.client.programs import PATIENCE_SECONDS, TOKEN, Program, ada, bob
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
@@ -178,17 +178,17 @@ class TestWhoIsSignedIn:
 
     async def test_with_nobody_signed_in_the_server_is_not_asked(self, program: Program, server: FaultyServer) -> None:
         assert await program.do("validate_authentication") is False
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert server.requests == []
 
     async def test_initializing_restores_and_asks(self, new_program: NewProgram, server: FaultyServer) -> None:
         """K5: restore, then validate; True if validated."""
         program = new_program()
         program.storage.write(ada())
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info == ada()
         server.status = {"signed_in": False}
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info is None
 
     def test_initializing_ends_in_time_whatever_takes_long(self, unreachable: Unreachable) -> None:

@@ -117,16 +117,16 @@ def test_no_bytes_whatever_raise(authorization: bytes, cookie: bytes) -> None:
 )
 def test_a_header_of_the_longest_kind_takes_no_time(value: bytes) -> None:
     """1000 of them in well under a second: nothing backtracks."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(1000):
         presented_credential([(b"authorization", value)])
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize("filler", [b";", b"=", b"\\", b'"', b"a=b;", b"sid;", b" ; "])
 def test_cookies_of_the_longest_kind_take_no_time(filler: bytes) -> None:
     value = filler * (16 * 1024 // len(filler))
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(100):
         presented_credential([(b"cookie", value)], NAME)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
