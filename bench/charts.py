@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLOURS = {"postgresql": "#336791", "sqlite": "#3f8f5f", "redis": "#b5423a"}
-TITLES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "redis": "Redis (no store of ours yet)"}
+TITLES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "redis": "Redis"}
 
 
 def main() -> None:

@@ -155,6 +155,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     }
     if (isNews) {
       if (state.sessionId !== status.session_id) stopListening();
+      if (state.sessionId && state.sessionId !== status.session_id) generation++; // a sign-in in another tab
       const { user_id: userId, session_id: sessionId, scopes } = status;
       heard = "elsewhere";
       become({ signedIn: true, userId, sessionId, scopes, reason: null });
@@ -227,10 +228,10 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @param {Response} response @param {string | null} sent */
   async function judge(response, sent) {
     const refusal = await refusalIn(response);
-    if (!refusal) return;
+    if (!refusal || sent !== token()) return; // another tab has signed in or out since
     if (!state.signedIn) goToLogin(null, true);
     else if (inCookie) await check().catch(() => {}); // another tab may have signed in since: ask once more
-    else if (refusal.code === "invalid_token" && sent && sent === token()) leave(refusal.reason ?? "revoked");
+    else if (refusal.code === "invalid_token" && sent) leave(refusal.reason ?? "revoked");
   }
 
   /** @type {typeof fetch} */
@@ -270,6 +271,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   /** @param {string} path */
   async function signOut(path) {
     const asked = (signingOut = generation);
+    const sent = token();
     announce({ leaving: state.sessionId }); // the server may tell them that it is over before we can
     try {
       const response = await ask(path, { method: "POST", keepalive: true });
@@ -277,7 +279,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     } catch {
       return false;
     } finally {
-      if (asked === generation) leave("signed-out"); // and not what somebody has signed in to meanwhile
+      const now = token();
+      if (asked === generation && (now === null || now === sent)) leave("signed-out");
+      else recheck(); // somebody has signed in meanwhile, and what was to delete the old cookie may have deleted theirs
     }
   }
 

@@ -454,7 +454,7 @@ async def test_a_restart_of_the_server_signs_nobody_out_and_what_ends_afterwards
             for device, path in ((laptop, "/devices"), (phone, "/notes")):
                 assert device.page.url == server.url + path
             await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
-            await expect(phone.page).to_have_url(f"{server.url}/sign-in?next=%2Fnotes&reason=revoked", timeout=30_000)
+            await expect(phone.page).to_have_url(f"{server.url}/sign-in?next=%2Fnotes&reason=revoked")
 
 
 @pytest.mark.postgres
@@ -489,9 +489,7 @@ async def test_an_outage_signs_nobody_out(browser: Browser, postgres_dsn: str, a
                 assert await laptop.cookie() == cookie
                 await phone.is_on("/notes", "Notes")  # where it has listened all along
                 await laptop.ticket(PHONE).get_by_role("button", name="Sign out").click()
-                await expect(phone.page).to_have_url(
-                    f"{server.url}/sign-in?next=%2Fnotes&reason=revoked", timeout=30_000
-                )
+                await expect(phone.page).to_have_url(f"{server.url}/sign-in?next=%2Fnotes&reason=revoked")
         finally:
             await asyncio.to_thread(running.__exit__, None, None, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import httpx
+
     from coatcheck import AuthServices
     from tests.client.conftest import NewProgram
     from tests.servers.faults import FaultyServer
@@ -38,7 +41,7 @@ REFUSAL = (
 
 
 class StreamServer:
-    """Takes requests, one connection each; the test says what is answered on it."""
+    """Takes requests; the test says what is answered."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -60,11 +63,10 @@ class StreamServer:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return  # interrupted before it had asked
-        self.requests.put_nowait((head.decode().lower(), writer))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):  # closed, or interrupted before it had asked
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.put_nowait((head.decode().lower(), writer))
 
     async def asked(self) -> tuple[str, asyncio.StreamWriter]:
         """The next request: its head, and where to answer it."""
@@ -152,6 +154,33 @@ async def test_a_refusal_in_place_of_the_stream_ends_the_session(program: Progra
         await until(lambda: program.reasons == ["expired"])
 
 
+async def test_what_follows_on_the_connection_of_a_refusal_is_left_alone(
+    program: Program, live: StreamServer, kind: str
+) -> None:
+    """Its answer was read to the end: httpx may have given the connection to another request of the program."""
+    loop = asyncio.get_running_loop()
+    following: list[tuple[asyncio.Task[httpx.Response], asyncio.StreamWriter]] = []
+
+    async def follow() -> None:
+        answer = asyncio.create_task(program.get("/public"))
+        _, writer = await live.asked()
+        following.append((answer, writer))
+
+    def follow_at_once(_: object) -> object:
+        if kind == "async":
+            return follow()
+        return asyncio.run_coroutine_threadsafe(follow(), loop).result(PATIENCE_SECONDS)
+
+    program.manager.listen(follow_at_once)
+    async with listening(program):
+        _, refused = await live.asked()
+        await say(refused, REFUSAL.replace(b"Connection: close\r\n", b""))
+        await until(lambda: bool(following))
+    ((answer, writer),) = following
+    await say(writer, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert (await answer).text == "ok"
+
+
 @pytest.mark.parametrize("end", [b"", b"event: other\ndata: {}\n\n", b":\n\n", b"data: " + b"x" * (MAX_BYTES + 1)])
 async def test_a_stream_that_breaks_is_opened_again_and_says_nothing(
     program: Program, live: StreamServer, end: bytes
@@ -169,8 +198,8 @@ async def test_a_stream_that_breaks_is_opened_again_and_says_nothing(
 async def test_each_fault_of_the_stream(
     new_program: NewProgram, server: FaultyServer, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.1)
-    monkeypatch.setattr("coatcheck.client.listening.SILENCE_SECONDS", 0.1)
+    if fault is Fault.TIMEOUT:
+        monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.1)
     assert server.elsewhere is not None
     await server.elsewhere.fail(Fault.OURS_401)
     program = new_program()
@@ -204,6 +233,7 @@ async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_
 ) -> None:
     """A server that hangs keeps a thread that is left for as long as the head of its answer may take."""
     monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.05)
+    give_time_to_begin(program)
     another = Program(kind, f"http://127.0.0.1:{live.port}")
     await another.sign_in(bob())
     async with listening(program):
@@ -215,6 +245,30 @@ async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_
         await say(writer, ENDED)
         await until(lambda: program.reasons == ["expired"])
     await another.close()
+
+
+def give_time_to_begin(program: Program) -> None:
+    """Have the limits of a request hold from the moment when the head of its answer is there."""
+    asked_for: dict[httpx.Request, dict[str, float]] = {}
+
+    def lift(request: httpx.Request) -> None:
+        limits = request.extensions["timeout"]
+        asked_for[request] = dict(limits)
+        limits.update(dict.fromkeys(limits, PATIENCE_SECONDS))
+
+    def restore(response: httpx.Response) -> None:
+        response.request.extensions["timeout"].update(asked_for.pop(response.request))
+
+    async def lift_async(request: httpx.Request) -> None:
+        lift(request)
+
+    async def restore_async(response: httpx.Response) -> None:
+        restore(response)
+
+    if isinstance(program.manager, AsyncClientSessionManager):
+        program.http.event_hooks = {"request": [lift_async], "response": [restore_async]}
+    else:
+        program.http.event_hooks = {"request": [lift], "response": [restore]}
 
 
 async def test_who_signs_in_over_a_session_listens_for_the_new_one(program: Program, live: StreamServer) -> None:
@@ -277,6 +331,27 @@ async def test_after_the_block_nothing_goes_on(program: Program, live: StreamSer
     assert (await program.do("restore")) is None
     assert program.manager.is_authenticated
     assert live.requests.empty()
+
+
+async def test_what_is_answered_after_the_block_ends_nothing_and_is_told_to_nobody(
+    kind: str, live: StreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waits for an answer outlives the block. The next request hears of the end."""
+    monkeypatch.setattr("coatcheck.client.listening_thread.STOP_SECONDS", 0.0)
+    program = Program(kind, f"http://127.0.0.1:{live.port}", mode="cookie")
+    await program.sign_in(ada(token=""))
+    async with listening(program):
+        await say(await live.stream(), ENDED)
+        head, writer = await live.asked()
+        assert head.startswith("get /session/status ")
+    with suppress(ConnectionResetError):  # a task has closed it
+        await say(writer, REFUSAL)
+    for thread in threading.enumerate():
+        if thread.name == "coatcheck-listening":
+            await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+    assert program.manager.is_authenticated
+    assert program.changes == []
+    await program.close()
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(live: StreamServer) -> None:

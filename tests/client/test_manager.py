@@ -24,7 +24,7 @@ from coatcheck.client import (
     open_login_page,
 )
 from coatcheck.client.flows import Call, Flows, Tell
-from tests.client.programs import TOKEN, Program, ada, bob
+from tests.client.programs import PATIENCE_SECONDS, TOKEN, Program, ada, bob
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
@@ -178,17 +178,17 @@ class TestWhoIsSignedIn:
 
     async def test_with_nobody_signed_in_the_server_is_not_asked(self, program: Program, server: FaultyServer) -> None:
         assert await program.do("validate_authentication") is False
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert server.requests == []
 
     async def test_initializing_restores_and_asks(self, new_program: NewProgram, server: FaultyServer) -> None:
         """K5: restore, then validate; True if validated."""
         program = new_program()
         program.storage.write(ada())
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info == ada()
         server.status = {"signed_in": False}
-        assert await program.do("initialize") is True
+        assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info is None
 
     def test_initializing_ends_in_time_whatever_takes_long(self, unreachable: Unreachable) -> None:
@@ -279,6 +279,23 @@ class TestSigningOut:
         assert await program.do("sign_out_device") is True
         assert [request.headers["authorization"] for request in server.requests] == ["Bearer c2Fz-of-bob"]
         assert program.storage.read() is None
+
+    @pytest.mark.parametrize("where", ["here", "in another process"])
+    def test_whoever_signs_in_while_the_server_is_asked_stays_signed_in(self, where: str) -> None:
+        storage = MemoryStorage()
+
+        def answer(_request: httpx.Request) -> httpx.Response:
+            if where == "here":
+                manager.update_signed_in_user(bob())
+            else:
+                storage.write(bob())
+            return httpx.Response(200, json={"ended": 1})
+
+        with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+            manager = ClientSessionManager(SERVER, storage=storage, http=http)
+            manager.update_signed_in_user(ada())
+            assert manager.sign_out_device() is True
+        assert manager.auth_info == storage.read() == bob()
 
     async def test_a_storage_that_cannot_be_read_is_cleared_all_the_same(
         self, program: Program, server: FaultyServer, monkeypatch: pytest.MonkeyPatch

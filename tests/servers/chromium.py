@@ -41,8 +41,9 @@ async def running(*, back_forward_cache: bool = False) -> AsyncIterator[Browser]
 
     Playwright switches the back/forward cache off, from which pages come back as they were left; here it can be had.
     """
-    from playwright.async_api import async_playwright  # noqa: PLC0415 (slow to import, and few tests need it)
+    from playwright.async_api import async_playwright, expect  # noqa: PLC0415 (slow to import, and few tests need it)
 
+    expect.set_options(timeout=30_000)  # as long as Playwright waits for everything else
     flags = [*_QUIET, "--no-sandbox"] if os.geteuid() == 0 else list(_QUIET)  # Chromium's sandbox refuses root
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(

@@ -131,20 +131,24 @@ class Flows:
 
     def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:
         """Row K6."""
-        confirmed = False
+        confirmed = is_readable = False
+        forget: Callable[[], AuthChange | None] = partial(self.local.sign_out, SignOutReason.SIGNED_OUT)
         try:
             yield CloseStreams()
             with suppress(StorageError):  # then the last that is known; that it cannot be deleted is told below
                 yield from self._changing(self.local.refresh)
+                is_readable = True
             info = self._signing_out = self.local.info
             if info is not None:
+                if is_readable:  # whoever signs in while the server is asked of `info` stays signed in
+                    forget = partial(self.local.end, info, SignOutReason.SIGNED_OUT)
                 response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
         except httpx.HTTPError:
             pass
         finally:
             try:
-                yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
+                yield from self._changing(forget)
             finally:
                 self._signing_out = None
         return confirmed

@@ -7,6 +7,7 @@ from contextlib import suppress
 from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
+from coatcheck.client.flows import Tell
 from coatcheck.client.listening import (
     Attend,
     CloseStream,
@@ -34,8 +35,8 @@ STOP_SECONDS = 5.0
 """How long leaving waits for the thread.
 
 It ends at once while it hears a stream or pauses. Nothing wakes it up while it connects or waits for the head of an
-answer: it then ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name or is in
-a callback ends in its own time.
+answer: it then ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name, or is in
+the storage or a callback, ends in its own time.
 """
 
 
@@ -103,12 +104,17 @@ class ListeningThread:
         if isinstance(need, Pause):
             self._has_changed.wait(need.seconds)
             return self._check()
+        # What is answered late is left to the next request to find out. What has changed, though, is told.
+        if self._is_stopped and not isinstance(need, Tell):
+            raise _Stopped
         return self._fulfil_other(need)
 
     def _open(self, need: OpenStream) -> httpx.Response:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        # To interrupt it, its socket is shut down. One that may be kept could be another request's by then.
+        request.headers["Connection"] = "close"
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
         bear_silence(response)
         self._parts = response.iter_bytes()

@@ -167,7 +167,8 @@ class ClientSessionManager:
 
         A thread keeps a stream of the server open while somebody is signed in, and opens it again when it breaks.
         What it hears is told as ever: to `listen`, `closing` and `on_sign_in_required`, in that thread. Leaving the
-        block ends it, within five seconds in any case.
+        block waits for it, five seconds at most: for longer it may be in a callback or the storage, which it finishes,
+        or wait for an answer, which it heeds no more.
         """
         return ListeningThread(self._flows, self._hearers, self._http, self._fulfil)
 

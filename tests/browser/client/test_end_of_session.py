@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.chromium
 
+NEWER_SESSION = "0198c0de-0000-7000-8000-000000000002"
+
 
 class TestSigningOut:
     async def test_a_refusal_that_overtakes_the_sign_out_is_the_sign_out(
@@ -66,6 +68,65 @@ class TestSigningOut:
         is_signed_in.set()
         assert await page.evaluate("signedOut") is True
         assert await page.evaluate("[session.state.signedIn, Object.values(localStorage)]") == [True, ["c2Fz-newer"]]
+
+    async def test_a_slow_sign_out_leaves_what_another_tab_has_signed_in_to_meanwhile(
+        self, context: BrowserContext, server: FaultyServer, mode: str
+    ) -> None:
+        page, other = [await started(await opened(context, server), mode, sign_in=True) for _ in range(2)]
+        is_signed_in = asyncio.Event()
+
+        async def answer(route: Route) -> None:
+            await is_signed_in.wait()
+            await route.fulfill(json={"ended": 1})
+
+        await page.route("**/session/sign-out", answer)
+        await page.evaluate("() => { window.signedOut = session.signOut(); }")
+        server.status = {**server.status, "session_id": NEWER_SESSION}
+        token = "c2Fz-newer" if mode == "header" else ""
+        await other.evaluate("(token) => session.signedIn({ token, auth_user_id: 'ada', scope_names: [] })", token)
+        await page.wait_for_function("(id) => session.state.sessionId === id", arg=NEWER_SESSION)
+        is_signed_in.set()
+        assert await page.evaluate("signedOut") is True
+        for tab in (page, other):
+            assert await tab.evaluate("session.check()") is True
+            assert await reasons(tab) == []
+        assert await page.evaluate("Object.values(localStorage)") == [token or NEWER_SESSION]
+        server.status = {**SIGNED_OUT, "reason": "expired"}
+        assert await page.evaluate("session.check()") is False
+        assert await reasons(page) == ["expired"], "it is not the session that was signed out of"
+
+    async def test_a_slow_sign_out_leaves_a_token_that_this_tab_has_not_heard_of(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        page = await started(await opened(context, server), "header", sign_in=True)
+        signed_out = await page.evaluate("""() => {
+            const signedOut = session.signOut();
+            localStorage.setItem(Object.keys(localStorage)[0], "c2Fz-newer");
+            return signedOut;
+        }""")
+        assert signed_out is True
+        assert await page.evaluate("[session.state.signedIn, Object.values(localStorage)]") == [True, ["c2Fz-newer"]]
+
+    async def test_the_answer_to_a_slow_sign_out_that_takes_a_newer_cookie_away_is_noticed(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        """A browser has one cookie by that name; the server cannot say which one its answer is to delete."""
+        page, other = [await started(await opened(context, server), "cookie") for _ in range(2)]
+        is_signed_in = asyncio.Event()
+
+        async def answer(route: Route) -> None:
+            await is_signed_in.wait()
+            await route.fulfill(json={"ended": 1})
+
+        await page.route("**/session/sign-out", answer)
+        await page.evaluate("() => { window.signedOut = session.signOut(); }")
+        server.status = {**server.status, "session_id": NEWER_SESSION}
+        await other.evaluate("session.signedIn({ token: '', auth_user_id: 'ada', scope_names: [] })")
+        await page.wait_for_function("(id) => session.state.sessionId === id", arg=NEWER_SESSION)
+        server.status = dict(SIGNED_OUT)
+        is_signed_in.set()
+        for tab in (page, other):
+            await tab.wait_for_function("!session.state.signedIn")
 
     async def test_everywhere_is_asked_for_and_ends_it_here(self, page: Page, server: FaultyServer) -> None:
         assert await page.evaluate("session.signOutEverywhere()") is True
@@ -139,6 +200,31 @@ class TestWhatIsRefused:
         await server.fail(Fault.OURS_401)
         await page.evaluate("void session.fetch('/api/notes')")
         await expect(page).to_have_url(f"{server.url}/sign-in?next=%2Fpage")
+
+    async def test_a_stranger_who_is_refused_stays_where_another_tab_has_signed_in_meanwhile(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
+        server.status, status = dict(SIGNED_OUT), server.status
+        page = await started(await opened(context, server), "header", login_url="/sign-in")
+        key = await page.evaluate("`coatcheck:${location.origin}/session`")
+        await page.route(
+            "**/api/notes",
+            lambda route: route.fulfill(
+                status=401, content_type="application/problem+json", body='{"code": "authentication_required"}'
+            ),
+        )
+        server.status = status
+        signed_in = await page.evaluate(
+            """async (key) => {
+                const asked = session.fetch("/api/notes");
+                localStorage.setItem(key, "c2Fz-newer");
+                await asked;
+                return await session.check();
+            }""",
+            key,
+        )
+        assert signed_in is True
+        assert page.url == f"{server.url}/page"
 
     async def test_the_answer_after_closing_is_the_caller_s_all_the_same(
         self, page: Page, server: FaultyServer
