@@ -61,7 +61,7 @@ def test_the_python_client_of_the_third_signs_in_to_the_first_and_out(tmp_path: 
         done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     notes, reason = done.stdout.splitlines()
     assert notes.startswith("{'notes_of': ")
-    assert reason == "signed out: SignOutReason.SIGNED_OUT"
+    assert reason == "no longer signed in: signed-out"
     assert not (tmp_path / "session.json").exists()
 
 
