@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 OK = b"+OK\r\n"
-_INFO = "redis_version:7.0.15\r\nrole:master\r\nconnected_slaves:0\r\ncluster_enabled:0\r\n"
+_INFO = (
+    "redis_version:7.0.15\r\nrole:master\r\nconnected_slaves:0\r\ncluster_enabled:0\r\nmaxmemory_policy:noeviction\r\n"
+)
 _HEALTHY = {
     b"CLIENT": OK,
     b"INFO": f"${len(_INFO)}\r\n{_INFO}\r\n".encode(),

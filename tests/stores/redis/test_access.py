@@ -152,11 +152,13 @@ class TestAccessRules:
                 await store.end_user_sessions(ADA)
             assert not isinstance(caught.value, RevocationIndeterminate)
 
-    async def test_a_guarantee_without_config_says_what_it_had_to_take_for_granted(self, server: RedisServer) -> None:
+    async def test_a_guarantee_without_config_takes_no_setting_for_granted(self, server: RedisServer) -> None:
+        server.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru")  # this is told with INFO
         async with RedisStore(self._url(server)) as store:
             guarantee = await store.guarantee()
-        assert guarantee.level == GuaranteeLevel.STRICT
-        assert any("appendfsync always" in condition for condition in guarantee.conditions)
+        assert guarantee.level == GuaranteeLevel.BEST_EFFORT
+        assert ["allkeys-lru" in reason for reason in guarantee.reasons] == [True, False]
+        assert "CONFIG GET" in guarantee.reasons[1]
 
     async def test_with_config_it_says_what_there_is(self, server: RedisServer) -> None:
         server.ask("ACL SETUSER", "sessions", "+config|get")

@@ -63,11 +63,12 @@ def test_what_ends_sessions_but_brings_none_back_is_a_condition(changed: dict[st
     assert any(each.startswith(condition) for each in found.conditions)
 
 
-def test_settings_that_a_server_does_not_tell_are_a_condition() -> None:
-    facts = {name: value for name, value in SOUND.items() if name in {"redis_version", "role", "connected_slaves"}}
-    found = judge([facts], is_cluster=False, replicas=0)
-    assert found.level == GuaranteeLevel.STRICT
-    assert any("appendfsync always" in condition for condition in found.conditions)
+def test_settings_that_a_server_does_not_tell_are_taken_for_its_defaults() -> None:
+    told = {"redis_version", "role", "connected_slaves", "maxmemory-policy"}
+    found = judge([{name: SOUND[name] for name in told}], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT_UNTIL_CRASH
+    assert len(found.reasons) == 1
+    assert "CONFIG GET" in found.reasons[0]
 
 
 def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:

@@ -17,9 +17,9 @@ FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster
 
 _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
-_UNKNOWN = (
-    "The server has appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and no eviction; it does not "
-    "tell (CONFIG)."
+_UNTOLD = (
+    "The server does not tell how it writes to disk: this user may not CONFIG GET, and by its defaults the last writes "
+    "before a crash may be lost."
 )
 _NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
 _SILENT = "The primaries that do not answer now are set up like those that do."
@@ -65,6 +65,8 @@ def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) 
         policy = server["maxmemory-policy"]
         why = f"maxmemory-policy is {policy}: the server may drop what says which sessions a user has."
         findings.append((GuaranteeLevel.BEST_EFFORT, why))
+    if "appendonly" not in server:
+        findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, _UNTOLD))
     if server.get("appendonly") == "yes" and server.get("appendfsync") != "always":
         why = f"appendfsync is {server.get('appendfsync')}: the last seconds before a crash may be lost."
         findings.append((GuaranteeLevel.STRICT_UNTIL_CRASH, why))
@@ -82,11 +84,9 @@ def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) 
 
 def _conditions(server: Mapping[str, str], *, is_cluster: bool, is_replicated: bool) -> list[str]:
     conditions = []
-    if "appendonly" not in server:
-        conditions += [_UNKNOWN, _HONEST_DISK]
-    elif server["appendonly"] == "yes":
+    if server.get("appendonly") == "yes":
         conditions.append(_HONEST_DISK)
-    elif not server.get("save"):
+    if server.get("appendonly") == "no" and not server.get("save"):
         conditions.append(_NOTHING_KEPT)
     if server.get("maxmemory-policy", "").startswith("volatile"):
         policy = server["maxmemory-policy"]
