@@ -42,7 +42,8 @@ async def test_on_a_cluster_what_has_not_waited_for_a_replica_that_lags_comes_ba
         async with RedisStore(cluster.store) as store:
             await register(store, user)
             made = [(await insert(store, new_session(user))).id for _ in range(5)]
-            async with RedisStore(cluster.store.replace("replicas=0", "replicas=1")) as waiting:
+            waiting_store = cluster.store.replace("replicas=0", "replicas=1")
+            async with RedisStore(waiting_store, timeout_seconds=20) as waiting:
                 await waiting.set_session_scopes(made[0], frozenset())  # the replica has it, and all before it
             cluster.hold_back_the_replica()
             assert len(await store.end_user_sessions(user)) == 5

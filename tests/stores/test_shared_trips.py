@@ -10,6 +10,7 @@ import pytest
 
 from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.stores.shared_trips import MAX_BATCH, SharedTrips
+from tests.stores.loop_time import pass_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -56,13 +57,6 @@ class Reads:
 
     def start(self, *keys: str) -> list[asyncio.Task[str | None]]:
         return [asyncio.create_task(self.call(key)) for key in keys]
-
-
-def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Set the clock of the event loop forward."""
-    loop = asyncio.get_running_loop()
-    time = loop.time
-    monkeypatch.setattr(loop, "time", lambda: time() + seconds)
 
 
 @pytest.fixture
