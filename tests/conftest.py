@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from tests.components import Component, Components
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]  # tests/test_components.py runs pytest within pytest
 
 _numbers = itertools.count()
+
+# How long an example takes depends on what else the machine is doing.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
