@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
+from xdist.workermanage import NodeManager  # type: ignore[import-untyped]  # it has no types
 
 from tests.components import Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]  # tests/test_components.py runs pytest within pytest
 
 _numbers = itertools.count()
+
+# How long an example takes depends on what else the machine is doing.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
+
+# When a run is ended, xdist lets each process go on with its test for five seconds, and kills it after ten. By then it
+# may not have stopped its servers.
+NodeManager.EXIT_TIMEOUT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:

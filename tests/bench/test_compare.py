@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench.programs import need
+from tests.servers.programs import run
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"redis": "redis-server", "express_session": "npm"}
@@ -19,7 +19,7 @@ PROGRAMS = {"redis": "redis-server", "express_session": "npm"}
 def compare(results: Path, *options: str) -> dict[str, object]:
     command = [sys.executable, "bench/compare.py", "--results", str(results), *options]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    done = run(command, cwd=ROOT, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     document: dict[str, object] = json.loads(results.read_text())
     return document

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers.programs import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,10 +25,12 @@ def test_every_connection_of_who_is_revoked_ends_and_no_other(tmp_path: Path, st
     results = tmp_path / "results.json"
     command = [sys.executable, "bench/live.py", "--stores", store, "--rounds", "1"]
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}
-    done = subprocess.run(
+    done = run(
         [*command, "--connections", "6", "--users", "3", "--revoked", "2", "--results", str(results)],
-        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=230, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environ,
+        seconds=230,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     scenarios = json.loads(results.read_text())["live"][store]
     for scenario, ended in (("all of one user", 6), ("of 3 users", 4)):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench.programs import need
+from tests.servers import programs
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str) -> str:
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=230, check=False
-    )
+    done = programs.run([sys.executable, *command], cwd=ROOT, env=environ, seconds=230)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers.programs import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ def test_a_validation_is_measured_with_and_without_the_driver() -> None:
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}", "COLUMNS": "120"}
     small = ("--sessions", "300", "--concurrency", "3", "--rounds", "1", "--seconds", "0.05")
     command = [sys.executable, "bench/validation_profile.py", *small]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    done = run(command, cwd=ROOT, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "without the driver" in done.stdout
     assert "parse_token" in done.stdout

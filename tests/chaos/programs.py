@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.servers.programs import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,10 +17,12 @@ def results_of(program: str, folder: Path) -> dict[str, Any]:
     """What the program writes after a round of each kind. It must find that nothing broke that should hold."""
     results = folder / "results.json"
     command = [sys.executable, "-m", f"chaos.{program}", "--rounds", "1", "--contrasts", "1"]
-    done = subprocess.run(
+    done = run(
         [*command, "--seconds", "0.5", "--callers", "4", "--results", str(results)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=230, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        seconds=230,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     document: dict[str, Any] = json.loads(results.read_text())
     return document

@@ -143,7 +143,7 @@ def histories(draw: st.DrawFn) -> list[Operation]:
     return [create(), *operations]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(histories())
 def test_it_agrees_with_a_search_over_all_orders(history: list[Operation]) -> None:
     """Each register by itself: the checker looks at them one by one, and so does the search."""

@@ -103,12 +103,11 @@ class AppServer:
             stdout=self._output,
             stderr=self._output,
         )
-        give_up = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                self.stop()
-                raise RuntimeError(f"{' '.join(self._command)} did not start:\n{self.output[-4000:]}")
-            time.sleep(0.05)
+        try:
+            self._wait_until_it_answers(self._process)
+        except BaseException:  # Ctrl+C too
+            self.stop()
+            raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int | None:
         """Stop the process and return its exit status. SIGTERM as a deployment does, SIGKILL as a crash does."""
@@ -122,6 +121,13 @@ class AppServer:
             process.kill()
             process.wait()
             raise
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"{' '.join(self._command)} did not start:\n{self.output[-4000:]}")
+            time.sleep(0.05)
 
     def _answers(self) -> bool:
         connection: http.client.HTTPConnection

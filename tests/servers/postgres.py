@@ -101,6 +101,7 @@ class PostgresServer:
         """Stop the server: SIGINT at once but in order, SIGQUIT as in a crash. Does nothing if it does not run."""
         if self._process is not None:
             self._process.send_signal(how)
+            self.resume()  # a paused one would not hear it
             self._process.wait(_START_SECONDS)
             self._process = None
 
@@ -132,9 +133,9 @@ class PostgresServer:
 
     def remove(self) -> None:
         """Stop the server and remove its data."""
-        atexit.unregister(self.remove)
-        self.stop()
+        self.stop(IMMEDIATE)
         shutil.rmtree(self._folder, ignore_errors=True)
+        atexit.unregister(self.remove)
 
     def start_program(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one of PostgreSQL's own programs, by the server's account and in an empty folder beside its data."""
@@ -145,7 +146,7 @@ class PostgresServer:
             return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
 
     def _signal(self, number: signal.Signals) -> list[int]:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return []
         pid = self._process.pid
         pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

@@ -143,9 +143,9 @@ class RedisServer:
 
     def remove(self) -> None:
         """Stop the server and remove its data."""
-        atexit.unregister(self.remove)
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+        atexit.unregister(self.remove)
 
     def _is_ready(self, pid: int) -> bool:
         # The process id, because somebody else's server may have taken the port: ours is then about to give up.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,7 @@ from redis.cluster import RedisCluster as ClusterClient
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from tests.servers import programs
 from tests.servers.app import AppServer
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
@@ -63,6 +68,11 @@ class TestPostgres:
         again = await asyncpg.connect(postgres_server.dsn())
         assert await again.fetchval("SELECT id FROM kept") == 7
         await again.close()
+
+    def test_a_paused_one_can_be_stopped(self, postgres_server: PostgresServer) -> None:
+        postgres_server.pause()
+        postgres_server.stop()
+        postgres_server.start()
 
     async def test_a_standby_has_what_its_primary_had_is_paused_and_takes_over(
         self, postgres_server: PostgresServer
@@ -359,3 +369,43 @@ class TestAppServer:
         app = AppServer.uvicorn("missing:app", cwd=app_folder)
         with pytest.raises(RuntimeError, match='Could not import module "missing"'), app:
             pytest.fail("it should not start")
+
+    def test_an_interruption_while_it_starts_leaves_no_process(
+        self, app_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started = []
+
+        def interrupted(app: AppServer) -> bool:
+            started.append(app._process)  # noqa: SLF001 (what is to be ended)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(AppServer, "_answers", interrupted)
+        with pytest.raises(KeyboardInterrupt), AppServer.uvicorn("greeting:app", cwd=app_folder):
+            pytest.fail("it should not start")
+        (process,) = started
+        assert process is not None
+        assert process.returncode is not None
+
+
+PROGRAM = """
+import pathlib, time
+
+pathlib.Path("runs").touch()
+try:
+    time.sleep(1000)
+finally:
+    pathlib.Path("stopped its servers").touch()
+"""
+
+
+def test_a_program_is_given_the_time_to_stop_its_servers_when_we_are_interrupted(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "runs").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            programs.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=os.environ)
+    assert (tmp_path / "stopped its servers").exists()

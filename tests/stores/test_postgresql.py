@@ -287,7 +287,10 @@ async def test_a_whole_batch_outlives_its_connection(proxied_dsn: str, proxy: Pr
 async def test_validations_that_are_given_up_cost_no_connection(postgres_dsn: str) -> None:
     pod, auth = pod_on(postgres_dsn)
     watching = await asyncpg.connect(postgres_dsn)
-    processes = "SELECT pid FROM pg_stat_activity WHERE application_name = 'coatcheck' ORDER BY pid"
+    processes = (
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'coatcheck' AND datname = current_database() "
+        "ORDER BY pid"
+    )
     async with pod:
         user = await auth.auth_users.create()
         token = (await auth.token_manager.create_token(auth_user_id=user.id, method="email")).token
