@@ -4,7 +4,7 @@ Two servers (uvicorn, one process each) on one store, with so many WebSockets an
 One server revokes all sessions of one user; the time is taken from the return of the revocation in it to the end of
 each connection, as its client sees it (`live_clients.py`). All of them belong
 
-- to that user, so that thousands end at once, or
+- to that user, so that thousands end at once, or half as many, or
 - to many users, of whom several are revoked one after the other, and the connections of all others must stay open.
 
 With `--deaf` everything is revoked once more where no announcement is heard, and what is left is the bound.
@@ -54,17 +54,18 @@ def main(
 ) -> None:
     """Measure how soon open connections end."""
     scenarios = [
-        ("all of one user", 1, 1, False, rounds),
-        (f"of {users} users", users, min(revoked, users - 1), False, rounds),
-        *([("all of one user, nothing is heard", 1, 1, True, DEAF_ROUNDS)] if deaf else []),
+        (f"of {users} users", connections, users, min(revoked, users - 1), False, rounds),
+        ("half as many, all of one user", max(1, connections // 2), 1, 1, False, rounds),
+        ("all of one user", connections, 1, 1, False, rounds),
+        *([("all of one user, nothing is heard", connections, 1, 1, True, DEAF_ROUNDS)] if deaf else []),
     ]
     document: dict[str, Any] = {"connections": connections, "live": {store: {} for store in stores.split(",")}}
     for store, measured in document["live"].items():
-        for name, sharing, ending, are_deaf, times in scenarios:
+        for name, each, sharing, ending, are_deaf, times in scenarios:
             with ExitStack() as stack:
                 ports = _servers(store, stack, deaf=are_deaf)
                 progress = track(range(times), f"opening and revoking, {store}, {name}", console=console)
-                measured[name] = [_round(ports, connections, sharing, ending) for _ in progress]
+                measured[name] = [_round(ports, each, sharing, ending) for _ in progress]
     title = f"{connections} WebSockets and {connections} event streams on each of two servers"
     show(title, markdown.LIVE_COLUMNS, markdown.live_rows(document), named_by=3)
     show("of the servers", markdown.LIVE_COST_COLUMNS, markdown.live_cost_rows(document), named_by=3)

@@ -13,6 +13,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from coatcheck.web.full_collections import FullCollections
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _PORTION = 50  # connections; to make as many leave takes some 4 ms with FastAPI
 
+_full_collections = FullCollections()
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +43,10 @@ class Endings:
 
     def add(self, connections: Iterable[LiveConnection]) -> None:
         """End these, which have been stopped."""
+        were_few = len(self._untold) <= _PORTION
         self._untold.extend(connections)
+        if were_few and len(self._untold) > _PORTION:
+            _full_collections.postpone(self)
         self._go_on_soon()
 
     def _go_on_soon(self) -> None:
@@ -62,6 +68,8 @@ class Endings:
         self._goes_on = False
         if self._untold or self._told:
             self._go_on_soon()
+        else:
+            _full_collections.resume(self)
 
     def _is_overdue(self) -> bool:
         """Whether somebody has waited for others for long enough."""
