@@ -71,7 +71,7 @@ async def check_rights(calls: ServerCalls) -> None:
 async def _facts_of(calls: ServerCalls, shard: str) -> Mapping[str, str]:
     info = await calls.ask_server(shard, "INFO")
     told = _pairs(line.partition(b":")[::2] for line in info.splitlines())
-    facts = {name: told[name] for name in FACTS if name in told} | {"maxmemory-policy": told["maxmemory_policy"]}
+    facts = {FACTS[name]: value for name, value in told.items() if name in FACTS}
     try:
         reply = await calls.ask_server(shard, "CONFIG", "GET", *SETTINGS)
     except StoreUnavailable:  # it answers, as we have just seen, but not everybody

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
 """What CONFIG GET is asked for."""
 
-FACTS = ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")
-"""What is taken from INFO."""
+FACTS = {
+    **{name: name for name in ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")},
+    "maxmemory_policy": "maxmemory-policy",
+}
+"""What is taken from INFO, and what CONFIG calls it, or would."""
 
 _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
