@@ -24,7 +24,15 @@ A_DAY = timedelta(days=1).total_seconds()
 class Connection:
     """Writes down what it is asked to do; its client takes `telling` to be told."""
 
-    def __init__(self, name: int, steps: list[tuple[str, int]], telling: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: int,
+        steps: list[tuple[str, int]],
+        telling: Callable[[], object] = lambda: None,
+        *,
+        client_answers: bool = False,
+    ) -> None:
+        self.client_answers = client_answers
         self._name = name
         self._steps = steps
         self._telling = telling
@@ -55,6 +63,13 @@ async def test_every_client_is_told_before_any_application_has_to_leave() -> Non
     add(Endings(A_DAY), *(Connection(number, steps) for number in range(MANY)))
     await until(lambda: len(steps) == 2 * MANY)
     assert steps == [(step, number) for step in ("told", "left") for number in range(MANY)]
+
+
+async def test_whose_client_answers_nothing_is_told_first() -> None:
+    steps: list[tuple[str, int]] = []
+    add(Endings(A_DAY), *(Connection(number, steps, client_answers=number % 2 == 0) for number in range(MANY)))
+    await until(lambda: len(steps) == 2 * MANY)
+    assert steps[:MANY] == [("told", number) for number in (*range(1, MANY, 2), *range(0, MANY, 2))]
 
 
 async def test_everything_else_goes_on_meanwhile() -> None:

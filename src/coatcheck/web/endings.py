@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from coatcheck.web.full_collections import FullCollections
@@ -44,7 +45,8 @@ class Endings:
     def add(self, connections: Iterable[LiveConnection]) -> None:
         """End these, which have been stopped."""
         were_few = len(self._untold) <= _PORTION
-        self._untold.extend(connections)
+        # Streams first: what WebSockets are answered with is read before whoever comes after them is told.
+        self._untold.extend(sorted(connections, key=attrgetter("client_answers")))
         if were_few and len(self._untold) > _PORTION:
             _full_collections.postpone(self)
         self._go_on_soon()

@@ -149,6 +149,11 @@ class LiveConnection:
             self._watch.remove(self)
 
     @property
+    def client_answers(self) -> bool:
+        """Whether its client answers what it is told: that of a WebSocket does, with a close frame."""
+        return self._tells_application
+
+    @property
     def required_scopes(self) -> frozenset[str]:
         """What the application has required of the caller."""
         return self._state.required_scopes
