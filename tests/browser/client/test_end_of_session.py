@@ -21,6 +21,18 @@ pytestmark = pytest.mark.chromium
 NEWER_SESSION = "0198c0de-0000-7000-8000-000000000002"
 
 
+async def answering_a_sign_out_late(page: Page) -> asyncio.Event:
+    """Have the page's sign-out be answered, but not before the event is set."""
+    may_answer = asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        await may_answer.wait()
+        await route.fulfill(json={"ended": 1})
+
+    await page.route("**/session/sign-out", answer)
+    return may_answer
+
+
 class TestSigningOut:
     async def test_a_refusal_that_overtakes_the_sign_out_is_the_sign_out(
         self, context: BrowserContext, server: FaultyServer, mode: str
@@ -54,13 +66,7 @@ class TestSigningOut:
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
-        is_signed_in = asyncio.Event()
-
-        async def answer(route: Route) -> None:
-            await is_signed_in.wait()
-            await route.fulfill(json={"ended": 1})
-
-        await page.route("**/session/sign-out", answer)
+        is_signed_in = await answering_a_sign_out_late(page)
         await page.evaluate("""async () => {
             window.signedOut = session.signOut();
             await session.signedIn({ token: "c2Fz-newer", auth_user_id: "ada", scope_names: [] });
@@ -73,13 +79,7 @@ class TestSigningOut:
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         page, other = [await started(await opened(context, server), mode, sign_in=True) for _ in range(2)]
-        is_signed_in = asyncio.Event()
-
-        async def answer(route: Route) -> None:
-            await is_signed_in.wait()
-            await route.fulfill(json={"ended": 1})
-
-        await page.route("**/session/sign-out", answer)
+        is_signed_in = await answering_a_sign_out_late(page)
         await page.evaluate("() => { window.signedOut = session.signOut(); }")
         server.status = {**server.status, "session_id": NEWER_SESSION}
         token = "c2Fz-newer" if mode == "header" else ""
@@ -112,13 +112,7 @@ class TestSigningOut:
     ) -> None:
         """A browser has one cookie by that name; the server cannot say which one its answer is to delete."""
         page, other = [await started(await opened(context, server), "cookie") for _ in range(2)]
-        is_signed_in = asyncio.Event()
-
-        async def answer(route: Route) -> None:
-            await is_signed_in.wait()
-            await route.fulfill(json={"ended": 1})
-
-        await page.route("**/session/sign-out", answer)
+        is_signed_in = await answering_a_sign_out_late(page)
         await page.evaluate("() => { window.signedOut = session.signOut(); }")
         server.status = {**server.status, "session_id": NEWER_SESSION}
         await other.evaluate("session.signedIn({ token: '', auth_user_id: 'ada', scope_names: [] })")
