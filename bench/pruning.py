@@ -25,8 +25,8 @@ from rich.progress import track
 
 import markdown
 from coatcheck import Pod, ServerSideSessionsConfig, ServerSideSessionsTokenManager
+from coatcheck.background.pruner import Pruner
 from coatcheck.bench.filling import Population, fill
-from coatcheck.pruner import Pruner
 from stage import console, new_store, show
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
-from coatcheck.stores.sql.held_connections import HeldConnection
-from coatcheck.stores.sql.postgresql import PostgresStore
-from coatcheck.stores.sql.postgresql_lanes import READ_MANY, READ_ONE
+from coatcheck.stores.sql.postgresql.batches import READ_MANY, READ_ONE
+from coatcheck.stores.sql.postgresql.prepared_connections import HeldConnection
+from coatcheck.stores.sql.postgresql.store import PostgresStore
 from contract import sample_of
 from tests.servers.postgres import PostgresServer
 

@@ -26,7 +26,7 @@ from chaos.checker import Promise
 from coatcheck import StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.sql.postgresql import PostgresStore
+from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.testing.samples import insert, new_session, register
 from tests.servers.postgres import IMMEDIATE, STANDBY, PostgresServer
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId
 
 HELD_SECONDS = 1.5  # how long the standby is out of step before the primary dies
-NAIVE = "coatcheck.stores.sql.postgresql.WAIT_FOR_WHAT_WAS_SEEN"
+NAIVE = "coatcheck.stores.sql.postgresql.store.WAIT_FOR_WHAT_WAS_SEEN"
 
 KILLED = "synchronous, killed"
 STOPPED = "synchronous, stopped"

@@ -88,7 +88,7 @@ def replicas_have_time() -> Iterator[None]:
     Programs that a test starts wait as long as ever: what is not confirmed to them in time they count as such.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coatcheck.stores.redis.server_calls._WAIT_MS", 10_000)
+        patch.setattr("coatcheck.stores.redis.transport.calls._WAIT_MS", 10_000)
         yield
 
 

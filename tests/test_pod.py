@@ -20,9 +20,9 @@ from coatcheck import (
     ServerSideSessionsTokenManager,
     StoreUnavailable,
 )
-from coatcheck.pruner import Pruner
+from coatcheck.background.pruner import Pruner
 from coatcheck.stores.records import IdleSweep
-from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.stores.sql.sqlite.store import SqliteStore
 from tests.auth.other_manager import OtherTokenManager
 from tests.worlds import PEPPER
 
@@ -223,21 +223,21 @@ class TestLifespan:
             assert await first.prune() is None
 
     @pytest.mark.parametrize(
-        ("lease", "leases", "pruned"),
+        ("lock_for", "locks", "pruned"),
         [
             pytest.param(timedelta(minutes=1), 1, 1500, id="not half of it is over"),
             pytest.param(timedelta(0), 2, 500, id="it is over, and somebody else has it"),
         ],
     )
-    async def test_a_long_prune_renews_its_lease_when_it_has_to(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lease: timedelta, leases: int, pruned: int
+    async def test_a_long_prune_renews_its_lock_when_it_has_to(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lock_for: timedelta, locks: int, pruned: int
     ) -> None:
         store = _FullStore(tmp_path / "a.db")
         pruner = Pruner(store)
-        monkeypatch.setattr(pruner, "_lease", lease)
-        monkeypatch.setattr("coatcheck.pruner._PAUSE_SECONDS", 0)
+        monkeypatch.setattr(pruner, "_lock_for", lock_for)
+        monkeypatch.setattr("coatcheck.background.pruner._PAUSE_SECONDS", 0)
         assert await pruner.prune() == pruned
-        assert store.leases == leases
+        assert store.locks == locks
 
     async def test_pruning_goes_on_after_an_outage(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         store = _WatchedStore(tmp_path / "a.db", failures=2)
@@ -259,15 +259,15 @@ class _Clock:
 
 
 class _FullStore(SqliteStore):
-    """Has three chunks of expired sessions, and gives the lease once."""
+    """Has three chunks of expired sessions, and gives the lock once."""
 
-    leases = 0
+    locks = 0
     expired = 1500
 
-    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
         del name, holder, duration
-        self.leases += 1
-        return self.leases == 1
+        self.locks += 1
+        return self.locks == 1
 
     async def prune_expired(self, limit: int) -> int:
         deleted = min(limit, self.expired)
@@ -280,7 +280,7 @@ class _FullStore(SqliteStore):
 
 
 class _WatchedStore(SqliteStore):
-    """Tells when something was pruned, and fails to lease a few times if asked to."""
+    """Tells when something was pruned, and fails to give the lock a few times if asked to."""
 
     def __init__(self, path: Path, *, clock: _Clock | None = None, failures: int = 0) -> None:
         super().__init__(path, clock=clock)
@@ -288,12 +288,12 @@ class _WatchedStore(SqliteStore):
         self.tried_again = asyncio.Event()
         self._failures = failures
 
-    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
         if self._failures:
             self._failures -= 1
             raise StoreUnavailable("down, for the test")
         self.tried_again.set()
-        return await super().try_lease(name, holder, duration)
+        return await super().try_lock(name, holder, duration)
 
     async def prune_expired(self, limit: int) -> int:
         deleted = await super().prune_expired(limit)

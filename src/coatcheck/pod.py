@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coatcheck.auth.services import AuthServices
+from coatcheck.background.guarantee_watch import GuaranteeWatch
+from coatcheck.background.pruner import Pruner
+from coatcheck.background.relay import Relay
 from coatcheck.builders import BuildContext
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import EventBus
-from coatcheck.events.relay import Relay
-from coatcheck.guarantee_watch import GuaranteeWatch
 from coatcheck.passwords import Passwords
-from coatcheck.pruner import Pruner
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
 

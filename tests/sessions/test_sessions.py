@@ -409,7 +409,7 @@ class TestSigningIn:
 
         failing = await new_world(on_session_created=fail)
         user = await world.user()
-        monkeypatch.setattr("coatcheck.sessions.sign_in.secrets.token_bytes", remember)
+        monkeypatch.setattr("coatcheck.sessions.creation.secrets.token_bytes", remember)
         with pytest.raises(ZeroDivisionError) as caught:
             await failing.sign_in(user)
         below_this_test = caught.value.with_traceback(caught.tb.tb_next)

@@ -16,9 +16,9 @@ from redis import Redis
 from coatcheck.clock import from_us, to_us
 from coatcheck.stores.redis.packing import scopes_of
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.target import Address, target_of
-from coatcheck.stores.sql.postgresql import PostgresStore
-from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.stores.redis.url import Address, parse_url
+from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing import StoreHarness
 from tests.servers.proxy import Proxy
 
@@ -204,7 +204,7 @@ class RedisHarness(StoreHarness):
         super().__init__()
         self._url = url
         self.clock = StandingClock()
-        self._proxies = {address: Proxy(address.port) for address in target_of(url).addresses}
+        self._proxies = {address: Proxy(address.port) for address in parse_url(url).addresses}
         self._connections = [Redis(host=address.host, port=address.port) for address in self._proxies]
         self._fences = [
             connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py does not say

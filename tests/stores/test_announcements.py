@@ -18,8 +18,8 @@ from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import MAX_BYTES, Announcement, decode, encode
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.sql import postgresql_listener, sqlite_outbox
-from coatcheck.stores.sql.postgresql import PostgresStore
-from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, sign_in
 from tests.stores.harnesses import PostgresHarness, SqliteHarness, StandingClock

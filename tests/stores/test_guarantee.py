@@ -16,11 +16,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from coatcheck import ConfigurationError, Guarantee, GuaranteeLevel, Pod, StoreUnavailable
-from coatcheck.guarantee_watch import GuaranteeWatch
+from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.sql.guarantees import file_system_of, judge_postgresql, judge_sqlite
-from coatcheck.stores.sql.postgresql import PostgresStore
-from coatcheck.stores.sql.sqlite import SqliteStore
+from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.samples import ADA, insert, new_session, register
 from tests.servers.postgres import PostgresServer
 
@@ -203,7 +203,7 @@ async def test_what_we_write_in_a_weak_transaction_of_the_application_is_durable
 
 class TestPod:
     async def test_what_the_store_promises_is_logged(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO, logger="coatcheck.guarantee_watch"):
+        with caplog.at_level(logging.INFO, logger="coatcheck.background.guarantee_watch"):
             async with pod_in(tmp_path, require=GuaranteeLevel.STRICT):
                 pass
         (record,) = caplog.records
@@ -212,7 +212,7 @@ class TestPod:
 
     @pytest.mark.usefixtures("weak")
     async def test_less_than_strict_is_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO, logger="coatcheck.guarantee_watch"):
+        with caplog.at_level(logging.INFO, logger="coatcheck.background.guarantee_watch"):
             async with pod_in(tmp_path):
                 pass
         (record,) = caplog.records
@@ -236,7 +236,7 @@ class TestPod:
         """A machine whose mounts say that everything is on a network."""
         mounts = tmp_path / "mounts"
         mounts.write_text("22 1 8:1 / / rw - nfs server:/ rw\n")
-        monkeypatch.setattr("coatcheck.stores.sql.sqlite._MOUNTS", mounts)
+        monkeypatch.setattr("coatcheck.stores.sql.sqlite.store._MOUNTS", mounts)
 
 
 class ChangingStore:

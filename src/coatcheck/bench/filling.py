@@ -97,7 +97,7 @@ async def fill(url: str, population: Population, advance: Callable[[int], None])
 async def _fill_postgres(url: str, population: Population, advance: Callable[[int], None]) -> None:
     import asyncpg  # noqa: PLC0415 (an extra)
 
-    from coatcheck.stores.sql.postgresql import with_integer_times  # noqa: PLC0415 (as asyncpg)
+    from coatcheck.stores.sql.postgresql.store import with_integer_times  # noqa: PLC0415 (as asyncpg)
 
     connection = await asyncpg.connect(url)
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from coatcheck.bench.running import Figures
+    from coatcheck.bench.load import Figures
 
 
 def table_of(figures: Sequence[Figures], *, title: str) -> Table:

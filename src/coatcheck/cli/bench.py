@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coatcheck.bench.filling import Population, fill
+from coatcheck.bench.load import MIXES, Figures, Workload
 from coatcheck.bench.report import draw, table_of, write_json
-from coatcheck.bench.running import MIXES, Figures, Workload
 from coatcheck.bench.scratch import scratch
 from coatcheck.errors import CoatcheckError, ConfigurationError
 from coatcheck.pod import Pod

@@ -9,12 +9,12 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from coatcheck.client.flow_runner import run_async
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_task import ListeningTask
 from coatcheck.client.manager import INITIALIZE_SECONDS
-from coatcheck.client.running import run_async
 from coatcheck.client.storage import MemoryStorage
 
 if TYPE_CHECKING:

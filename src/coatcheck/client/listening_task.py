@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
+from coatcheck.client.flow_runner import run_async
 from coatcheck.client.listening import (
     Attend,
     CloseStream,
@@ -17,7 +18,6 @@ from coatcheck.client.listening import (
     listening,
     opening_timeout,
 )
-from coatcheck.client.running import run_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -7,6 +7,7 @@ from contextlib import suppress
 from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
+from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Tell
 from coatcheck.client.listening import (
     Attend,
@@ -19,7 +20,6 @@ from coatcheck.client.listening import (
     listening,
     opening_timeout,
 )
-from coatcheck.client.running import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

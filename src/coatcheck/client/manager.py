@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import httpx
 
+from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_thread import ListeningThread
-from coatcheck.client.running import run
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
 

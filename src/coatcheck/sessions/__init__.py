@@ -7,7 +7,7 @@ from coatcheck.sessions.config import (
     WeakPepperWarning,
 )
 from coatcheck.sessions.manager import ServerSideSessionsTokenManager
-from coatcheck.sessions.sessions import ServerSideSessions, SessionInfo
+from coatcheck.sessions.server_side_sessions import ServerSideSessions, SessionInfo
 
 __all__ = [
     "PepperUsage",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from coatcheck.errors import SignInWhileAuthenticatedError
 from coatcheck.identifiers import user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page
-from coatcheck.sessions.sessions import ServerSideSessions, SessionInfo
-from coatcheck.sessions.sign_in import STRATEGY
+from coatcheck.sessions.creation import STRATEGY
+from coatcheck.sessions.server_side_sessions import ServerSideSessions, SessionInfo
 from coatcheck.tokens import AuthenticationInfo, TokenInfo
 
 if TYPE_CHECKING:

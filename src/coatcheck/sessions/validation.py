@@ -15,7 +15,7 @@ from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
 
 if TYPE_CHECKING:
     from coatcheck.sessions.key_hash import KeyHasher
-    from coatcheck.sessions.upkeep import UpkeepChannel
+    from coatcheck.sessions.touch_channel import TouchChannel
     from coatcheck.stores.records import SessionReading
     from coatcheck.stores.store import Store
     from coatcheck.token_format import Secret
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Validator:
     """Answers every validation from a store read that starts after the call."""
 
-    def __init__(self, store: Store, hasher: KeyHasher, upkeep: UpkeepChannel) -> None:
+    def __init__(self, store: Store, hasher: KeyHasher, upkeep: TouchChannel) -> None:
         """Validate against `store`; touches and rehashes go to `upkeep`."""
         self._store = store
         self._hasher = hasher

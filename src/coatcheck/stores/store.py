@@ -236,8 +236,8 @@ class Store(Protocol):
         """Look at the next `window` sessions in order of id and delete those past their idle deadline."""
         ...
 
-    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
-        """Take or renew the lease `name` for `holder`. False while another holder has it."""
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
+        """Take or renew the lock `name` for `holder`. False while another holder has it."""
         ...
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:

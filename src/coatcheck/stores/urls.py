@@ -37,12 +37,12 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
                 f"the store URL must name a file; allowed are {_ALLOWED}. A database in memory cannot be shared by "
                 "the connections that read and those that write"
             )
-        from coatcheck.stores.sql.sqlite import SqliteStore  # noqa: PLC0415 (a store is imported when it is used)
+        from coatcheck.stores.sql.sqlite.store import SqliteStore  # noqa: PLC0415 (a store is imported when it is used)
 
         return SqliteStore(Path(path), clock=clock, migrates=migrates)
     if url.startswith(_POSTGRES):
         try:
-            from coatcheck.stores.sql.postgresql import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
+            from coatcheck.stores.sql.postgresql.store import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
         except ModuleNotFoundError as missing:
             raise ConfigurationError(
                 f"PostgreSQL needs the package {missing.name}; install coatcheck[postgres]"

@@ -72,7 +72,7 @@ class StoreHarness(ABC):
 
     @abstractmethod
     async def reset(self) -> None:
-        """Remove all sessions, users and leases. The stores stay open."""
+        """Remove all sessions, users and locks. The stores stay open."""
 
     @abstractmethod
     def outage(self) -> AbstractAsyncContextManager[None]:

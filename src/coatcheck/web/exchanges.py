@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from coatcheck.web.asgi import AsgiMessage, AsgiScope, Send
-    from coatcheck.web.challenges import Problem
+    from coatcheck.web.http.problems import Problem
     from coatcheck.web.state import RequestState
 
 MAX_HELD_BYTES = 1024 * 1024

@@ -31,11 +31,11 @@ from starlette.requests import HTTPConnection
 
 from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from coatcheck.tokens import AuthenticationInfo
-from coatcheck.web import routes
-from coatcheck.web.challenges import Problem
+from coatcheck.web.http.problems import Problem
 from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
 from coatcheck.web.requirements import require, required_scopes
-from coatcheck.web.session_events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.routes import sessions as routes
+from coatcheck.web.routes.events import HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.starlette import browser_client_response, problem_response, session_events_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
 from coatcheck.web.state import authentication_of

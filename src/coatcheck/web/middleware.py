@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, CrossSiteRequestError, StoreUnavailable
 from coatcheck.events import EventBus
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
-from coatcheck.web.challenges import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
-from coatcheck.web.clients import ClientCapture
-from coatcheck.web.credentials import presented_credential
-from coatcheck.web.cross_site import is_forged
 from coatcheck.web.exchanges import exchange_of
-from coatcheck.web.live import LiveConnections
-from coatcheck.web.live_connection import LiveConnection, holding_back
-from coatcheck.web.session_cookie import SessionCookie
+from coatcheck.web.http.cookie import SessionCookie
+from coatcheck.web.http.credentials import presented_credential
+from coatcheck.web.http.cross_site import is_forged
+from coatcheck.web.http.devices import ClientCapture
+from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
+from coatcheck.web.live.connection import LiveConnection, holding_back
+from coatcheck.web.live.connections import LiveConnections
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import TokenManager
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
-    from coatcheck.web.challenges import AnswerableError, Problem
-    from coatcheck.web.credentials import Credential
     from coatcheck.web.exchanges import Exchange
-    from coatcheck.web.live import HasTokenManagerAndEvents
+    from coatcheck.web.http.credentials import Credential
+    from coatcheck.web.http.problems import AnswerableError, Problem
+    from coatcheck.web.live.connections import HasTokenManagerAndEvents
 
     Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from coatcheck.tokens import TokenRefusal
-from coatcheck.web.cross_site import SAFE_METHODS
+from coatcheck.web.http.cross_site import SAFE_METHODS
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:

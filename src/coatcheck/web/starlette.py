@@ -28,12 +28,12 @@ from starlette.websockets import WebSocket
 
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
-from coatcheck.web import routes
-from coatcheck.web.browser_client import browser_module
-from coatcheck.web.challenges import Problem, invalid_request
+from coatcheck.web.http.problems import Problem, invalid_request
 from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager, answer_to, answerable_in
 from coatcheck.web.requirements import require, required_scopes
-from coatcheck.web.session_events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.routes import sessions as routes
+from coatcheck.web.routes.browser_client import browser_module
+from coatcheck.web.routes.events import HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.state import SCOPE_KEY
 
 if TYPE_CHECKING:

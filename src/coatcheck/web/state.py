@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUnavailable
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
-from coatcheck.web.clients import ClientCapture
-from coatcheck.web.cross_site import is_forged
-from coatcheck.web.headers import only_value_of
+from coatcheck.web.http.cross_site import is_forged
+from coatcheck.web.http.devices import ClientCapture
+from coatcheck.web.http.headers import only_value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from coatcheck.client_info import ClientInfo
     from coatcheck.tokens import AuthSuccess
-    from coatcheck.web.live_connection import LiveConnection
-    from coatcheck.web.session_cookie import RequestCookie
+    from coatcheck.web.http.cookie import RequestCookie
+    from coatcheck.web.live.connection import LiveConnection
 
 SCOPE_KEY = "coatcheck"
 """The key of the ASGI scope under which the middleware leaves a `RequestState`."""

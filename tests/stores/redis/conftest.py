@@ -18,7 +18,7 @@ def impatient_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RedisSto
 
     def make(url: str) -> RedisStore:
         with monkeypatch.context() as patch:
-            patch.setattr("coatcheck.stores.redis.server_calls._WAIT_MS", 200)
+            patch.setattr("coatcheck.stores.redis.transport.calls._WAIT_MS", 200)
             return RedisStore(url)
 
     return make

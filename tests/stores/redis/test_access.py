@@ -56,8 +56,8 @@ class TestPrefixes:
             assert len(await shop.delete_sessions(SessionFilter())) == 1
             await shop.end_user_sessions(ADA)
             await read_present(notes, theirs.id)
-            assert await shop.try_lease("prune", "a", timedelta(minutes=1))
-            assert await notes.try_lease("prune", "b", timedelta(minutes=1))
+            assert await shop.try_lock("prune", "a", timedelta(minutes=1))
+            assert await notes.try_lock("prune", "b", timedelta(minutes=1))
             async with RedisStore(f"{redis_url}?prefix=notes") as other:
                 await other.end_user_sessions(ADA)
             assert await listening.next() == Announcement(ADA)  # and nothing of the shop's before it
@@ -100,7 +100,7 @@ class TestAccessRules:
             assert await store.count_by_pepper()
             await store.prune_expired(10)
             await store.prune_idle(None, 10)
-            assert await store.try_lease("prune", "a", timedelta(minutes=1))
+            assert await store.try_lock("prune", "a", timedelta(minutes=1))
             await store.delete_sessions(SessionFilter(user_id=ADA))
             await store.update_user(ADA, blocked=True)
             await store.delete_user(ADA)

@@ -14,9 +14,9 @@ from coatcheck import GuaranteeLevel, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.redis.servers import ClusterServers
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.target import Address
+from coatcheck.stores.redis.transport.servers import ClusterServers
+from coatcheck.stores.redis.url import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
 from tests.servers.proxy import Proxy
 from tests.servers.redis_cluster import RedisCluster

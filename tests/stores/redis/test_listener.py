@@ -14,7 +14,7 @@ from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.target import Address, target_of
+from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, sign_in
 from tests.servers.proxy import Proxy
@@ -69,7 +69,7 @@ class First(Places):
 
 
 def _connect(address: Address) -> Connection:
-    return target_of("redis://db").connection(address, timeout_seconds=5)
+    return parse_url("redis://db").connection(address, timeout_seconds=5)
 
 
 def _listener(

@@ -71,7 +71,7 @@ class TestFullMemory:
         assert (await read_present(store, other.id)).last_used_at_us == other.created_at_us + 1
         await store.rehash_sessions([Rehash(other.id, other.key, key_of("new"))])
         assert (await read_present(store, other.id)).key == key_of("new")
-        assert await store.try_lease("prune", "me", timedelta(minutes=1))
+        assert await store.try_lock("prune", "me", timedelta(minutes=1))
         assert await store.prune_expired(10) == 0
         assert (await store.prune_idle(None, 10)).deleted == 0
         assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1

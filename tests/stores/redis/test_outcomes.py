@@ -122,7 +122,7 @@ async def test_an_ending_whose_answer_is_lost_is_indeterminate_and_is_not_sent_t
 ) -> None:
     async with _store_on(proxy) as store:
         await register(store, ADA)
-        await store.end_user_sessions(BOB)  # the lane has its connection
+        await store.end_user_sessions(BOB)  # the runner has its connection
         proxy.keep_answers()
         call = start(ending(store))
         await proxy.has_kept_an_answer.wait()
@@ -160,7 +160,7 @@ async def test_what_has_not_left_when_time_is_over_was_certainly_not_done(
     async with _store_on(proxy) as store:
         session = await sign_in(store)
         under_way = []
-        for user in (BOB, UserId("carol")):  # a lane each, and there are two
+        for user in (BOB, UserId("carol")):  # a runner each, and there are two
             proxy.keep_answers()
             under_way.append(start(store.end_user_sessions(user)))
             await proxy.has_kept_an_answer.wait()

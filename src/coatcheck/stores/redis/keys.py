@@ -31,8 +31,8 @@ class Keys:
         """A user."""
         return f"{self.root(shard_of_user(user_id))}:user:{user_id}"
 
-    def lease(self, shard: str, name: str) -> str:
-        """A lease."""
+    def lock(self, shard: str, name: str) -> str:
+        """A lock."""
         return f"{self.root(shard)}:lease:{name}"
 
     def sessions(self, shard: str) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Connection
 
-    from coatcheck.stores.redis.servers import Servers
-    from coatcheck.stores.redis.target import Address
+    from coatcheck.stores.redis.transport.servers import Servers
+    from coatcheck.stores.redis.url import Address
 
 HEARTBEAT_SECONDS = 5.0
 """So long, and at most twice, a listener may be deaf without knowing it."""

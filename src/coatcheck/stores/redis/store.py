@@ -30,13 +30,13 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.redis import guarantees, listing
-from coatcheck.stores.redis.facts import check, check_rights, facts_of_each
+from coatcheck.stores.redis import guarantee, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
-from coatcheck.stores.redis.rows import user_of, user_row
-from coatcheck.stores.redis.server_calls import ServerCalls
-from coatcheck.stores.redis.target import Address, target_of
+from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each
+from coatcheck.stores.redis.transport.calls import ServerCalls
+from coatcheck.stores.redis.url import Address, parse_url
+from coatcheck.stores.redis.user_hash import user_of, user_row
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from coatcheck.scope import Scope
     from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
-    from coatcheck.stores.redis.held_connection import Reply
+    from coatcheck.stores.redis.transport.connection import Reply
     from coatcheck.stores.store import InsideTransaction, Transaction
 
 _WINDOW = 500  # how many of a shard's sessions one step of a deletion looks at
@@ -92,7 +92,7 @@ class RedisStore:
         Raises:
             ConfigurationError: `url` is not of that form.
         """
-        self._target = target_of(url)
+        self._target = parse_url(url)
         self._origin = secrets.token_hex(8)
         self._timeout_seconds = timeout_seconds
         self._calls = ServerCalls(
@@ -156,7 +156,7 @@ class RedisStore:
     async def guarantee(self) -> Guarantee:
         """See `Store.guarantee`. Each primary is asked; the weakest counts, and one that is down is a condition."""
         facts = await facts_of_each(self._calls)
-        return guarantees.judge(
+        return guarantee.judge(
             facts,
             is_cluster=self._target.is_cluster,
             replicas=self._calls.replicas,
@@ -333,27 +333,27 @@ class RedisStore:
     ) -> Page[ListedSession]:
         """See `Store.list_sessions`."""
         _without_transaction(transaction)
-        return await listing.list_sessions(self._calls, which, expired=expired, after=after, limit=limit)
+        return await scans.list_sessions(self._calls, which, expired=expired, after=after, limit=limit)
 
     # --- pruning ---
 
     async def prune_expired(self, limit: int) -> int:
         """See `Store.prune_expired`."""
-        return await listing.prune_expired(self._calls, limit)
+        return await scans.prune_expired(self._calls, limit)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
         """See `Store.prune_idle`."""
-        return await listing.prune_idle(self._calls, after, window)
+        return await scans.prune_idle(self._calls, after, window)
 
-    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
-        """See `Store.try_lease`."""
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
+        """See `Store.try_lock`."""
         shard = SHARDS[0]
-        key = self._calls.keys.lease(shard, name)
-        return bool(await self._calls.run_on("try_lease", key, shard, holder, duration_us(duration)))
+        key = self._calls.keys.lock(shard, name)
+        return bool(await self._calls.run_on("try_lock", key, shard, holder, duration_us(duration)))
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:
         """See `Store.count_by_pepper`."""
-        return await listing.count_by_pepper(self._calls)
+        return await scans.count_by_pepper(self._calls)
 
     # --- users kept in the store ---
 
@@ -371,7 +371,7 @@ class RedisStore:
     ) -> Page[UserRecord]:
         """See `Store.list_users`."""
         _without_transaction(transaction)
-        return await listing.list_users(self._calls, after=after, limit=limit)
+        return await scans.list_users(self._calls, after=after, limit=limit)
 
     async def update_user(
         self,

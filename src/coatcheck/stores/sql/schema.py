@@ -119,7 +119,7 @@ announcements = Table(
 )
 Index("coatcheck_announcements_announced_at", announcements.c.announced_at)
 
-leases = Table(
+locks = Table(
     "coatcheck_leases",
     metadata,
     Column("name", Text, primary_key=True),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from coatcheck.scope import Scope
     from coatcheck.stores.records import NewSession, Rehash, SessionFilter, UserRecord
-    from coatcheck.stores.sql.engine import Database
+    from coatcheck.stores.sql.dialect import Database
 
 
 async def insert_session(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from coatcheck.clock import duration_us
 from coatcheck.errors import RevocationIndeterminate
 from coatcheck.stores.announcement import Announcement, from_others
+from coatcheck.stores.batching import Batcher
 from coatcheck.stores.records import (
     EndedSession,
     IdleSweep,
@@ -28,8 +29,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.shared_trips import SharedTrips
-from coatcheck.stores.sql import migrate, pruning, session_statements, user_statements
+from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_statements
 from coatcheck.stores.sql.group_commit import deletion_of, insertion_of
 from coatcheck.stores.sql.transactions import (
     INDETERMINATE,
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
+    from coatcheck.stores.batching import BatchRunner
     from coatcheck.stores.guarantee import Guarantee
-    from coatcheck.stores.shared_trips import Lane
-    from coatcheck.stores.sql.engine import Database
+    from coatcheck.stores.sql.dialect import Database
     from coatcheck.stores.sql.group_commit import Deletion, Insertion
     from coatcheck.stores.store import InsideTransaction, Transaction
 
@@ -69,11 +69,11 @@ class SqlStore(ABC):
         transactions: Transactions,
         *,
         origin: str,
-        insert_lanes: Sequence[Lane[Insertion, SessionRecord]],
-        delete_lane: Lane[Deletion, EndedSession],
+        inserters: Sequence[BatchRunner[Insertion, SessionRecord]],
+        deleter: BatchRunner[Deletion, EndedSession],
         migrates: bool,
     ) -> None:
-        """Set up without connecting. Over the lanes go the writes that share a transaction.
+        """Set up without connecting. Over the runners go the writes that share a transaction.
 
         `origin` is what `database` signs announcements with.
         """
@@ -81,9 +81,9 @@ class SqlStore(ABC):
         self._database = database
         self._transactions = transactions
         timeout_seconds = transactions.timeout_seconds
-        self._insertions = SharedTrips(insert_lanes, timeout_seconds=timeout_seconds)
-        self._deletions = SharedTrips(
-            [delete_lane],
+        self._insertions = Batcher(inserters, timeout_seconds=timeout_seconds)
+        self._deletions = Batcher(
+            [deleter],
             timeout_seconds=timeout_seconds,
             when_cut_off=lambda _: RevocationIndeterminate(INDETERMINATE),
         )
@@ -204,7 +204,7 @@ class SqlStore(ABC):
                 expected_rescopes=expected_rescopes,
                 user_scopes=user_scopes,
             )
-            inserted = None if insertion is None else await self._insertions.ask(insertion)
+            inserted = None if insertion is None else await self._insertions.submit(insertion)
             if inserted is not None:
                 return inserted
         try:
@@ -231,7 +231,7 @@ class SqlStore(ABC):
         """See `Store.delete_sessions`."""
         if transaction is None:
             deletion = deletion_of(which, limit=limit)
-            ended = None if deletion is None else await self._deletions.ask(deletion)
+            ended = None if deletion is None else await self._deletions.submit(deletion)
             if ended is not None:
                 return (ended,)
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
@@ -301,17 +301,17 @@ class SqlStore(ABC):
     async def prune_expired(self, limit: int) -> int:
         """See `Store.prune_expired`."""
         async with self._transactions.write(None) as connection:
-            return await pruning.prune_expired(connection, self._database, limit)
+            return await upkeep_statements.prune_expired(connection, self._database, limit)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
         """See `Store.prune_idle`."""
         async with self._transactions.write(None) as connection:
-            return await pruning.prune_idle(connection, self._database, after, window)
+            return await upkeep_statements.prune_idle(connection, self._database, after, window)
 
-    async def try_lease(self, name: str, holder: str, duration: timedelta) -> bool:
-        """See `Store.try_lease`."""
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
+        """See `Store.try_lock`."""
         async with self._transactions.write(None) as connection:
-            return await pruning.try_lease(
+            return await upkeep_statements.try_lock(
                 connection, self._database, name=name, holder=holder, duration_us=duration_us(duration)
             )
 

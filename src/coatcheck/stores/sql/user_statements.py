@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
     from coatcheck.stores.records import UserRecord
-    from coatcheck.stores.sql.engine import Database
+    from coatcheck.stores.sql.dialect import Database
 
 
 async def read_user(connection: AsyncConnection, user_id: UserId) -> UserRecord | None:

@@ -10,7 +10,7 @@ from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
-from coatcheck.testing.conformance.pruning import LeasePromises, PruneRacePromises, PruningPromises
+from coatcheck.testing.conformance.pruning import LockPromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import GuaranteePromises, ReadingPromises, SharedDataPromises
 from coatcheck.testing.conformance.replacing import ReplacingPromises
 from coatcheck.testing.conformance.rescoping import SessionScopePromises, UserScopePromises
@@ -32,7 +32,7 @@ class StoreConformance(
     RehashPromises,
     DeadlinePromises,
     PruningPromises,
-    LeasePromises,
+    LockPromises,
     ListingPromises,
     SignInPromises,
     ReplacingPromises,

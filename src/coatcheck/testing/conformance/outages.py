@@ -53,7 +53,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "prune_expired": lambda store: store.prune_expired(10),
     "prune_idle": lambda store: store.prune_idle(None, 10),
     "guarantee": lambda store: store.guarantee(),
-    "try_lease": lambda store: store.try_lease("prune", "me", timedelta(seconds=1)),
+    "try_lock": lambda store: store.try_lock("prune", "me", timedelta(seconds=1)),
     "count_by_pepper": lambda store: store.count_by_pepper(),
     "insert_user": lambda store: store.insert_user(BOB, scopes=frozenset(), blocked=False),
     "list_users": lambda store: store.list_users(),

@@ -1,4 +1,4 @@
-"""Pruning in chunks that take nothing which lives, and the lease that lets one process do it."""
+"""Pruning in chunks that take nothing which lives, and the lock that lets one process do it."""
 
 from __future__ import annotations
 
@@ -193,36 +193,36 @@ class PruneRacePromises(Promises):
         assert (await read(held, session.id) is not None) is is_kept
 
 
-class LeasePromises(Promises):
+class LockPromises(Promises):
     """Only one process prunes at a time."""
 
-    async def test_a_lease_has_one_holder(self, store: Store, other: Store) -> None:
-        assert await store.try_lease("prune", "one", _HOUR)
-        assert not await other.try_lease("prune", "two", _HOUR)
-        assert not await store.try_lease("prune", "two", _HOUR)
+    async def test_a_lock_has_one_holder(self, store: Store, other: Store) -> None:
+        assert await store.try_lock("prune", "one", _HOUR)
+        assert not await other.try_lock("prune", "two", _HOUR)
+        assert not await store.try_lock("prune", "two", _HOUR)
 
-    async def test_leases_of_different_names_have_nothing_to_do_with_each_other(self, store: Store) -> None:
-        assert await store.try_lease("prune", "one", _HOUR)
-        assert await store.try_lease("sweep", "two", _HOUR)
+    async def test_locks_of_different_names_have_nothing_to_do_with_each_other(self, store: Store) -> None:
+        assert await store.try_lock("prune", "one", _HOUR)
+        assert await store.try_lock("sweep", "two", _HOUR)
 
-    async def test_the_holder_renews_a_lease_from_now_on(self, harness: StoreHarness, store: Store) -> None:
-        assert await store.try_lease("prune", "one", _HOUR)
+    async def test_the_holder_renews_a_lock_from_now_on(self, harness: StoreHarness, store: Store) -> None:
+        assert await store.try_lock("prune", "one", _HOUR)
         await harness.advance(timedelta(minutes=40))
-        assert await store.try_lease("prune", "one", _HOUR)
+        assert await store.try_lock("prune", "one", _HOUR)
         await harness.advance(timedelta(minutes=40))
-        assert not await store.try_lease("prune", "two", _HOUR)
+        assert not await store.try_lock("prune", "two", _HOUR)
 
     @BOUNDARY
-    async def test_a_lease_runs_out_on_the_stores_clock(
+    async def test_a_lock_runs_out_on_the_stores_clock(
         self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
     ) -> None:
-        assert await store.try_lease("prune", "one", _HOUR)
+        assert await store.try_lock("prune", "one", _HOUR)
         await harness.advance(_HOUR + timedelta(microseconds=past_us))
-        assert await store.try_lease("prune", "two", _HOUR) is is_expired
-        assert await store.try_lease("prune", "one", _HOUR) is not is_expired
+        assert await store.try_lock("prune", "two", _HOUR) is is_expired
+        assert await store.try_lock("prune", "one", _HOUR) is not is_expired
 
-    async def test_of_many_who_ask_at_once_one_gets_the_lease(self, store: Store, other: Store) -> None:
-        asked = [one.try_lease("prune", f"holder {number}", _HOUR) for number in range(4) for one in (store, other)]
+    async def test_of_many_who_ask_at_once_one_gets_the_lock(self, store: Store, other: Store) -> None:
+        asked = [one.try_lock("prune", f"holder {number}", _HOUR) for number in range(4) for one in (store, other)]
         answers = await asyncio.gather(*asked)
         # The same holder's name is asked for from both stores, and the second asking renews.
         assert sum(answers) == 2

@@ -1,0 +1,92 @@
+"""Removing expired sessions in the background: in small steps, at uneven times, by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from coatcheck.background.task import BackgroundTask
+from coatcheck.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.store import Store
+
+_log = logging.getLogger(__name__)
+
+_LOCK = "prune"
+_CHUNK = 500
+_PAUSE_SECONDS = 0.1
+"""So that at most 5000 sessions go in a second, and a request's p99 hardly shows it (`docs/performance.md`)."""
+
+
+class Pruner:
+    """Prunes a store every now and then while it runs.
+
+    Whoever holds the lock prunes; it outlives the process that took it by one interval at most. Between two chunks
+    it pauses, so that requests hardly notice, and writers waiting for SQLite's one lock get their turn.
+    """
+
+    DEFAULT_INTERVAL = timedelta(minutes=10)
+
+    def __init__(self, store: Store, *, interval: timedelta = DEFAULT_INTERVAL) -> None:
+        """Prune about every `interval`, give or take a fifth, so that many processes do not do it in step."""
+        if not isinstance(interval, timedelta) or interval <= timedelta(0):
+            raise ConfigurationError("prune_interval must be a timedelta above zero, or None to prune never")
+        self._store = store
+        self._interval = interval
+        self._holder = secrets.token_hex(8)
+        self._task = BackgroundTask("pruning")
+        self._lock_for = max(interval, timedelta(minutes=1))
+        self._renew_at = 0.0
+
+    def start(self) -> None:
+        """Begin, in a task of its own."""
+        self._task.start(self._run)
+
+    async def stop(self) -> None:
+        """End at the next pause."""
+        await self._task.stop()
+
+    async def prune(self) -> int | None:
+        """Prune everything that has expired, if the lock is to be had; returns how many, None without the lock."""
+        if not await self._has_lock():
+            return None
+        deleted = 0
+        while (gone := await self._store.prune_expired(_CHUNK)) > 0:
+            deleted += gone
+            if not await self._may_go_on():
+                return deleted
+        after: SessionId | None = None
+        while True:
+            sweep = await self._store.prune_idle(after, _CHUNK)
+            deleted += sweep.deleted
+            after = sweep.next_after
+            if after is None:
+                return deleted
+            if not await self._may_go_on():
+                return deleted
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311 (spreads load, guards nothing)
+            try:
+                deleted = await self.prune()
+            except StoreUnavailable as error:
+                _log.warning("pruning put off: %s", error)
+                continue
+            if deleted:
+                _log.info("pruned %d expired sessions", deleted)
+
+    async def _may_go_on(self) -> bool:
+        """Pause; and renew the lock, when half of it is over."""
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return asyncio.get_running_loop().time() < self._renew_at or await self._has_lock()
+
+    async def _has_lock(self) -> bool:
+        self._renew_at = asyncio.get_running_loop().time() + self._lock_for.total_seconds() / 2
+        return await self._store.try_lock(_LOCK, self._holder, self._lock_for)

@@ -1,0 +1,75 @@
+"""Publishing in this process what other processes announce."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from coatcheck.background.task import BackgroundTask
+from coatcheck.events.messages import (
+    AnnouncementsMissed,
+    RevokedAuthenticationAuthId,
+    RevokedAuthenticationScope,
+    RevokedAuthenticationUser,
+)
+
+if TYPE_CHECKING:
+    from coatcheck.events.bus import EventBus
+    from coatcheck.events.messages import Message
+    from coatcheck.stores.announcement import Announcement
+    from coatcheck.stores.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Relay:
+    """Listens to the store and publishes on the bus, from the first subscriber on."""
+
+    def __init__(self, store: Store, bus: EventBus) -> None:
+        """What this process does itself is published where it is done, and not by way of the store."""
+        self._store = store
+        self._bus = bus
+        self._task = BackgroundTask("listening to other processes")
+        self._listens = asyncio.Event()
+        self._missed_nothing = False
+
+    async def start(self, *, patience_seconds: float = 5.0) -> None:
+        """Begin, in a task of its own. Where there are subscribers already, wait until it listens."""
+        if self._task.has_started:
+            return
+        self._listens.clear()
+        # Of those who subscribed before nobody can have opened anything yet that a message would be about.
+        self._missed_nothing = self._bus.has_subscribers
+        self._task.start(self._run)
+        if self._bus.has_subscribers:
+            try:
+                async with asyncio.timeout(patience_seconds):
+                    await self._listens.wait()
+            except TimeoutError:
+                self._missed_nothing = False
+                _log.warning("%r cannot be listened to yet: what other processes end is heard of later", self._store)
+
+    async def stop(self) -> None:
+        """End."""
+        await self._task.stop()
+
+    async def _run(self) -> None:
+        await self._bus.until_subscribed()
+        async with aclosing(self._store.announcements()) as announcements:
+            async for one in announcements:
+                self._listens.set()
+                if one is None and self._missed_nothing:
+                    self._missed_nothing = False
+                    continue
+                await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
+
+
+def _message(announcement: Announcement) -> Message:
+    user_id, session_id = announcement.user_id, announcement.session_id
+    if announcement.removed_scopes is not None:
+        return RevokedAuthenticationScope(user_id, announcement.removed_scopes, session_id)
+    if session_id is not None:
+        return RevokedAuthenticationAuthId(user_id, session_id)
+    return RevokedAuthenticationUser(user_id, announcement.spared)

@@ -1,0 +1,177 @@
+"""Making sessions, such that none appears after its user's sessions were ended."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coatcheck.client_info import UNKNOWN_CLIENT
+from coatcheck.clock import EPOCH, LATEST, MAX_TIME_US, duration_us, from_us, to_us
+from coatcheck.errors import (
+    InvalidArgumentError,
+    SignInError,
+    SignInSupersededError,
+    StoreUnavailable,
+    UserBlockedError,
+    UserNotFoundError,
+)
+from coatcheck.identifiers import new_session_id
+from coatcheck.scope import scope_set
+from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
+from coatcheck.token_format import Secret, format_token
+from coatcheck.tokens import AuthSuccess, SignInAttempt, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.scope import Scope
+    from coatcheck.sessions.config import ServerSideSessionsConfig
+    from coatcheck.sessions.key_hash import KeyHasher
+    from coatcheck.stores.records import SessionRecord
+    from coatcheck.stores.store import InsideTransaction, Store, Transaction
+    from coatcheck.user_source import UserSource
+
+STRATEGY = "session"
+"""The name of server-side sessions in `AuthSuccess.auth_strategy` and `TokenInfo.token_issuer`."""
+
+_MAX_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """A user as a sign-in finds them: the epochs were read before the rest."""
+
+    epochs: UserEpochs
+    scopes: frozenset[Scope]
+    blocked: bool
+
+
+class SessionCreator:
+    """Begins and completes sign-ins."""
+
+    def __init__(
+        self, store: Store, hasher: KeyHasher, config: ServerSideSessionsConfig, user_source: UserSource | None
+    ) -> None:
+        """`user_source` None: users live in the store."""
+        self._store = store
+        self._hasher = hasher
+        self._config = config
+        self._user_source = user_source
+
+    async def begin(self, user_id: UserId, transaction: Transaction | None) -> SignInAttempt:
+        """Note how often the user's sessions have been ended so far. Asks nothing of the user: there may be none."""
+        record = await self._store.read_user(user_id, transaction=transaction)
+        return SignInAttempt(user_id, UserEpochs() if record is None else record.epochs)
+
+    async def complete(
+        self,
+        user_id: UserId,
+        *,
+        method: str,
+        scopes: AbstractSet[str] | None,
+        expires_at: datetime | None,
+        expire_after_unused_for: timedelta | None,
+        skip_user_blocked_check: bool,
+        attempt: SignInAttempt | None,
+        client: ClientInfo | None,
+        replacing: SessionId | None,
+        transaction: Transaction | None,
+    ) -> AuthSuccess:
+        """Insert a session and make its token. See `ServerSideSessions.create_session`."""
+        if attempt is not None and attempt.user_id != user_id:
+            raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
+        own_scopes = None if scopes is None else scope_set(scopes)
+        expires_at_us = None if expires_at is None else _deadline_us(expires_at)
+        lifetime = self._config.default_session_lifetime
+        unused_for = expire_after_unused_for or self._config.default_session_inactivity_timeout
+
+        scopes_are_its_own = own_scopes is not None
+        revocations = None if attempt is None else attempt.epochs.revocations
+        for _ in range(_MAX_TRIES):
+            user = await self._look_up(user_id, transaction)
+            if user.blocked and not skip_user_blocked_check:
+                raise UserBlockedError(user_id)
+            if revocations is None:  # as of the first look: a second one must not pass over what came in between
+                revocations = user.epochs.revocations
+            secret = Secret(secrets.token_bytes(self._config.session_key_secret_length))
+            session = NewSession(
+                id=new_session_id(user_id),
+                user_id=user_id,
+                method=method,
+                scopes=user.scopes if own_scopes is None else own_scopes,
+                follows_user=own_scopes is None,
+                expires_at_us=expires_at_us,
+                lifetime_us=None if lifetime is None else duration_us(lifetime),
+                expire_after_unused_for_us=None if unused_for is None else duration_us(unused_for),
+                key=self._hasher.hash(secret),
+                client=client or UNKNOWN_CLIENT,
+                replaces=replacing,
+            )
+            outcome = await self._store.insert_session(
+                session,
+                expected_revocations=revocations,
+                expected_rescopes=None if scopes_are_its_own and self._user_source is None else user.epochs.rescopes,
+                user_scopes=None if self._user_source is None else user.scopes,
+                inside_transaction=self._hook_for(session),
+                transaction=transaction,
+            )
+            if outcome is InsertRefusal.USER_REVOKED:
+                raise await self._why_revoked(user_id, transaction, skip_user_blocked_check=skip_user_blocked_check)
+            if outcome is not InsertRefusal.USER_RESCOPED:
+                return _success(outcome, secret)
+        raise StoreUnavailable(f"the scopes of a user changed {_MAX_TRIES} times during one sign-in; try again")
+
+    async def _look_up(self, user_id: UserId, transaction: Transaction | None) -> _User:
+        record = await self._store.read_user(user_id, transaction=transaction)
+        if self._user_source is not None:
+            access = await self._user_source.get(user_id, transaction=transaction)
+            epochs = UserEpochs() if record is None else record.epochs
+            return _User(epochs, scope_set(access.scopes), access.blocked)
+        if record is None or not record.is_registered:
+            raise UserNotFoundError(user_id)
+        return _User(record.epochs, record.scopes, record.blocked)
+
+    async def _why_revoked(
+        self, user_id: UserId, transaction: Transaction | None, *, skip_user_blocked_check: bool
+    ) -> SignInError:
+        """What ended the user's sessions meanwhile: they are gone, or blocked, or somebody signed them out."""
+        try:
+            user = await self._look_up(user_id, transaction)
+        except UserNotFoundError as gone:
+            return gone
+        if user.blocked and not skip_user_blocked_check:
+            return UserBlockedError(user_id)
+        return SignInSupersededError(user_id)
+
+    def _hook_for(self, session: NewSession) -> InsideTransaction | None:
+        hook = self._config.on_session_created
+        if hook is None:
+            return None
+
+        async def call(connection: AsyncConnection) -> None:
+            await hook(session.user_id, session.id, connection)
+
+        return call
+
+
+def _deadline_us(expires_at: datetime) -> int:
+    deadline_us = to_us(expires_at, name="expires_at")
+    if not 0 <= deadline_us <= MAX_TIME_US:
+        raise InvalidArgumentError(f"expires_at must lie between the years {EPOCH.year} and {LATEST.year}")
+    return deadline_us
+
+
+def _success(session: SessionRecord, secret: bytes) -> AuthSuccess:
+    return AuthSuccess(
+        auth_strategy=STRATEGY,
+        token=Token(format_token(session.id, secret)),
+        token_expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
+        auth_user_id=session.user_id,
+        scope_names=session.scopes or frozenset(),
+    )

@@ -1,0 +1,364 @@
+"""Server-side sessions: create, authenticate, list, change and end them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coatcheck.clock import from_us
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope, RevokedAuthenticationUser
+from coatcheck.identifiers import SessionId, UserId, session_id_of, user_id_of
+from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
+from coatcheck.scope import scope_set
+from coatcheck.sessions.admin import ServerSideSessionsAdmin
+from coatcheck.sessions.announcing import announcing
+from coatcheck.sessions.config import check_duration
+from coatcheck.sessions.creation import SessionCreator
+from coatcheck.sessions.finishing import Finisher
+from coatcheck.sessions.touch_channel import TouchChannel
+from coatcheck.sessions.validation import Validator
+from coatcheck.stores.records import SessionFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.events import EventBus
+    from coatcheck.scope import Scope
+    from coatcheck.sessions.config import ServerSideSessionsConfig
+    from coatcheck.stores.records import ListedSession
+    from coatcheck.stores.store import Store, Transaction
+    from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
+    from coatcheck.user_source import UserSource
+
+MAX_METHOD_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One session as lists show it. Times are aware UTC datetimes.
+
+    `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
+    `follows_user` says that the scopes are the user's and change with them. `client` is on what it was made.
+    """
+
+    id: SessionId
+    user_id: UserId
+    method: str
+    scopes: frozenset[Scope]
+    follows_user: bool
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime | None
+    expire_after_unused_for: timedelta | None
+    client: ClientInfo
+
+
+class ServerSideSessions:
+    """The sessions of one store. `admin` holds what is for operators."""
+
+    def __init__(
+        self, store: Store, config: ServerSideSessionsConfig, *, bus: EventBus, user_source: UserSource | None = None
+    ) -> None:
+        """`user_source` None: users live in the store (`AuthUsers`)."""
+        hasher = config.key_hasher()
+        self._store = store
+        self._bus = bus
+        self._upkeep = TouchChannel(store)
+        self._validator = Validator(store, hasher, self._upkeep)
+        self._sign_ins = SessionCreator(store, hasher, config, user_source)
+        self._finisher = Finisher()
+        self.admin = ServerSideSessionsAdmin(store, config.peppers, self._finisher)
+
+    def authenticate(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
+        """Who carries this token, or why nobody does. Answered by a store read that starts after the call.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
+        return self._validator.validate(token)  # awaited by the caller: the path of every request has no frame to spare
+
+    def examine(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
+        """`authenticate` that does not count as a use, with the time until a deadline. For what is kept open.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
+        return self._validator.examine(token)
+
+    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+        """Begin a sign-in, before the credentials are so much as read; hand the attempt in with `create_session`.
+
+        Ending all sessions of the user in between then stops this sign-in too. Were the password's hash read first,
+        a change of the password with all that follows could slip in between.
+        """
+        return await self._sign_ins.begin(user_id_of(auth_user_id), transaction)
+
+    async def create_session(
+        self,
+        auth_user_id: str | UUID,
+        *,
+        method: str,
+        scopes: AbstractSet[str] | None = None,
+        expires_at: datetime | None = None,
+        expire_after_unused_for: timedelta | None = None,
+        skip_user_blocked_check: bool = False,
+        attempt: SignInAttempt | None = None,
+        client: ClientInfo | None = None,
+        replacing: AuthenticationInfo | None = None,
+        transaction: Transaction | None = None,
+    ) -> AuthSuccess:
+        """Sign a user in on one device.
+
+        Args:
+            auth_user_id: whose session it is.
+            method: how they signed in ("email", "google", ...), 1 to 255 characters.
+            scopes: exactly the scopes of this session, a subset of the user's or not. None: the user's, which it
+                then follows.
+            expires_at: the absolute deadline, an aware datetime; wins over the default lifetime.
+            expire_after_unused_for: the inactivity timeout, 1 second to 10 years; wins over the default.
+            skip_user_blocked_check: for trusted callers: let a blocked user in.
+            attempt: what `begin_sign_in` gave, so that ending all of the user's sessions since then ends this too.
+            client: on what they signed in, for lists of devices.
+            replacing: what the client was signed in as until now, this user or another: that session ends in the step
+                that makes the new one, so that none is left over and none can be planted (session fixation).
+            transaction: the caller's, with which the session appears or does not.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+            UserBlockedError: the user is blocked.
+            SignInSupersededError: all sessions of the user were ended meanwhile.
+            InvalidArgumentError: an argument is not allowed; the message names it and what is.
+            StoreUnavailable: the store cannot answer.
+        """
+        replaced = None if replacing is None else session_id_of(replacing.auth_id)
+        completing = self._sign_ins.complete(
+            user_id_of(auth_user_id),
+            method=_method(method),
+            scopes=scopes,
+            expires_at=expires_at,
+            expire_after_unused_for=_unused_for(expire_after_unused_for),
+            skip_user_blocked_check=skip_user_blocked_check,
+            attempt=attempt,
+            client=client,
+            replacing=replaced,
+            transaction=transaction,
+        )
+        if replacing is None or replaced is None:
+            return await completing
+        async with announcing(self._bus, self._store, replacing.user_identifier, transaction) as messages:
+            success = await completing
+            messages.append(RevokedAuthenticationAuthId(replacing.user_identifier, replaced))
+        return success
+
+    async def list_sessions(
+        self,
+        auth_user_id: str | UUID | None = None,
+        *,
+        method: str | None = None,
+        expired: bool | None = None,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE_SIZE,
+        transaction: Transaction | None = None,
+    ) -> Page[SessionInfo]:
+        """Sessions in order of id, a page at a time; every filter comes before the limit.
+
+        Args:
+            auth_user_id: only this user's; None: everybody's.
+            method: only those signed in this way.
+            expired: True only those past a deadline, False only live ones, None both.
+            after: the `next_after` of the page before.
+            limit: the size of the page, 1 to 1000.
+            transaction: read inside the caller's.
+        """
+        start = None if after is None else session_id_of(after)
+        if after is not None and start is None:
+            raise InvalidArgumentError("after must be the next_after of an earlier page")
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        page = await self._store.list_sessions(
+            SessionFilter(user_id=user_id, method=method),
+            expired=expired,
+            after=start,
+            limit=page_size(limit),
+            transaction=transaction,
+        )
+        return Page([_info(listed) for listed in page], page.next_after)
+
+    async def get_session(
+        self,
+        session_id: str | UUID,
+        *,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> SessionInfo | None:
+        """One session, live or past a deadline; None if there is none, or with `auth_user_id` none of that user's."""
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return None
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        page = await self._store.list_sessions(
+            SessionFilter(user_id=user_id, session_id=wanted), limit=1, transaction=transaction
+        )
+        return _info(page[0]) if page else None
+
+    async def revoke_session(
+        self,
+        session_id: str | UUID,
+        *,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """End one session now. True if there was one; an id that is unknown or is no UUID ends nothing.
+
+        With `auth_user_id` it is ended only if it is that user's: one statement decides both. When this returns, no
+        validation that starts later succeeds, on any server. Inside a transaction that holds from its commit on.
+
+        Raises:
+            RevocationIndeterminate: whether the session ended is not known; treat it as live and try again.
+            StoreUnavailable: nothing was ended.
+        """
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return False
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        which = SessionFilter(user_id=user_id, session_id=wanted)
+
+        async def revoke() -> bool:
+            async with announcing(self._bus, self._store, user_id, transaction) as messages:
+                ended = await self._store.delete_sessions(which, transaction=transaction)
+                messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
+            return bool(ended)
+
+        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+
+    async def revoke_all_sessions(
+        self,
+        auth_user_id: str | UUID,
+        *,
+        method: str | None = None,
+        except_session_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> tuple[SessionId, ...]:
+        """End all sessions of a user now, and every sign-in of theirs that is under way; returns the ids.
+
+        With `method` only those signed in that way, with `except_session_id` all but this one ("sign out my other
+        devices"). Sign-ins under way end in any case.
+
+        Raises:
+            RevocationIndeterminate: what ended is not known; treat all as live and try again.
+            StoreUnavailable: nothing was ended.
+        """
+        user_id = user_id_of(auth_user_id)
+        spared = None if except_session_id is None else session_id_of(except_session_id)
+        if except_session_id is not None and spared is None:
+            raise InvalidArgumentError("except_session_id must be a session id (a UUID)")
+
+        async def revoke() -> tuple[SessionId, ...]:
+            async with announcing(self._bus, self._store, user_id, transaction) as messages:
+                ended = await self._store.end_user_sessions(
+                    user_id, method=method, except_session_id=spared, transaction=transaction
+                )
+                if method is None:
+                    messages.append(RevokedAuthenticationUser(user_id, spared))
+                else:
+                    messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
+            return tuple(one.session_id for one in ended)
+
+        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+
+    async def update_scopes(
+        self,
+        *,
+        scopes: AbstractSet[str] | None,
+        session_id: str | UUID | None = None,
+        auth_user_id: str | UUID | None = None,
+        transaction: Transaction | None = None,
+    ) -> bool:
+        """Change the scopes of one session, or of a user and all their sessions. The next validation sees it.
+
+        With `session_id`: the session gets exactly these scopes; None makes it follow its user again. False if there
+        is no such session, or with `auth_user_id` as well none of that user's. With `auth_user_id` alone: sessions
+        that follow the user get these scopes, the others lose those that the user lost. For applications with users
+        of their own; `AuthUsers.update` does it by itself.
+
+        Raises:
+            InvalidArgumentError: neither id is given, or `scopes` is not allowed.
+            StoreUnavailable: the store cannot answer.
+        """
+        wanted = None if scopes is None else scope_set(scopes)
+        user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        if session_id is not None:
+            return await self._update_session_scopes(session_id, wanted, user_id, transaction)
+        if user_id is None:
+            raise InvalidArgumentError("give session_id, auth_user_id or both")
+        if wanted is None:
+            raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
+        async with announcing(self._bus, self._store, user_id, transaction) as messages:
+            change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
+            if change.removed_scopes:
+                messages.append(RevokedAuthenticationScope(user_id, change.removed_scopes))
+        return True
+
+    @property
+    def dropped_writes(self) -> int:
+        """How many touches and rehashes were dropped so far, because the store could not keep up or not answer.
+
+        For a metric. A touch that is dropped may end a session early by its inactivity timeout, never late.
+        """
+        return self._upkeep.dropped
+
+    async def flush(self) -> None:
+        """Write the touches and rehashes that are waiting."""
+        await self._upkeep.flush()
+
+    async def close(self) -> None:
+        """Bring revocations under way to their end and write what is waiting. The pod calls this."""
+        await self._finisher.close()
+        await self._upkeep.close()
+
+    async def _update_session_scopes(
+        self,
+        session_id: str | UUID,
+        scopes: frozenset[Scope] | None,
+        user_id: UserId | None,
+        transaction: Transaction | None,
+    ) -> bool:
+        wanted = session_id_of(session_id)
+        if wanted is None:
+            return False
+        async with announcing(self._bus, self._store, user_id, transaction) as messages:
+            change = await self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
+            if change is not None and change.removed_scopes:
+                messages.append(RevokedAuthenticationScope(change.session.user_id, change.removed_scopes, wanted))
+        return change is not None
+
+
+def _info(listed: ListedSession) -> SessionInfo:
+    session = listed.session
+    unused_for_us = session.expire_after_unused_for_us
+    return SessionInfo(
+        id=session.id,
+        user_id=session.user_id,
+        method=session.method,
+        scopes=session.scopes or frozenset(),
+        follows_user=session.follows_user,
+        created_at=from_us(session.created_at_us),
+        last_used_at=from_us(session.last_used_at_us),
+        expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
+        expire_after_unused_for=None if unused_for_us is None else from_us(unused_for_us) - from_us(0),
+        client=listed.client,
+    )
+
+
+def _method(method: str) -> str:
+    if not isinstance(method, str) or not 1 <= len(method) <= MAX_METHOD_LENGTH or not method.isprintable():
+        raise InvalidArgumentError(f"method must be text of 1 to {MAX_METHOD_LENGTH} printable characters")
+    return method
+
+
+def _unused_for(value: timedelta | None) -> timedelta | None:
+    return None if value is None else check_duration("expire_after_unused_for", value)

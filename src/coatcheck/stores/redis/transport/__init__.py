@@ -1,0 +1,1 @@
+"""From a call to the server that has its shard, and back."""

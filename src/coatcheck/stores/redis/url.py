@@ -1,0 +1,145 @@
+"""Where the servers are and how they are connected to: what a URL says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis.asyncio import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from coatcheck.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+ALLOWED = (
+    "redis://user:password@host:6379/0, redis+cluster://host:6379,host:6379, the same with rediss (TLS), valkey or "
+    "valkeys; after a ? prefix=..., replicas=... and ca_certs=FILE"
+)
+
+_ENCRYPTED = frozenset(("rediss", "valkeys"))
+_SCHEMES = _ENCRYPTED.union(("redis", "valkey"))
+_CLUSTER = "+cluster"
+_DEFAULT_PORT = 6379
+_OPTIONS = ("prefix", "replicas", "ca_certs")
+_MAX_PREFIX = 64
+_MOST_DIGITS = 7
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:\[\]@%]+))(?::(?P<port>[^:]*))?")
+
+
+class Address(NamedTuple):
+    """A server."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written in URLs."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """What a URL says. `replicas` None: it says nothing of how many must have a revocation."""
+
+    addresses: tuple[Address, ...]
+    is_cluster: bool
+    database: int
+    prefix: str
+    replicas: int | None
+    is_encrypted: bool
+    ca_certs: str | None
+    username: str | None
+    password: str | None = field(repr=False)
+
+    def connection(self, address: Address, *, timeout_seconds: float) -> Connection:
+        """A connection, not connected yet, that tries once and has no limit of its own for answers."""
+        options: dict[str, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "db": self.database,
+            "username": self.username,
+            "password": self.password,
+            "protocol": 2,  # answers as they are; nothing is pushed in between
+            "client_name": "coatcheck",
+            "driver_info": None,  # Redis 7.0 does not know CLIENT SETINFO
+            "socket_timeout": None,
+            "socket_connect_timeout": timeout_seconds,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if not self.is_encrypted:
+            return Connection(**options)
+        return SSLConnection(ssl_ca_certs=self.ca_certs, **options)
+
+
+def parse_url(url: str) -> RedisUrl:
+    """What `url` says.
+
+    Raises:
+        ConfigurationError: it is no URL of a Redis or Valkey store. No part of it is repeated: where a password was
+            not percent-encoded, any part may hold a piece of it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # which may repeat some of the URL
+        raise ConfigurationError(f"the store URL cannot be read; allowed are {ALLOWED}") from None
+    is_cluster = parts.scheme.endswith(_CLUSTER)
+    scheme = parts.scheme.removesuffix(_CLUSTER)
+    if scheme not in _SCHEMES:
+        raise ConfigurationError(f"the store URL is none of Redis or Valkey; allowed are {ALLOWED}")
+    if "#" in url:
+        raise ConfigurationError("the store URL holds a #; in a user name or a password it is written %23")
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    if not options.keys() <= set(_OPTIONS):
+        raise ConfigurationError(f"the store URL has an option that is none of {', '.join(_OPTIONS)}")
+    if "ca_certs" in options and not (scheme in _ENCRYPTED and options["ca_certs"]):
+        raise ConfigurationError("ca_certs in the store URL names a file, and is for rediss:// and valkeys://")
+    addresses = tuple(map(_address, hosts.split(",")))
+    if len(addresses) > 1 and not is_cluster:
+        raise ConfigurationError(
+            "the store URL names several hosts; that is for a Cluster: redis+cluster://host:6379,host:6379"
+        )
+    return RedisUrl(
+        addresses,
+        is_cluster,
+        _number("the database", parts.path.strip("/") or "0", 0, 0 if is_cluster else 1_000_000),
+        _prefix(options.get("prefix", "coatcheck")),
+        None if "replicas" not in options else _number("replicas", options["replicas"], 0, 100),
+        scheme in _ENCRYPTED,
+        options.get("ca_certs"),
+        unquote(username) or None,
+        unquote(password) or None,
+    )
+
+
+def _address(text: str) -> Address:
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise ConfigurationError(f"the store URL names no host, or none that can be; allowed are {ALLOWED}")
+    port = found["port"]
+    return Address(
+        found["ipv6"] or found["name"], _DEFAULT_PORT if port is None else _number("the port", port, 1, 65535)
+    )
+
+
+def _number(what: str, text: str, lowest: int, highest: int) -> int:
+    if len(text) > _MOST_DIGITS or not text.isascii() or not text.isdecimal() or not lowest <= int(text) <= highest:
+        raise ConfigurationError(f"{what} in the store URL must be a whole number from {lowest} to {highest}")
+    return int(text)
+
+
+def _prefix(text: str) -> str:
+    # Braces would move the slot, and a pattern of an access rule (`~coatcheck:*`) has to mean what it says.
+    if (
+        not 1 <= len(text) <= _MAX_PREFIX
+        or not text.isascii()
+        or not text.replace("-", "a").replace("_", "a").isalnum()
+    ):
+        raise ConfigurationError(f"prefix in the store URL must be 1 to {_MAX_PREFIX} letters, digits, - and _")
+    return text

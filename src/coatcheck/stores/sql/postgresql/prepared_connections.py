@@ -1,0 +1,213 @@
+"""Connections held for one purpose, with its statements prepared.
+
+Taking a pooled connection for each read costs three times as much (PERF.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.sql.postgresql.commits import forget_warnings, has_warned
+from coatcheck.stores.sql.transactions import INDETERMINATE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    from coatcheck.stores.sql.postgresql.commits import AbandonedCommits
+
+_LOST = {
+    StoreUnavailable: "the store has not confirmed a write",
+    RevocationIndeterminate: INDETERMINATE,
+}
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises where the database does not answer."""
+
+
+class NotWrittenError(Exception):
+    """A statement that writes was refused, and has written nothing. The driver's error is the cause."""
+
+
+class PreparedConnection:
+    """A connection for one caller at a time, made when it is first used and replaced when it breaks."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
+        statements: Sequence[str],
+        commits: AbandonedCommits | None = None,
+    ) -> None:
+        """Set up without connecting. `commits` is for connections that `write`."""
+        self._connect = connect
+        self._statements = statements
+        self._commits = commits
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Connect, so that a database that cannot be reached is found at the start."""
+        self._is_closed = False
+        await self._prepare()
+
+    def reopen(self) -> None:
+        """Allow connecting again; the first use does."""
+        self._is_closed = False
+
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Close the connection. What is still under way makes no new one."""
+        self._is_closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=timeout_seconds)
+            except (*DRIVER_ERRORS, TimeoutError):
+                connection.terminate()
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run a prepared statement; once more on a new connection if the first attempt fails.
+
+        Only for statements that may run twice. How long it may take is for the caller to say.
+
+        Raises:
+            StoreUnavailable: both attempts failed.
+        """
+        try:
+            try:
+                return await (await self._prepare())[statement].fetch(*arguments)
+            except DRIVER_ERRORS:
+                # A held connection may have been dead for hours without anybody noticing.
+                self._discard()
+                return await (await self._prepare())[statement].fetch(*arguments)
+        except DRIVER_ERRORS as error:
+            self._discard()
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        except asyncio.CancelledError:
+            self._discard()  # it may be in the middle of an answer: nobody else gets that
+            raise
+
+    async def write(
+        self, statement: str, *arguments: object, when_lost: type[StoreUnavailable]
+    ) -> list[asyncpg.Record]:
+        """Run a prepared statement that writes, in a transaction of its own, and never twice.
+
+        Who is cancelled leaves the statement to the server: a COMMIT that waits for a standby and is then cancelled
+        has happened all the same.
+
+        Raises:
+            NotWrittenError: the server refused it, or its values cannot be sent; nothing was written.
+            StoreUnavailable: there is no connection, or too many commits wait already; nothing was written.
+            when_lost: the connection broke before the answer came, or the server answered with a warning; the outcome
+                is not known.
+        """
+        try:
+            prepared = (await self._prepare())[statement]
+            connection = self._connected()
+            if self._commits is not None:
+                await self._commits.check(connection)
+        except DRIVER_ERRORS as error:
+            self._discard()
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        except asyncio.CancelledError:
+            self._discard()
+            raise
+        forget_warnings(connection)
+        running = asyncio.ensure_future(prepared.fetch(*arguments))
+        try:
+            rows = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_look_at)
+            if self._commits is not None:
+                self._commits.abandon(connection)
+            self._discard()
+            raise
+        except ValueError as error:  # what asyncpg says of values that it cannot encode
+            raise NotWrittenError from error
+        except DRIVER_ERRORS as error:
+            self._discard()  # also where the server refused: a table that was changed takes a new preparation
+            if isinstance(error, asyncpg.PostgresError) and not _ends_the_connection(error):
+                raise NotWrittenError from error
+            raise when_lost(_LOST[when_lost]) from error
+        if has_warned(connection):
+            raise when_lost(_LOST[when_lost])
+        return rows
+
+    async def _prepare(self) -> dict[str, PreparedStatement[asyncpg.Record]]:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        if self._connection is None or self._connection.is_closed():
+            connection = await self._connect()
+            try:
+                self._prepared = {text: await connection.prepare(text) for text in self._statements}
+                if self._is_closed:  # meanwhile
+                    raise StoreUnavailable("the store is closed")
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
+        return self._prepared
+
+    def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+        if self._connection is None:
+            raise StoreUnavailable("the store is closed")
+        return self._connection
+
+    def _discard(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+        self._connection = None
+
+
+def _ends_the_connection(error: asyncpg.PostgresError) -> bool:
+    """Whether the server broke off. It may have committed before it did: a wait for a standby ends like this."""
+    return getattr(error, "severity_en", None) in {"FATAL", "PANIC"} or str(error.sqlstate).startswith(("57", "08"))
+
+
+def _look_at(task: asyncio.Future[list[asyncpg.Record]]) -> None:
+    """Take the outcome that nobody waits for, so that it is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+class PreparedConnectionPool:
+    """A few held connections, handed out to one caller each."""
+
+    def __init__(self, make: Callable[[], PreparedConnection], *, size: int, timeout_seconds: float) -> None:
+        """A call takes at most `timeout_seconds`, the wait for a connection included."""
+        self._all = [make() for _ in range(size)]
+        self._timeout_seconds = timeout_seconds
+        self._idle: asyncio.LifoQueue[PreparedConnection] = asyncio.LifoQueue()
+        for held in self._all:
+            self._idle.put_nowait(held)
+
+    def reopen(self) -> None:
+        """Allow connecting; the first use of each does."""
+        for held in self._all:
+            held.reopen()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for held in self._all:
+            await held.close(timeout_seconds=self._timeout_seconds)
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """See `PreparedConnection.fetch`.
+
+        Raises:
+            StoreUnavailable: both attempts failed, or no answer came in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                held = await self._idle.get()
+                try:
+                    return await held.fetch(statement, *arguments)
+                finally:
+                    self._idle.put_nowait(held)
+        except TimeoutError as error:
+            raise StoreUnavailable("the store cannot answer (TimeoutError)") from error

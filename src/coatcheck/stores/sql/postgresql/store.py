@@ -1,0 +1,297 @@
+"""The PostgreSQL store, 15 or newer, through asyncpg.
+
+What happens all the time goes straight through the driver on held connections with prepared statements: SQLAlchemy
+Core costs about 300 µs of CPU for each read where the driver costs 50 (PERF.md). The rest goes through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from coatcheck.identifiers import SessionId
+from coatcheck.stores.announcement import encode
+from coatcheck.stores.batching import Batcher
+from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
+from coatcheck.stores.sql.postgresql.batches import (
+    DELETE,
+    INSERT,
+    READ_MANY,
+    READ_ONE,
+    READ_USERS,
+    SessionDeleter,
+    SessionInserter,
+    SessionReader,
+    UserReader,
+)
+from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
+from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
+from coatcheck.stores.sql.postgresql.dsn import parse_dsn
+from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
+from coatcheck.stores.sql.postgresql.prepared_connections import (
+    DRIVER_ERRORS,
+    PreparedConnection,
+    PreparedConnectionPool,
+)
+from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
+from coatcheck.stores.sql.schema import Timestamp, users
+from coatcheck.stores.sql.store import SqlStore
+from coatcheck.stores.sql.transactions import Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+
+    import asyncpg
+
+    from coatcheck.identifiers import UserId
+    from coatcheck.stores.announcement import Announcement
+    from coatcheck.stores.guarantee import Guarantee
+    from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
+
+# Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
+# moves forward, or back where the stored one is ahead of the clock; never past the clock.
+_TOUCH_ONE = """
+WITH used AS (
+    SELECT id, used_at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, used_at)
+), locked AS (
+    SELECT session.id, used.used_at
+    FROM coatcheck_sessions AS session JOIN used ON used.id = session.id
+    ORDER BY session.id
+    FOR NO KEY UPDATE OF session
+)
+UPDATE coatcheck_sessions AS session
+SET last_used_at = least(
+    clock_timestamp(),
+    CASE WHEN session.last_used_at > clock_timestamp() THEN locked.used_at
+         ELSE greatest(session.last_used_at, locked.used_at) END
+)
+FROM locked
+WHERE session.id = locked.id
+RETURNING session.id
+"""
+
+# A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
+_TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
+_WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
+
+# Raises what is too weak, and leaves alone what is stronger (remote_apply).
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', {is_local}) "
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+)
+
+_SETTINGS = text(
+    "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
+    "UNION ALL SELECT 'in_recovery', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
+).bindparams(names=list(POSTGRES_SETTINGS))
+_NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
+    channel=CHANNEL
+)
+_STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
+
+# PostgreSQL counts from 2000-01-01.
+_POSTGRES_EPOCH_US = 946_684_800_000_000
+
+
+class PostgresStore(SqlStore):
+    """Sessions and users in a PostgreSQL database.
+
+    The database's clock decides about deadlines. Everything that must be durable is, whatever the server's default
+    for `synchronous_commit`; touches are not.
+    """
+
+    def __init__(
+        self, dsn: str, *, migrates: bool = True, read_connections: int = 2, timeout_seconds: float = 5.0
+    ) -> None:
+        """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
+
+        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. After
+        `timeout_seconds` without an answer the store counts as unavailable.
+
+        Raises:
+            ConfigurationError: `dsn` is no such URI. No part of it is repeated.
+        """
+        self._target = parse_dsn(dsn)
+        self._timeout_seconds = timeout_seconds
+        commits = AbandonedCommits()
+        self._readers = [
+            PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)
+        ]
+        self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
+        self._user_reader = PreparedConnection(self._connect_reader, (READ_USERS,))
+        # Two, so that one batch is made ready while the other is written.
+        self._inserters = [PreparedConnection(self._connect_grouped_writer, (INSERT,), commits) for _ in range(2)]
+        self._deleter = PreparedConnection(self._connect_grouped_writer, (DELETE,), commits)
+        self._user_reads = Batcher([UserReader(self._user_reader)], timeout_seconds=timeout_seconds)
+        self._touches = PreparedConnectionPool(
+            lambda: PreparedConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
+            size=2,  # one for batches, one for a touch that somebody waits for
+            timeout_seconds=timeout_seconds,
+        )
+        origin = secrets.token_hex(8)
+        transactions = Transactions(
+            driver_errors=DRIVER_ERRORS,
+            timeout_seconds=timeout_seconds,
+            make_durable=_make_durable,
+            before_writing=commits.before_writing,
+            commit=commits.commit,
+        )
+        super().__init__(
+            _Postgres(origin),
+            transactions,
+            origin=origin,
+            inserters=[SessionInserter(one) for one in self._inserters],
+            deleter=SessionDeleter(self._deleter, origin),
+            migrates=migrates,
+        )
+
+    def __repr__(self) -> str:
+        """Show hosts and database, and nothing else of the connection URI."""
+        return f"PostgresStore({self._target})"
+
+    async def guarantee(self) -> Guarantee:
+        """See `Store.guarantee`."""
+        async with self._transactions.read(None) as connection:
+            settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
+            standbys = (await connection.execute(_STANDBYS)).scalars().all()
+        return judge_postgresql(settings, standbys)
+
+    def _announced(self) -> AsyncGenerator[str | None, None]:
+        return notifications(self._connect, timeout_seconds=self._timeout_seconds)
+
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
+        """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
+        return self._reads.submit(session_id)
+
+    def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
+        return self._user_reads.submit(user_id)
+
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        """See `Store.touch_sessions`."""
+        self._transactions.opened_engine()
+        latest: dict[SessionId, int] = {}
+        for use in uses:
+            latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))
+        statement = _TOUCH_ONE if len(latest) == 1 else _TOUCH_MANY
+        touched = _ids(await self._touches.fetch(statement, list(latest), list(latest.values())))
+        missing = latest.keys() - touched
+        if statement is _TOUCH_ONE or not missing:
+            return touched
+        # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
+        return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
+
+    def _create_engine(self) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect_writer,
+            isolation_level="READ COMMITTED",  # each statement sees what is committed when it starts
+            pool_pre_ping=True,  # a restarted server costs the next sign-in a reconnect, not an error
+            pool_timeout=self._timeout_seconds,
+            hide_parameters=True,  # errors and logs would show stored hashes
+        )
+
+    async def _open_direct(self) -> None:
+        self._touches.reopen()
+        first, *others = self._readers
+        await first.open()
+        for connection in (*others, self._user_reader, *self._inserters, self._deleter):
+            connection.reopen()
+        for trips in (self._reads, self._user_reads):
+            trips.open()
+
+    async def _close_direct(self) -> None:
+        for trips in (self._reads, self._user_reads):
+            await trips.close()
+        for connection in (*self._readers, self._user_reader, *self._inserters, self._deleter):
+            await connection.close(timeout_seconds=self._timeout_seconds)
+        await self._touches.close()
+
+    async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
+        return await connect_to_primary(
+            self._target, timeout_seconds=self._timeout_seconds, server_settings=server_settings
+        )
+
+    async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
+        connection = await self._connect()
+        try:
+            await connection.execute(_DURABLE.format(is_local="false"))
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await with_integer_times(await self._connect())
+
+    async def _connect_grouped_writer(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await with_integer_times(await self._connect_writer())
+
+    async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
+        return await with_integer_times(await self._connect(synchronous_commit="off"))
+
+
+class _Postgres:
+    """PostgreSQL's side of `Database`."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    def now(self) -> ColumnElement[int]:
+        # Not now(): that is the start of the transaction, and would let a session live on in a long one.
+        return func.clock_timestamp(type_=Timestamp)
+
+    def later(self, duration_us: int) -> ColumnElement[int]:
+        return func.clock_timestamp(type_=Timestamp) + func.make_interval(0, 0, 0, 0, 0, 0, duration_us / 1_000_000)
+
+    def idle_deadline(self) -> ColumnElement[int]:
+        return literal_column(
+            "coatcheck_sessions.last_used_at "
+            "+ coatcheck_sessions.expire_after_unused_for_us * interval '1 microsecond'",
+            Timestamp,
+        )
+
+    def insert(self, table: Table) -> Insert:
+        return insert(table)
+
+    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
+        texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
+        if texts:
+            await connection.execute(_NOTIFY, {"texts": texts})
+
+    async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(WAIT_FOR_WHAT_WAS_SEEN)
+
+    async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
+        statement = select(*USER_COLUMNS).where(users.c.id == user_id)
+        row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
+        return None if row is None else user_of(row)
+
+
+async def _make_durable(connection: AsyncConnection) -> None:
+    await connection.exec_driver_sql(_DURABLE.format(is_local="true"))
+
+
+def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
+    return frozenset(SessionId(str(row[0])) for row in rows)
+
+
+async def with_integer_times(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Hand times over as whole microseconds: building a `datetime` for each costs more than the rest of the row."""
+    try:
+        await connection.set_type_codec(
+            "timestamptz",
+            schema="pg_catalog",
+            format="tuple",
+            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
+            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
+        )
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection

@@ -1,0 +1,186 @@
+"""Sign-ins and revocations that share a transaction on SQLite, in a thread and over a connection of their own.
+
+What one of a batch does wrong is undone for that one alone, which is left without an answer and then done by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import UserId
+from coatcheck.stores.announcement import Announcement, encode
+from coatcheck.stores.records import EndedSession, SessionRecord
+from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.stores.sql.sqlite import outbox
+from coatcheck.stores.sql.transactions import INDETERMINATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from coatcheck.clock import Clock
+    from coatcheck.stores.sql.group_commit import Deletion, Insertion
+
+_INSERT = """
+INSERT INTO coatcheck_sessions (
+    id, user_id, method, scopes, follows_user, created_at, last_used_at, expires_at, expire_after_unused_for_us,
+    key_hash, key_salt, pepper_id, client_label, user_agent, ip_address
+)
+SELECT :id, :user_id, :method, :scopes, :follows_user, :now, :now, :expires_at, :expire_after_unused_for_us,
+    :key_hash, :key_salt, :pepper_id, :client_label, :user_agent, :ip_address
+FROM coatcheck_users AS owner
+WHERE owner.id = :user_id AND owner.revocations = :revocations
+    AND (:rescopes IS NULL OR owner.rescopes = :rescopes)
+    AND CASE WHEN :known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = :known_scopes END
+"""
+
+_OWNER = "SELECT user_id FROM coatcheck_sessions WHERE id = :id AND (:user_id IS NULL OR user_id = :user_id)"
+_DELETE = "DELETE FROM coatcheck_sessions WHERE id = ?"
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+
+class GroupWriter:
+    """One connection and one thread for it. A batch is one transaction, and one wait for the disk."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], clock: Clock) -> None:
+        """Set up without connecting; `connect` makes a connection without transactions of its own accord."""
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self.clock = clock
+
+    def open(self) -> None:
+        """Allow writing."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coatcheck-write")
+
+    async def close(self) -> None:
+        """Bring the batch that is being written to its end, and disconnect."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.shutdown)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def write(
+        self,
+        one: Callable[[sqlite3.Connection, W], R | None],
+        batch: Sequence[W],
+        *,
+        when_lost: StoreUnavailable,
+    ) -> Mapping[W, R]:
+        """Do `one` to each of the batch in one durable transaction; those that gave a result are answered.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+            when_lost: the COMMIT failed; the outcome is not known.
+        """
+        if self._thread is None:
+            raise StoreUnavailable("the store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, one, batch, when_lost)
+
+    def _write(
+        self, one: Callable[[sqlite3.Connection, W], R | None], batch: Sequence[W], when_lost: StoreUnavailable
+    ) -> Mapping[W, R]:
+        try:
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+        try:
+            done = {}
+            for item in batch:
+                # Values that SQLite refuses, or Python cannot hand to it (a lone surrogate, a number of 65 bits).
+                with suppress(sqlite3.Error, ValueError, OverflowError):
+                    result = one(connection, item)
+                    if result is not None:
+                        done[item] = result
+                if not connection.in_transaction:  # a full disk ends the transaction with the statement
+                    raise StoreUnavailable("the store cannot answer (the transaction was rolled back)")
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise when_lost from error
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return done
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA synchronous = FULL")
+            self._connection = connection
+        return self._connection
+
+
+class SessionInserter:
+    """Inserts a batch of sessions."""
+
+    def __init__(self, writer: GroupWriter) -> None:
+        """By `writer`, which other runners use too."""
+        self._writer = writer
+
+    async def run(self, keys: Sequence[Insertion]) -> Mapping[Insertion, SessionRecord]:
+        """See `BatchRunner.go`."""
+        lost = StoreUnavailable("the store cannot answer (a COMMIT failed)")
+        return await self._writer.write(self._insert, keys, when_lost=lost)
+
+    def _insert(self, connection: sqlite3.Connection, insertion: Insertion) -> SessionRecord | None:
+        new, now_us = insertion.session, self._writer.clock.now_us()
+        expires_at_us = new.expires_at_us
+        if expires_at_us is None and new.lifetime_us is not None:
+            expires_at_us = now_us + new.lifetime_us
+        values = {
+            "id": new.id,
+            "user_id": new.user_id,
+            "method": new.method,
+            "scopes": encode_scopes(new.scopes),
+            "follows_user": new.follows_user,
+            "now": now_us,
+            "expires_at": expires_at_us,
+            "expire_after_unused_for_us": new.expire_after_unused_for_us,
+            "key_hash": new.key.hash,
+            "key_salt": new.key.salt,
+            "pepper_id": new.key.pepper_id,
+            "client_label": new.client.label,
+            "user_agent": new.client.user_agent,
+            "ip_address": new.client.ip_address,
+            "revocations": insertion.expected_revocations,
+            "rescopes": insertion.expected_rescopes,
+            "known_scopes": insertion.known_scopes,
+        }
+        inserted = connection.execute(_INSERT, values).rowcount == 1
+        return insertion.inserted(now_us, expires_at_us) if inserted else None
+
+
+class SessionDeleter:
+    """Deletes a batch of sessions."""
+
+    def __init__(self, writer: GroupWriter, origin: str) -> None:
+        """By `writer`, which other runners use too. `origin` signs the announcements."""
+        self._writer = writer
+        self._origin = origin
+
+    async def run(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
+        """See `BatchRunner.go`."""
+        return await self._writer.write(self._delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
+
+    def _delete(self, connection: sqlite3.Connection, deletion: Deletion) -> EndedSession | None:
+        found = connection.execute(_OWNER, {"id": deletion.session_id, "user_id": deletion.user_id}).fetchone()
+        if found is None:
+            return None
+        ended, now_us = EndedSession(UserId(found[0]), deletion.session_id), self._writer.clock.now_us()
+        # First, so that nothing is deleted where it cannot be announced.
+        connection.execute(outbox.FORGET, (now_us - outbox.KEPT_US,))
+        for text in encode(Announcement(ended.user_id, ended.session_id), self._origin):
+            connection.execute(outbox.INSERT, (now_us, text))
+        connection.execute(_DELETE, (deletion.session_id,))
+        return ended

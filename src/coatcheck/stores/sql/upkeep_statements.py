@@ -1,0 +1,67 @@
+"""Removing what has expired, in steps that no request has to wait for, and the lock that lets one process do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, or_, select
+
+from coatcheck.stores.records import IdleSweep
+from coatcheck.stores.sql.deleting import delete_chosen
+from coatcheck.stores.sql.schema import locks, sessions
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.identifiers import SessionId
+    from coatcheck.stores.sql.dialect import Database
+
+
+async def prune_expired(connection: AsyncConnection, database: Database, limit: int) -> int:
+    """Delete up to `limit` sessions past their absolute deadline, oldest first, passing over locked rows."""
+    past = sessions.c.expires_at <= database.now()
+    chosen = (
+        select(sessions.c.id)
+        .where(sessions.c.expires_at.is_not(None), past)
+        .order_by(sessions.c.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    # The condition stands again in the DELETE: rows are judged as they are when they go, not when they were chosen.
+    return (await connection.execute(delete_chosen(chosen, past))).rowcount
+
+
+async def prune_idle(
+    connection: AsyncConnection, database: Database, after: SessionId | None, window: int
+) -> IdleSweep:
+    """Delete the idle among the next `window` sessions. No index leads to them, so the table is walked by its key."""
+    behind = select(sessions.c.id).order_by(sessions.c.id)
+    if after is not None:
+        behind = behind.where(sessions.c.id > after)
+    # The last id of the window, and whether it is full. An aggregate over uuid needs PostgreSQL 18, hence OFFSET.
+    last = (await connection.execute(behind.offset(window - 1).limit(1))).scalar()
+
+    past = database.idle_deadline() <= database.now()
+    inside = [sessions.c.expire_after_unused_for_us.is_not(None), past]
+    if after is not None:
+        inside.append(sessions.c.id > after)
+    if last is not None:
+        inside.append(sessions.c.id <= last)
+    chosen = select(sessions.c.id).where(and_(*inside)).order_by(sessions.c.id).with_for_update(skip_locked=True)
+    deleted = await connection.execute(delete_chosen(chosen, past))
+    return IdleSweep(deleted.rowcount, next_after=last)
+
+
+async def try_lock(
+    connection: AsyncConnection, database: Database, *, name: str, holder: str, duration_us: int
+) -> bool:
+    """Take or renew a lock in one statement; its row count decides."""
+    statement = database.insert(locks).values(name=name, holder=holder, expires_at=database.later(duration_us))
+    taken = await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[locks.c.name],
+            set_={"holder": statement.excluded.holder, "expires_at": statement.excluded.expires_at},
+            where=or_(locks.c.holder == holder, locks.c.expires_at <= database.now()),
+        ).returning(locks.c.name)
+    )
+    return taken.one_or_none() is not None

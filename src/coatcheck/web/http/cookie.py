@@ -1,0 +1,144 @@
+"""Cookie mode: the session cookie as it is configured, and as one request has it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.web.http.headers import only_value_of
+
+if TYPE_CHECKING:
+    from coatcheck.tokens import AuthSuccess
+    from coatcheck.web.asgi import AsgiScope
+
+MAX_AGE = timedelta(days=400)
+"""The longest life browsers give a cookie (RFC 6265bis section 5.5)."""
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}")  # RFC 6265 section 4.1.1: an HTTP token
+_PREFIXES = re.compile(r"__(host|secure|http|host-http)-", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCookie:
+    """The cookie that carries the token to browsers: `SessionMiddleware(app, auth=auth, cookie=SessionCookie())`.
+
+    It is called `__Host-` + `name`, and always HttpOnly, Secure, host-only and for the whole site (ASVS 3.3.1-3.3.4):
+    no script reads it, and neither another host nor plain http can set or see it. It is never set over plain http.
+
+    `same_site` "Lax" (the default) lets a link from another site arrive signed in, "Strict" does not.
+
+    `insecure_on_localhost` is for development: on http://localhost, and nowhere else, the cookie is called `name`
+    and is not Secure. Leave it off in production: a proxy that says "Host: localhost" would be taken for it.
+
+    `trusted_origins` are other origins whose pages may send unsafe requests with the cookie and sign in, for
+    example `["https://app.example.org"]`. The application's own origin is always trusted.
+
+    Raises:
+        ConfigurationError: a setting is wrong; the message names it and what is allowed.
+    """
+
+    name: str = "session"
+    same_site: Literal["Lax", "Strict"] = "Lax"
+    insecure_on_localhost: bool = False
+    trusted_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or _PREFIXES.match(self.name):
+            raise ConfigurationError(
+                "SessionCookie name must be 1 to 200 ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 6265 section "
+                "4.1.1), without a prefix such as __Host-, which is added"
+            )
+        if self.same_site not in {"Lax", "Strict"}:
+            raise ConfigurationError('SessionCookie same_site must be "Lax" or "Strict"')
+        if not isinstance(self.insecure_on_localhost, bool):
+            raise ConfigurationError("SessionCookie insecure_on_localhost must be True or False")
+        if isinstance(self.trusted_origins, str):
+            raise ConfigurationError(
+                'SessionCookie trusted_origins must be a list of origins, not one text: ["https://..."]'
+            )
+        object.__setattr__(self, "trusted_origins", tuple(map(_origin, self.trusted_origins)))
+
+    def on(self, scope: AsgiScope) -> RequestCookie:
+        """The cookie as this connection has it."""
+        is_secure = scope.get("scheme") in {"https", "wss"}
+        host = only_value_of(scope, b"host") or ""
+        is_local = not is_secure and self.insecure_on_localhost and _is_loopback(host)
+        name = self.name if is_local else f"__Host-{self.name}"
+        return RequestCookie(name.encode("ascii"), self, is_secure=not is_local, may_be_set=is_secure or is_local)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCookie:
+    """The session cookie of one connection: its exact name, and whether this connection is fit to set it."""
+
+    name: bytes
+    settings: SessionCookie
+    is_secure: bool
+    may_be_set: bool
+
+    def check_may_be_set(self) -> None:
+        """Check that the token would not be there for all to read.
+
+        Raises:
+            ConfigurationError: the connection is plain http.
+        """
+        if not self.may_be_set:
+            raise ConfigurationError(
+                "the session cookie is not set over plain http. If TLS ends at a proxy, have the server believe its "
+                "X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips); for development on "
+                "http://localhost use SessionCookie(insecure_on_localhost=True)"
+            )
+
+    def carrying(self, success: AuthSuccess, *, now: datetime | None = None) -> bytes:
+        """The Set-Cookie value that gives a token to the browser, for as long as the token can live.
+
+        Without an absolute deadline the browser forgets it when it is closed.
+        """
+        lifetime = b""
+        if success.token_expires_at is not None:
+            left = min(success.token_expires_at - (now or datetime.now(UTC)), MAX_AGE)
+            lifetime = b"; Max-Age=%d" % max(0, int(left.total_seconds()))
+        return self.name + b"=" + success.token.encode("ascii") + lifetime + self._attributes()
+
+    def expired(self) -> bytes:
+        """The Set-Cookie value that removes the cookie from the browser: the same attributes, no life left."""
+        return self.name + b"=; Max-Age=0" + self._attributes()
+
+    def _attributes(self) -> bytes:
+        same_site = self.settings.same_site.encode("ascii")
+        return b"; Path=/; HttpOnly; SameSite=" + same_site + (b"; Secure" if self.is_secure else b"")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine to itself. Browsers resolve `*.localhost` to loopback (RFC 6761)."""
+    name = re.sub(r":[0-9]{0,5}$", "", host).lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(value: str) -> str:
+    """An origin as browsers send it: scheme, host in lower case, and the port where it is not the scheme's own."""
+    parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or _more_than_an_origin(value):
+        raise ConfigurationError('SessionCookie trusted_origins must be origins like "https://app.example.org"')
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + ("" if port in {None, default} else f":{port}")
+
+
+def _more_than_an_origin(value: str) -> bool:
+    return re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value) is None

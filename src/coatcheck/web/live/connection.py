@@ -1,0 +1,267 @@
+"""One request of a signed-in caller that stays open, and how it ends.
+
+It ends in three steps, of which `Endings` chooses the moments: it is stopped, its client is told, and its application
+is made to leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+from coatcheck.web.exchanges import DEAF_SECONDS
+from coatcheck.web.state import request_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from coatcheck.tokens import AuthenticationInfo
+    from coatcheck.web.asgi import AsgiMessage, Receive
+    from coatcheck.web.exchanges import Exchange
+    from coatcheck.web.http.problems import Problem
+    from coatcheck.web.state import RequestState
+
+
+def traffic_is_use(connection: Mapping[str, Any]) -> None:
+    """From now on, what arrives on this WebSocket counts as a use of its session, as a request does.
+
+        traffic_is_use(websocket)
+
+    `connection` is an ASGI scope, or a Starlette `WebSocket`. Without this an open connection does not keep its session
+    from its inactivity timeout, whatever goes over it.
+
+    Raises:
+        ConfigurationError: `SessionMiddleware` did not run for this connection.
+    """
+    request_state(connection).traffic_is_use = True
+
+
+class Watch(Protocol):
+    """Who watches over connections while they are live."""
+
+    def add(self, connection: LiveConnection) -> None:
+        """Watch over it from now on."""
+        ...
+
+    def remove(self, connection: LiveConnection) -> None:
+        """Leave it alone: it is over."""
+        ...
+
+    def note_use(self, connection: LiveConnection) -> None:
+        """Count what has arrived on it as a use of its session."""
+        ...
+
+
+class LiveConnection:
+    """One request of a signed-in caller, and what becomes of it once it is live."""
+
+    __slots__ = (
+        "_exchange",
+        "_forced_end",
+        "_has_cancelled",
+        "_has_finished",
+        "_has_left",
+        "_is_live",
+        "_is_open",
+        "_left",
+        "_loop",
+        "_problem",
+        "_receiver",
+        "_state",
+        "_task",
+        "_tells_application",
+        "_watch",
+        "auth_id",
+        "confirmed_at",
+        "counts_from",
+        "is_being_used",
+        "token",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        watch: Watch,
+        exchange: Exchange,
+        state: RequestState,
+        task: asyncio.Task[object] | None,
+        *,
+        token: str,
+        user_id: str,
+        auth_id: str,
+        confirmed_at: float,
+    ) -> None:
+        """The application runs in `task`. Nothing happens before `begin`.
+
+        `confirmed_at` is when the read began that validated the token, by the event loop's clock: a request may have
+        taken its time before it became live.
+        """
+        self._watch = watch
+        self._exchange = exchange
+        self._state = state
+        self._task = task
+        self.token = token
+        self.user_id = user_id
+        self.auth_id = auth_id
+        self._loop = asyncio.get_running_loop()
+        self.confirmed_at = confirmed_at
+        self.counts_from = 0.0  # by the event loop's clock too
+        self.is_being_used = False
+        self._is_open = False
+        self._is_live = False
+        self._problem: Problem | None = None
+        self._receiver: asyncio.Task[object] | None = None
+        self._tells_application = False
+        self._left: asyncio.Future[None] | None = None
+        self._has_left = False
+        self._has_cancelled = False
+        self._has_finished = False
+        self._forced_end: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        """Show whose it is, and never the token."""
+        return f"LiveConnection(user_id={self.user_id!r}, auth_id={self.auth_id!r})"
+
+    def begin(self) -> None:
+        """Something was sent, and more may follow: it is live from now on, or from when the application has asked.
+
+        Nothing is watched where the application does not ask who is calling: it serves everybody.
+        """
+        self._is_open = True
+        if not self._is_live and not self._has_finished and self._state.was_asked:
+            self._is_live = True
+            self._watch.add(self)
+
+    def note_asked(self) -> None:
+        """The application has asked, maybe when it was open already, and maybe in another thread."""
+        if self._is_open and not self._has_finished:
+            self._loop.call_soon_threadsafe(self.begin)
+
+    def finish(self) -> None:
+        """It is over, or the application has ended: from now on its task is somebody else's."""
+        self._has_finished = True
+        if self._forced_end is not None:
+            self._forced_end.cancel()
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+        if self._is_live:
+            self._watch.remove(self)
+
+    @property
+    def client_answers(self) -> bool:
+        """Whether its client answers what it is told: that of a WebSocket does, with a close frame."""
+        return self._tells_application
+
+    @property
+    def required_scopes(self) -> frozenset[str]:
+        """What the application has required of the caller."""
+        return self._state.required_scopes
+
+    def confirm(self, answer: AuthenticationInfo, asked_at: float) -> None:
+        """The session lives, with these scopes: so says a read that was begun at `asked_at`."""
+        if asked_at >= self.confirmed_at:  # else there is a newer answer already
+            self.confirmed_at = asked_at
+            self._state.renew(answer)
+
+    def stop(self, problem: Problem) -> None:
+        """From now on neither side hears of the other."""
+        self._problem = problem
+        self._exchange.stop(problem)
+
+    async def tell(self) -> None:
+        """Tell the client why.
+
+        Raises:
+            OSError: it has gone.
+        """
+        if not self._has_finished:
+            await self._exchange.tell()
+
+    def leave(self, grace_seconds: float) -> None:
+        """Have the application end. That of a WebSocket is told, and cancelled if that does not help in time."""
+        if self._has_finished:
+            return
+        self._has_left = True
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+        if not self._tells_application:
+            self._cancel()
+            return
+        if self._receiver is not None:
+            self._receiver.cancel()
+        self._forced_end = asyncio.get_running_loop().call_later(grace_seconds, self._cancel)
+
+    async def until_left(self) -> None:
+        """Wait until the application is to end; not at all, as long as nothing ends.
+
+        A server tells the application that the client has gone as soon as we have told the client. It would be busy
+        with that before other clients are told.
+        """
+        if self._problem is None or self._has_left or self._has_finished:
+            return
+        if self._left is None:
+            self._left = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._left)  # another may wait for it too
+
+    def receiving(self, receive: Receive) -> Receive:
+        """`receive` for the application of a WebSocket: it is told of the end as of a client that has gone."""
+        self._tells_application = True
+
+        async def receive_or_end() -> AsgiMessage:
+            message = await self._unless_left(receive)
+            if message is None:
+                problem = cast("Problem", self._problem)
+                return {"type": "websocket.disconnect", "code": problem.close_code, "reason": problem.code}
+            if self._is_live and self._state.traffic_is_use and message["type"] == "websocket.receive":
+                self._watch.note_use(self)
+            return message
+
+        return receive_or_end
+
+    async def _unless_left(self, receive: Receive) -> AsgiMessage | None:
+        """What has arrived, or None when the application is to end. What arrives after `stop` is dropped."""
+        if self._problem is None:
+            self._receiver = task = cast("asyncio.Task[object]", asyncio.current_task())
+            cancelling = task.cancelling()
+            try:
+                message = await receive()
+            except asyncio.CancelledError:
+                if not self._has_left:
+                    raise
+            else:
+                if self._problem is None:
+                    if message["type"] == "websocket.disconnect":
+                        self._state.finish()
+                    return message
+            finally:
+                self._receiver = None
+            if self._has_left and task.uncancel() > cancelling:
+                raise asyncio.CancelledError  # somebody else has cancelled it too
+        elif self._has_left:
+            await asyncio.sleep(DEAF_SECONDS)  # it may be a loop that does not care what it is told
+        await self.until_left()
+        return None
+
+    def was_cancelled_by_us(self) -> bool:
+        """Whether a CancelledError in the application's task is ours alone."""
+        return self._has_cancelled and self._task is not None and self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._has_cancelled = True
+            self._task.cancel()
+
+
+def holding_back(receive: Receive, state: RequestState) -> Receive:
+    """`receive` for the application of an HTTP request. Of an end of ours it hears late: see `until_left`."""
+
+    async def receive_and_hold_back() -> AsgiMessage:
+        message = await receive()
+        if state.live is not None:
+            await state.live.until_left()
+        if message["type"] == "http.disconnect":
+            state.finish()
+        return message
+
+    return receive_and_hold_back

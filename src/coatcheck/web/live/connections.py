@@ -1,0 +1,220 @@
+"""Live connections: WebSockets, event streams and other streams, which end with the session they were opened with.
+
+A connection is live once it is open and the application has asked who is calling, in whichever order. It is open when a
+WebSocket was accepted, an event stream has begun, or the first part of another response has said that more follows.
+From then on its token is examined again
+
+- at once when something is announced that may concern it (`EventBus`), or when announcements may have been missed,
+- when a deadline of the session comes,
+- and in any case every `recheck_every`, so that there is a bound where no announcement arrives.
+
+Nothing is ended by an announcement alone: it says when to look, the store says what is true. While the store cannot
+answer, connections stay open and are examined again a second later, until `unanswered_timeout` is over: then they end
+as a request does that meets an outage, and nobody is told that a session has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
+from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope
+from coatcheck.tokens import TokenRefusal
+from coatcheck.web.http.problems import problem_of
+from coatcheck.web.live.endings import Endings
+from coatcheck.web.live.timer_wheel import TimerWheel
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+    from typing import Any
+
+    from coatcheck.events import EventBus, Message
+    from coatcheck.tokens import TokenManager, TokenStanding
+    from coatcheck.web.http.problems import Problem
+    from coatcheck.web.live.connection import LiveConnection
+
+_AFTER_AN_OUTAGE_SECONDS = 1.0
+_USE_SECONDS = 0.1  # a tenth of the shortest inactivity timeout there is
+
+_log = logging.getLogger(__name__)
+
+
+class HasTokenManagerAndEvents(Protocol):
+    """What live connections need of `AuthServices`."""
+
+    @property
+    def token_manager(self) -> TokenManager:
+        """Examines tokens."""
+        ...
+
+    @property
+    def events(self) -> EventBus:
+        """Tells of what has ended."""
+        ...
+
+
+class LiveConnections:
+    """All live connections of an application, and when each is looked at. Needs no start and no stop."""
+
+    def __init__(
+        self,
+        auth: HasTokenManagerAndEvents,
+        *,
+        recheck_every: timedelta = timedelta(seconds=15),
+        unanswered_timeout: timedelta | None = timedelta(minutes=1),
+        grace: timedelta = timedelta(seconds=5),
+    ) -> None:
+        """Watch over connections to what `auth` validates.
+
+        `recheck_every` is the longest time between two looks at a token; each is up to a fifth earlier, so that they
+        spread. `unanswered_timeout` is how long a connection stays open without an answer from the store, None for as
+        long as that takes. `grace` is how long the application may take to clean up after a WebSocket was closed.
+
+        Raises:
+            ConfigurationError: one of them is not above zero.
+        """
+        for name, value in (
+            ("recheck_every", recheck_every),
+            ("unanswered_timeout", unanswered_timeout),
+            ("grace", grace),
+        ):
+            is_none = value is None and name == "unanswered_timeout"
+            if not is_none and (not isinstance(value, timedelta) or value <= timedelta(0)):
+                raise ConfigurationError(f"{name} must be a timedelta above zero")
+        self._auth = auth
+        self._recheck_seconds = recheck_every.total_seconds()
+        self._unanswered_seconds = None if unanswered_timeout is None else unanswered_timeout.total_seconds()
+        # By user and session: many sessions of one user may end one by one.
+        self._watched: dict[str, dict[str, set[LiveConnection]]] = {}
+        self._due: TimerWheel[LiveConnection] = TimerWheel(self._look_at)
+        self._endings = Endings(grace.total_seconds())
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._is_subscribed = False
+
+    def __len__(self) -> int:
+        """How many there are now."""
+        return sum(len(theirs) for sessions in self._watched.values() for theirs in sessions.values())
+
+    def add(self, connection: LiveConnection) -> None:
+        """Watch over a connection from now on."""
+        if not self._is_subscribed:
+            self._auth.events.subscribe(self._hear)
+            self._is_subscribed = True
+        self._watched.setdefault(connection.user_id, {}).setdefault(connection.auth_id, set()).add(connection)
+        self._look_at([connection])  # what ended between its validation and now was announced to nobody
+
+    def remove(self, connection: LiveConnection) -> None:
+        """Leave a connection alone that is over."""
+        sessions = self._watched.get(connection.user_id, {})
+        theirs = sessions.get(connection.auth_id, set())
+        theirs.discard(connection)
+        if not theirs:
+            sessions.pop(connection.auth_id, None)
+        if not sessions:
+            self._watched.pop(connection.user_id, None)
+        self._due.discard(connection)
+
+    def note_use(self, connection: LiveConnection) -> None:
+        """Count what has arrived on a connection as a use of its session, ten times a second at most, one at a time."""
+        now = asyncio.get_running_loop().time()
+        if now >= connection.counts_from and not connection.is_being_used:
+            connection.counts_from = now + _USE_SECONDS
+            connection.is_being_used = True
+            self._start(self._use(connection.token, connection))
+
+    def count_use(self, token: str) -> None:
+        """Count a use of its session that was not counted when it was examined."""
+        self._start(self._use(token))
+
+    async def _use(self, token: str, connection: LiveConnection | None = None) -> None:
+        try:
+            answer = await self._auth.token_manager.explain_token(token)
+        except StoreUnavailable:
+            return  # not a use that anybody could have written down
+        finally:
+            if connection is not None:
+                connection.is_being_used = False
+        if connection is not None and isinstance(answer, TokenRefusal):
+            self._look_at([connection])
+
+    async def _hear(self, message: Message) -> None:
+        users = list(self._watched.values()) if message.user_id is None else [self._watched.get(message.user_id, {})]
+        auth_id = None
+        if isinstance(message, RevokedAuthenticationAuthId | RevokedAuthenticationScope):
+            auth_id = message.auth_id
+        if auth_id is None:
+            concerned = [connections for sessions in users for connections in sessions.values()]
+        else:
+            concerned = [sessions.get(auth_id, set()) for sessions in users]
+        self._look_at([connection for connections in concerned for connection in connections])
+
+    def _look_at(self, connections: Iterable[LiveConnection]) -> None:
+        """Examine the token of each, and a token of several once."""
+        by_token: dict[str, list[LiveConnection]] = {}
+        for connection in connections:
+            by_token.setdefault(connection.token, []).append(connection)
+        for token, theirs in by_token.items():
+            self._start(self._examine(token, theirs))
+
+    async def _examine(self, token: str, connections: Sequence[LiveConnection]) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            standing = await self._auth.token_manager.examine_token(token)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
+            if not isinstance(error, StoreUnavailable):
+                _log.exception("live connections could not be examined")
+            self._meet_outage(connections)
+            return
+        answer = standing.answer
+        if isinstance(answer, TokenRefusal):
+            self._end(connections, problem_of(AuthenticationRequiredError(), refusal=answer))
+            return
+        for connection in connections:
+            connection.confirm(answer, asked_at)  # first: what the application requires from now on is judged by it
+            missing = sorted(connection.required_scopes - answer.scopes)
+            if missing:
+                required = sorted(connection.required_scopes)
+                self._end([connection], problem_of(InsufficientScopeError(missing, required=required)))
+            else:
+                self._put_off(connection, self._seconds_until_next(standing))
+
+    def _meet_outage(self, connections: Iterable[LiveConnection]) -> None:
+        now = asyncio.get_running_loop().time()
+        given_up = []
+        for connection in connections:
+            seconds = _AFTER_AN_OUTAGE_SECONDS
+            if self._unanswered_seconds is not None:
+                seconds = min(seconds, connection.confirmed_at + self._unanswered_seconds - now)
+            if seconds > 0:
+                self._put_off(connection, seconds)
+            else:
+                given_up.append(connection)
+        self._end(given_up, problem_of(StoreUnavailable()))
+
+    def _end(self, connections: Iterable[LiveConnection], problem: Problem) -> None:
+        ending = [connection for connection in connections if self._is_watched(connection)]
+        for connection in ending:
+            self.remove(connection)
+            connection.stop(problem)
+        self._endings.add(ending)
+
+    def _put_off(self, connection: LiveConnection, seconds: float) -> None:
+        if self._is_watched(connection):
+            self._due.put(connection, seconds)
+
+    def _is_watched(self, connection: LiveConnection) -> bool:
+        """Whether it is neither over nor ending."""
+        return connection in self._watched.get(connection.user_id, {}).get(connection.auth_id, ())
+
+    def _seconds_until_next(self, standing: TokenStanding) -> float:
+        seconds = self._recheck_seconds * random.uniform(0.8, 1)  # noqa: S311 (spreads load, guards nothing)
+        return seconds if standing.ends_in_us is None else min(seconds, standing.ends_in_us / 1_000_000)
+
+    def _start(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(step)
+        self._under_way.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(self._under_way.discard)

@@ -1,0 +1,1 @@
+"""What the session routes answer, for every framework's module."""

@@ -1,0 +1,171 @@
+"""What a signed-in person does with their sessions: the logic behind the routes of every framework's module.
+
+Each coroutine takes the ASGI scope (or a Starlette `Request` around it) after `SessionMiddleware`, and returns plain
+data or a `Problem`. Whose sessions are meant is always taken from the caller's own session, never from the request.
+"""
+
+# FastAPI reads these annotations when it describes the routes, so their names are imported for real.
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.pages import DEFAULT_PAGE_SIZE
+from coatcheck.tokens import TokenInfo
+from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
+from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
+from coatcheck.web.requirements import require
+from coatcheck.web.state import request_state
+
+MAX_AFTER_LENGTH = 1024
+"""Characters of a page's `after` that are handed on to the token manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether the caller is signed in. `reason` is "expired" or "inactive" where their own session has ended so.
+
+    `events` is where a client may listen for the end of the session, relative to where the session routes are; None
+    where nobody is signed in, or where nothing watches over open connections.
+    """
+
+    signed_in: bool
+    user_id: str | None = None
+    session_id: str | None = None
+    scopes: tuple[str, ...] = ()
+    reason: str | None = None
+    events: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut:
+    """How many sessions a sign-out ended; 0 where there was none."""
+
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One of the caller's sessions. Times are aware UTC datetimes; `current` marks the one that asks.
+
+    `label`, `user_agent` and `ip_address` are what was known of the client when it signed in.
+    """
+
+    id: str
+    method: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime | None
+    current: bool
+    label: str | None
+    user_agent: str | None
+    ip_address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """A page of the caller's sessions. `next_after` is the `after` of the next page, None on the last."""
+
+    sessions: tuple[SessionSummary, ...]
+    next_after: str | None
+
+
+async def status(request: Mapping[str, Any]) -> Status:
+    """Am I signed in? Answers those who are not as well.
+
+    Raises:
+        StoreUnavailable: a token was sent and the store could not say whether it is valid.
+    """
+    state = request_state(request)
+    caller = state.authentication
+    if caller is None:
+        refusal = state.refusal
+        reason = refusal.value if refusal is not None and refusal.is_for_the_holder else None
+        return Status(signed_in=False, reason=reason)
+    events = EVENTS_PATH.removeprefix("/") if state.ends_with_session else None
+    return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
+
+
+async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
+    """End the session that was presented. Without a valid one there is nothing to end, which is no error.
+
+    The browser forgets the session cookie first, so that it does even if ending the session fails.
+
+    Raises:
+        StoreUnavailable: the store cannot answer; the session may still live.
+        RevocationIndeterminate: whether it still lives is not known; repeat the sign-out.
+    """
+    state = request_state(request)
+    state.forget_cookie()
+    caller = state.authentication
+    if caller is None:
+        return SignedOut(ended=0)
+    ended = await auth.token_manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
+    return SignedOut(ended=int(ended))
+
+
+async def sign_out_all(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
+    """End all sessions of the caller, this one included.
+
+    The browser forgets the session cookie first, as in `sign_out`.
+
+    Raises:
+        AuthenticationRequiredError: nobody is signed in, so it is not known whose sessions to end.
+        StoreUnavailable, RevocationIndeterminate: as `sign_out`.
+    """
+    request_state(request).forget_cookie()
+    caller = require(request)
+    ended = await auth.token_manager.revoke_all_tokens(auth_user_id=caller.user_identifier)
+    return SignedOut(ended=len(ended))
+
+
+async def my_sessions(
+    auth: HasTokenManager, request: Mapping[str, Any], *, after: str | None = None, limit: int = DEFAULT_PAGE_SIZE
+) -> SessionPage | Problem:
+    """The caller's sessions, a page at a time; never a token. A 400 problem if `after` or `limit` is wrong.
+
+    Raises:
+        AuthenticationRequiredError: nobody is signed in.
+        StoreUnavailable: the store cannot answer.
+    """
+    caller = require(request)
+    if after is not None and len(after) > MAX_AFTER_LENGTH:
+        return invalid_request(InvalidArgumentError("after must be the next_after of an earlier page"))
+    try:
+        page = await auth.token_manager.list_tokens(auth_user_id=caller.user_identifier, after=after, limit=limit)
+    except InvalidArgumentError as error:
+        return invalid_request(error)
+    return SessionPage(tuple(_summary(token, current=caller.auth_id) for token in page), page.next_after)
+
+
+async def end_session(auth: HasTokenManager, request: Mapping[str, Any], session_id: str) -> Problem | None:
+    """End one of the caller's sessions; None if that was done.
+
+    Somebody else's session, one that is over and an id that never was get the same 404 problem and are left alone.
+
+    Raises:
+        AuthenticationRequiredError: nobody is signed in.
+        StoreUnavailable, RevocationIndeterminate: as `sign_out`.
+    """
+    caller = require(request)
+    if await auth.token_manager.revoke_token(token_id=session_id, auth_user_id=caller.user_identifier):
+        return None
+    return session_not_found()
+
+
+def _summary(token: TokenInfo, *, current: str) -> SessionSummary:
+    return SessionSummary(
+        id=token.token_id,
+        method=token.method,
+        scopes=tuple(sorted(token.scopes)),
+        created_at=token.created_at,
+        last_used_at=token.last_used_at,
+        expires_at=token.expires_at,
+        current=token.token_id == current,
+        label=token.client.label,
+        user_agent=token.client.user_agent,
+        ip_address=token.client.ip_address,
+    )

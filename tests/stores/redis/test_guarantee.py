@@ -1,0 +1,101 @@
+"""What the settings of Redis servers allow to be promised, each by itself and all together."""
+
+from __future__ import annotations
+
+import pytest
+
+from coatcheck import GuaranteeLevel
+from coatcheck.stores.redis.guarantee import judge
+
+SOUND = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "save": "",
+    "maxmemory": "0",
+    "maxmemory-policy": "noeviction",
+    "redis_version": "7.0.15",
+    "role": "master",
+    "connected_slaves": "0",
+    "cluster_enabled": "0",
+}
+
+
+def test_a_server_by_itself_that_syncs_each_write_is_strict() -> None:
+    found = judge([SOUND], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT
+    assert found.reasons == ()
+    assert found.conditions == ("The disk keeps what it says it has written.", "No other server takes over.")
+    assert found.settings == SOUND | {"replicas_waited_for": "0"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "reason"),
+    [
+        ({"appendfsync": "everysec"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "everysec"),
+        ({"appendfsync": "no"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "appendfsync is no"),
+        ({"no-appendfsync-on-rewrite": "yes"}, GuaranteeLevel.STRICT_UNTIL_POWER_LOSS, "no-appendfsync-on-rewrite"),
+        ({"appendonly": "no", "save": "3600 1"}, GuaranteeLevel.STRICT_UNTIL_CRASH, "older state"),
+        ({"role": "slave"}, GuaranteeLevel.EVENTUAL, "replica"),
+        ({"connected_slaves": "1"}, GuaranteeLevel.BEST_EFFORT, "does not wait for any"),
+        ({"maxmemory-policy": "allkeys-lru"}, GuaranteeLevel.BEST_EFFORT, "allkeys-lru"),
+        ({"maxmemory-policy": "allkeys-random"}, GuaranteeLevel.BEST_EFFORT, "allkeys-random"),
+    ],
+)
+def test_one_setting_is_enough_to_lower_the_level(changed: dict[str, str], level: GuaranteeLevel, reason: str) -> None:
+    found = judge([SOUND | changed], is_cluster=False, replicas=0)
+    assert found.level == level
+    assert len(found.reasons) == 1
+    assert reason in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "condition"),
+    [
+        ({"appendonly": "no"}, "Every session ends when the server stops"),
+        ({"appendonly": "no", "no-appendfsync-on-rewrite": "yes"}, "Every session ends when the server stops"),
+        ({"maxmemory-policy": "volatile-ttl"}, "Memory does not run out: maxmemory-policy volatile-ttl"),
+    ],
+)
+def test_what_ends_sessions_but_brings_none_back_is_a_condition(changed: dict[str, str], condition: str) -> None:
+    found = judge([SOUND | changed], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT
+    assert any(each.startswith(condition) for each in found.conditions)
+
+
+def test_settings_that_a_server_does_not_tell_are_taken_for_its_defaults() -> None:
+    told = {"redis_version", "role", "connected_slaves", "maxmemory-policy"}
+    found = judge([{name: SOUND[name] for name in told}], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.STRICT_UNTIL_CRASH
+    assert len(found.reasons) == 1
+    assert "CONFIG GET" in found.reasons[0]
+
+
+def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
+    for replicas, said in ((0, "does not wait for any"), (1, "waits for 1, which Redis need not choose")):
+        found = judge([SOUND, SOUND], is_cluster=True, replicas=replicas)
+        assert found.level == GuaranteeLevel.BEST_EFFORT
+        assert said in found.reasons[0]
+        assert found.conditions[-1] == "No slot is being moved to another server."
+
+
+def test_who_waits_for_a_replica_has_one_also_while_its_link_is_down() -> None:
+    """It may have lost what it would need, and be made the primary the next moment."""
+    found = judge([SOUND], is_cluster=False, replicas=1)
+    assert found.level == GuaranteeLevel.BEST_EFFORT
+    assert "waits for 1" in found.reasons[0]
+    assert found.conditions == ("The disk keeps what it says it has written.",)
+
+
+def test_primaries_that_are_down_are_a_condition() -> None:
+    found = judge([SOUND], is_cluster=True, replicas=1, silent=1)
+    assert found.conditions[-1] == "The primaries that do not answer now are set up like those that do."
+
+
+def test_of_several_servers_the_weakest_counts_and_each_reason_is_given_once() -> None:
+    weak = SOUND | {"appendfsync": "everysec"}
+    found = judge([SOUND, weak, weak, SOUND | {"role": "slave"}], is_cluster=False, replicas=0)
+    assert found.level == GuaranteeLevel.EVENTUAL
+    assert len(found.reasons) == 2
+    assert found.settings["appendfsync"] == "always, everysec"
+    assert found.settings["role"] == "master, slave"

@@ -1,0 +1,156 @@
+"""What a URL of a Redis store may say, and what errors say of one."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coatcheck import ConfigurationError
+from coatcheck.stores.redis.store import RedisStore
+from coatcheck.stores.redis.url import Address, parse_url
+from coatcheck.stores.urls import store_from_url
+
+PASSWORD = "hunter2-geheim"
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("redis://db", [("db", 6379)]),
+        ("redis://db:7000", [("db", 7000)]),
+        ("redis://127.0.0.1:7000/3", [("127.0.0.1", 7000)]),
+        ("valkey://[::1]", [("::1", 6379)]),
+        ("valkey://[::1]:7000", [("::1", 7000)]),
+        ("redis://ann:secret@[2001:db8::1]:7000/0", [("2001:db8::1", 7000)]),
+        ("redis+cluster://a,b:7001,[::1]:7002", [("a", 6379), ("b", 7001), ("::1", 7002)]),
+        ("valkeys+cluster://ann:secret@a:1", [("a", 1)]),
+    ],
+)
+def test_a_url_names_one_server_or_the_members_of_a_cluster(url: str, addresses: list[tuple[str, int]]) -> None:
+    target = parse_url(url)
+    assert target.addresses == tuple(Address(*address) for address in addresses)
+    assert target.is_cluster == ("+cluster" in url)
+    assert [str(address) for address in target.addresses] == [
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+@pytest.mark.parametrize("cluster", ["", "+cluster"])
+def test_every_scheme_is_known_and_an_s_means_tls(scheme: str, cluster: str) -> None:
+    url = f"{scheme}{cluster}://db"
+    assert parse_url(url).is_encrypted == (scheme in {"rediss", "valkeys"})
+    assert isinstance(store_from_url(url), RedisStore)
+
+
+def test_what_a_url_does_not_say_has_a_default() -> None:
+    target = parse_url("redis://db")
+    assert target.addresses == (Address("db", 6379),)
+    assert (target.database, target.prefix, target.replicas, target.ca_certs) == (0, "coatcheck", None, None)
+    assert (target.username, target.password) == (None, None)
+
+
+def test_options_come_behind_a_question_mark() -> None:
+    target = parse_url("rediss://db/2?prefix=shop_1-a&replicas=2&ca_certs=/etc/ca%20s.pem")
+    assert (target.database, target.prefix, target.replicas, target.ca_certs) == (2, "shop_1-a", 2, "/etc/ca s.pem")
+
+
+@given(username=st.text(max_size=20), password=st.text(min_size=1, max_size=20))
+def test_any_name_and_password_can_be_percent_encoded(username: str, password: str) -> None:
+    def encoded(text: str) -> str:
+        return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+    if any("\ud800" <= character <= "\udfff" for character in username + password):
+        return  # no URL can say those
+    target = parse_url(f"redis://{encoded(username)}:{encoded(password)}@db")
+    assert (target.username or "", target.password) == (username, password)
+
+
+@pytest.mark.parametrize(
+    ("url", "what_is_wrong"),
+    [
+        ("redis://", "no host"),
+        ("redis://:7000", "no host"),
+        ("redis://a,", "no host"),
+        ("redis+cluster://a,,b", "no host"),
+        ("redis://::1", "no host"),
+        ("redis://[db]", "cannot be read"),
+        ("redis://d b", "no host"),
+        ("redis://[::1", "cannot be read"),
+        ("redis://db:", "the port"),
+        ("redis://db:0", "the port"),
+        ("redis://db:65536", "the port"),
+        ("redis://db:six", "the port"),
+        ("redis://db:٣", "the port"),
+        (f"redis://db:{'9' * 5000}", "the port"),
+        ("redis://db/-1", "the database"),
+        ("redis://db/one", "the database"),
+        ("redis+cluster://db/1", "the database"),
+        ("redis://a,b", "several hosts"),
+        ("redis://db?prefix=", "prefix"),
+        ("redis://db?prefix={a}", "prefix"),
+        ("redis://db?prefix=a:b", "prefix"),
+        ("redis://db?prefix=a*", "prefix"),
+        (f"redis://db?prefix={'a' * 65}", "prefix"),
+        ("redis://db?replicas=-1", "replicas"),
+        ("redis://db?replicas=101", "replicas"),
+        ("redis://db?replicas=", "replicas"),
+        ("redis://db?db=3", "option"),
+        ("redis://db?ca_certs=/etc/ca.pem", "ca_certs"),
+        ("rediss://db?ca_certs=", "ca_certs"),
+        ("postgresql://db", "Redis or Valkey"),
+    ],
+)
+def test_what_is_wrong_is_named(url: str, what_is_wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=what_is_wrong):
+        parse_url(url)
+
+
+def _said_of(url: str) -> str:
+    """What a log would show of a URL, whether it can be read or not."""
+    try:
+        return repr(parse_url(url))
+    except ConfigurationError as error:
+        return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [*"/?#[]:,", "@db/@", "@db:port", "@db/x", "@db?x=1", "@db?prefix=*", "@[db", "@db#x", "?x@db", "/@db", "#@db:1"],
+)
+def test_no_error_repeats_a_password_however_it_was_written(tail: str) -> None:
+    for url in (f"redis://ann:{PASSWORD}{tail}", f"redis://:{PASSWORD}{tail}", f"redis://{PASSWORD}{tail}"):
+        said = _said_of(url)
+        assert PASSWORD not in said.replace(f"host={PASSWORD!r}", "").replace(f"username={PASSWORD!r}", "")
+
+
+def test_a_sharp_in_a_password_does_not_turn_its_beginning_into_a_host() -> None:
+    with pytest.raises(ConfigurationError, match="%23"):
+        parse_url("redis://ann:123#4@db")
+
+
+def test_no_repr_shows_a_password() -> None:
+    url = f"redis://ann:{PASSWORD}@db:7000/3?prefix=shop"
+    target, store = parse_url(url), RedisStore(url)
+    for shown in (repr(target), repr(store), repr(target.connection(Address("db", 1), timeout_seconds=1))):
+        assert PASSWORD not in shown
+    assert repr(store) == "RedisStore(db:7000/3)"
+
+
+@pytest.mark.parametrize(
+    "url", [f"ftp://ann:{PASSWORD}@db", f"REDIS://:{PASSWORD}@db", PASSWORD, f"{PASSWORD}@db:6379"]
+)
+def test_a_url_of_no_store_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="redis://") as caught:
+        store_from_url(url)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_the_error_for_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coatcheck.stores.redis.store", None)
+    with pytest.raises(ConfigurationError, match=r"coatcheck\[redis\]"):
+        store_from_url("redis://db")

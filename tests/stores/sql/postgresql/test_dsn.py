@@ -1,0 +1,129 @@
+"""What a URI of a PostgreSQL store may say, and what errors say of one."""
+
+from __future__ import annotations
+
+import traceback
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+
+from coatcheck import ConfigurationError
+from coatcheck.stores.sql.postgresql.dsn import parse_dsn
+from coatcheck.stores.sql.postgresql.store import PostgresStore
+
+PASSWORD = "hunter2-geheim"
+
+
+@pytest.mark.parametrize(
+    ("uri", "addresses", "database"),
+    [
+        ("postgresql://db", [("db", None)], ""),
+        ("postgres://db/name", [("db", None)], "name"),
+        ("postgresql://db:/name", [("db", None)], "name"),
+        ("postgresql://ann@db:5433/name", [("db", 5433)], "name"),
+        ("postgresql://ann:a,b:c@one:5433/name", [("one", 5433)], "name"),
+        ("postgresql://ann:p%2Cw@one:5433,two/name", [("one", 5433), ("two", 5432)], "name"),
+        ("postgresql://[::1]:5433,[fe80::1]/name?sslmode=require", [("::1", 5433), ("fe80::1", 5432)], "name"),
+        ("postgresql://one,[::1]:5433/name", [("one", 5432), ("::1", 5433)], "name"),
+        ("postgresql://[::1]/name", [("::1", None)], "name"),
+        ("postgresql://%2Fvar%2Frun,two/name", [("/var/run", 5432), ("two", 5432)], "name"),
+        ("postgresql:///name", [], "name"),
+        ("postgresql://ann:secret@/name?host=/var/run", [], "name"),
+        ("postgresql://?host=one,two&port=5433,5434&dbname=name", [], ""),
+        ("postgresql:///name?host=[::1]:5433&user=ann%40corp&password=a%40b", [], "name"),
+        ("postgresql://db/name?enable_sort=off&options=-c%20work_mem%3D8MB", [("db", None)], "name"),
+    ],
+)
+def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, int | None]], database: str) -> None:
+    target = parse_dsn(uri)
+    assert (list(target.addresses), target.database) == (addresses, database)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what_is_wrong"),
+    [
+        ("", "cannot be read"),
+        ("db", "cannot be read"),
+        ("redis://db", "cannot be read"),
+        ("postgresql+asyncpg://db", "cannot be read"),
+        ("postgresql://db/one/two", "cannot be read"),
+        ("postgresql://db/name#part", "%23"),
+        ("postgresql://ann:a@b@db", "%40"),
+        ("postgresql://ann:a/b@db", "%2F"),
+        ("postgresql://ann:a?b@db", "%3F"),
+        ("postgresql://ann:1?b=@db", "%3F"),
+        ("postgresql://ann:a#b@db", "%23"),
+        ("postgresql://ann:a[b]@db", "%5B"),
+        ("postgresql://ann:a\N{FULLWIDTH NUMBER SIGN}b@db", "cannot be read"),
+        ("postgresql://db?name", "cannot be read"),
+        ("postgresql://:5433", "a host"),
+        ("postgresql://one,", "a host"),
+        ("postgresql://one,,two", "a host"),
+        ("postgresql://::1", "a host"),
+        ("postgresql://[::1", "a host"),
+        ("postgresql://[db]5433", "a host"),
+        ("postgresql://d b", "a host"),
+        ("postgresql://?host=one,", "a host"),
+        ("postgresql://db:0", "a port"),
+        ("postgresql://db:65536", "a port"),
+        ("postgresql://db:six", "a port"),
+        ("postgresql://db:-1", "a port"),
+        ("postgresql://db:٣", "a port"),
+        (f"postgresql://db:{'9' * 5000}", "a port"),
+        ("postgresql://?host=db:six", "a port"),
+        ("postgresql://?port=six", "a port"),
+        ("postgresql://?port=1,", "a port"),
+    ],
+)
+def test_what_is_wrong_is_named(uri: str, what_is_wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=what_is_wrong):
+        PostgresStore(uri)
+
+
+def _said_of(uri: str) -> str:
+    """What a log would show of a URI, whether it can be read or not."""
+    try:
+        return repr(PostgresStore(uri)) + repr(parse_dsn(uri))
+    except ConfigurationError as error:
+        return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("before", ["", "12/", "12?", "12?x=", "12#", "1,2", "12:", "12@", "12[", "x,"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        *("@db/name", "/x@h/db", "#x@h/db", ",x@h/db", "?x@h/db", "@x@h/db", "[x]@h/db", "\N{FULLWIDTH NUMBER SIGN}@h"),
+        *("/@db", "@db:port", "@db?x", "@db?port=x", "@one,:5", "@[db", "@[::1]x"),
+    ],
+)
+def test_neither_an_error_nor_a_repr_shows_a_password_however_it_was_written(before: str, tail: str) -> None:
+    assert PASSWORD not in _said_of(f"postgresql://ann:{before}{PASSWORD}{tail}")
+
+
+@pytest.mark.parametrize("tail", ["", *"/?#[]:,"])
+def test_nor_that_of_a_uri_in_which_the_host_was_forgotten(tail: str) -> None:
+    assert PASSWORD not in _said_of(f"postgresql://ann:{PASSWORD}{tail}")
+
+
+async def test_a_password_in_an_option_is_not_shown_either() -> None:
+    uri = f"postgresql://db/name?user=ann&password={PASSWORD}"
+    assert _said_of(uri).startswith("PostgresStore(db/name)Dsn(")
+    assert PASSWORD not in _said_of(uri)
+
+
+@pytest.mark.postgres
+async def test_a_server_is_found_by_its_address_and_by_its_socket(postgres_dsn: str) -> None:
+    admin = await asyncpg.connect(postgres_dsn)
+    socket = quote(await admin.fetchval("SHOW unix_socket_directories"), safe="")
+    await admin.close()
+    parts = urlsplit(postgres_dsn)
+    for uri in (
+        postgres_dsn,
+        f"postgresql://{parts.username}:a%40b%2F@{parts.hostname}:{parts.port}{parts.path}",
+        f"postgresql://{parts.username}@{socket}:{parts.port}{parts.path}",
+        f"postgresql://{parts.username}@{parts.path}?host={socket}&port={parts.port}",
+        f"postgresql://{socket}:{parts.port}/?user={parts.username}&dbname={parts.path[1:]}",
+    ):
+        async with PostgresStore(uri) as store:
+            await store.guarantee()
