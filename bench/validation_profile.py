@@ -25,7 +25,7 @@ from rich.table import Table
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from coatcheck.stores.sql.postgresql.batches import READ_MANY, READ_ONE
-from coatcheck.stores.sql.postgresql.prepared_connections import HeldConnection
+from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from contract import sample_of
 from tests.servers.postgres import PostgresServer
@@ -66,7 +66,7 @@ async def _measured(dsn: str, sessions: int, concurrency: int, rounds: int, seco
         await fill(dsn, population, lambda _: None)
         numbers = list(sample_of(sessions))
         tokens = cycle([str(population.token(number)) for number in numbers])
-        without = patch.object(HeldConnection, "fetch", await _from_memory(reader, population, numbers))
+        without = patch.object(PreparedConnection, "fetch", await _from_memory(reader, population, numbers))
         times: dict[str, list[float]] = {"with the driver": [], "without the driver": []}
         call = auth.token_manager.validate_token
         for _ in range(rounds):
@@ -86,15 +86,15 @@ async def _measured(dsn: str, sessions: int, concurrency: int, rounds: int, seco
 
 
 async def _from_memory(
-    reader: HeldConnection, population: Population, numbers: Sequence[int]
+    reader: PreparedConnection, population: Population, numbers: Sequence[int]
 ) -> Callable[..., Awaitable[object]]:
-    """`HeldConnection.fetch` for the reads of these sessions, with the rows that the driver gives for them."""
+    """`PreparedConnection.fetch` for the reads of these sessions, with the rows that the driver gives for them."""
     rows: dict[str, asyncpg.Record] = {}
     for start in range(0, len(numbers), 1000):
         ids = [population.session_id(number) for number in numbers[start : start + 1000]]
         rows |= {str(row[0]): row for row in await reader.fetch(READ_MANY, ids)}
 
-    async def fetch(_: HeldConnection, statement: str, asked: Any) -> list[asyncpg.Record]:  # noqa: ANN401 (one or many)
+    async def fetch(_: PreparedConnection, statement: str, asked: Any) -> list[asyncpg.Record]:  # noqa: ANN401 (one or many)
         await asyncio.sleep(0)
         return [rows[asked]] if statement == READ_ONE else [rows[one] for one in asked]
 

@@ -158,7 +158,7 @@ async def _replaced(cluster: Cluster, sessions: int = 20) -> dict[str, int]:
     async with RedisStore(cluster.store) as old:
         await register(old, user)
         made = [(await insert(old, new_session(user))).id for _ in range(sessions)]
-        await asyncio.gather(*map(old.read_session, made))  # both lanes are connected
+        await asyncio.gather(*map(old.read_session, made))  # both connections are made
         await asyncio.to_thread(cluster.stop_and_replace)
         async with RedisStore(cluster.store) as new:
             for session in made:

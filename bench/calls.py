@@ -1,0 +1,108 @@
+"""How many functions of ours one signed-in request calls, on each store: `bench/calls.py`.
+
+One warmed request with a bearer token through `SessionMiddleware` around a bare ASGI application that reads the body
+and requires a scope. Counted is each time that a function of `src/coatcheck` is entered, or goes on after it has waited, as
+`sys.setprofile` sees it. Unlike a time this figure is the same on every machine, so a test can hold it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import coatcheck
+from coatcheck import Pod, ServerSideSessionsConfig
+from coatcheck.web import SessionMiddleware, require
+from stage import new_store, show
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
+
+STORES = ("sqlite", "postgresql", "redis")
+WARM_UP = 50
+SOURCE = str(Path(coatcheck.__file__).parent)
+
+
+def main(
+    stores: Annotated[list[str] | None, typer.Argument(help="sqlite, postgresql, redis; all of them if none")] = None,
+    names: Annotated[bool, typer.Option("--names", help="list the functions too")] = False,
+) -> None:
+    """Count the calls of one request."""
+    for store in stores or STORES:
+        with ExitStack() as stack:
+            calls = asyncio.run(calls_of_a_request(new_store(store, stack)))
+        typer.echo(f"{store}: {calls.total()} calls")
+        if names:
+            show(store, ("function", "calls"), [(name, str(count)) for name, count in calls.most_common()])
+
+
+async def calls_of_a_request(url: str) -> Counter[str]:
+    """The functions that one request calls, and how often, with the sessions in the store that `url` names."""
+    config = ServerSideSessionsConfig(session_key_hash_pepper="a pepper of the benchmark, 32 bytes")
+    pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
+    auth = pod.initialize_auth_services(token_manager_builders=[config])
+    async with pod:
+        user = await auth.auth_users.create(scopes={"notes:read"})
+        success = await auth.token_manager.create_token(auth_user_id=user.id, method="bench")
+        app = SessionMiddleware(_lists_notes, auth=auth)
+        for _ in range(WARM_UP):
+            await _request(app, success.token)
+        return await _counted(app, success.token)
+
+
+async def _counted(app: AsgiApp, token: str) -> Counter[str]:
+    calls: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:  # noqa: ANN401 (what is called or returned)
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(SOURCE):
+            calls[f"{code.co_filename[len(SOURCE) + 1 :]}: {code.co_qualname}"] += 1
+
+    sys.setprofile(count)
+    try:
+        await _request(app, token)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def _lists_notes(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    require(scope, "notes:read")
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"no notes"})
+
+
+async def _request(app: AsgiApp, token: str) -> None:
+    sent: list[AsgiMessage] = []
+
+    async def receive() -> AsgiMessage:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: AsgiMessage) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/notes",
+        "query_string": b"",
+        "scheme": "http",
+        "client": ("192.0.2.7", 50000),
+        "headers": [(b"host", b"example.org"), (b"authorization", b"Bearer " + token.encode())],
+    }
+    await app(scope, receive, send)
+    if sent[0]["status"] != 200:
+        raise AssertionError(f"a signed-in request was answered with {sent[0]['status']}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
