@@ -1,8 +1,8 @@
 """How many functions of ours one signed-in request calls, on each store: `bench/calls.py`.
 
 One warmed request with a bearer token through `SessionMiddleware` around a bare ASGI application that reads the body
-and requires a scope. Counted is each time that a function of `src/coatcheck` is entered, or goes on after it has waited, as
-`sys.setprofile` sees it. Unlike a time this figure is the same on every machine, so a test can hold it.
+and requires a scope. Each time that a function of `src/coatcheck` is entered, or goes on after it has waited, counts,
+as `sys.setprofile` sees it. Unlike a time this figure is the same on every machine, so a test can hold it.
 """
 
 from __future__ import annotations
