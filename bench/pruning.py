@@ -76,7 +76,7 @@ async def _measured(
         manager = auth.get_token_manager(ServerSideSessionsTokenManager)
         admin = manager.server_side_sessions.admin
         work: dict[str, Callable[[], Awaitable[int | None]]] = {
-            "the pod prunes": Pruner(pod.store).prune,
+            "the pod prunes": Pruner(pod.store, pod.events).prune,
             "deleting expired": lambda: admin.delete_expired_sessions(inactive=False),
             "searching for idle": lambda: admin.delete_expired_sessions(expired=False),
         }

@@ -21,7 +21,9 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.background.pruner import Pruner
-from coatcheck.stores.records import IdleSweep
+from coatcheck.events import EventBus
+from coatcheck.identifiers import UserId, new_session_id
+from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from tests.auth.other_manager import OtherTokenManager
 from tests.worlds import PEPPER
@@ -215,7 +217,7 @@ class TestLifespan:
         clock = _Clock()
         interval = timedelta(minutes=10)
         async with SqliteStore(tmp_path / "a.db", clock=clock) as store:
-            first, second = Pruner(store, interval=interval), Pruner(store, interval=interval)
+            first, second = (Pruner(store, EventBus(), interval=interval) for _ in range(2))
             assert await first.prune() == 0
             assert await second.prune() is None
             clock.now += 600_000_000
@@ -233,7 +235,7 @@ class TestLifespan:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lock_for: timedelta, locks: int, pruned: int
     ) -> None:
         store = _FullStore(tmp_path / "a.db")
-        pruner = Pruner(store)
+        pruner = Pruner(store, EventBus())
         monkeypatch.setattr(pruner, "_lock_for", lock_for)
         monkeypatch.setattr("coatcheck.background.pruner._PAUSE_SECONDS", 0)
         assert await pruner.prune() == pruned
@@ -269,14 +271,15 @@ class _FullStore(SqliteStore):
         self.locks += 1
         return self.locks == 1
 
-    async def prune_expired(self, limit: int) -> int:
+    async def prune_expired(self, limit: int) -> ExpiredSweep:
         deleted = min(limit, self.expired)
         self.expired -= deleted
-        return deleted
+        ended = tuple(EndedSession(UserId("ada"), new_session_id(UserId("ada"))) for _ in range(deleted))
+        return ExpiredSweep(self.expired == 0, ended=ended)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
         del after, window
-        return IdleSweep(0, None)
+        return IdleSweep(None)
 
 
 class _WatchedStore(SqliteStore):
@@ -295,8 +298,8 @@ class _WatchedStore(SqliteStore):
         self.tried_again.set()
         return await super().try_lock(name, holder, duration)
 
-    async def prune_expired(self, limit: int) -> int:
-        deleted = await super().prune_expired(limit)
-        if deleted:
+    async def prune_expired(self, limit: int) -> ExpiredSweep:
+        sweep = await super().prune_expired(limit)
+        if sweep.ended:
             self.pruned.set()
-        return deleted
+        return sweep

@@ -88,7 +88,7 @@ class Pod:
         self._relay = Relay(self.store, self.events)
         self._auth_services: AuthServices | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
-        self._pruner = None if prune_interval is None else Pruner(self.store, interval=prune_interval)
+        self._pruner = None if prune_interval is None else Pruner(self.store, self.events, interval=prune_interval)
 
     def __repr__(self) -> str:
         """Show the store and the run mode."""

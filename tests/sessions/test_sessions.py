@@ -30,12 +30,10 @@ from tests.vectors import VECTORS
 from tests.worlds import OTHER_PEPPER, PEPPER, NewWorld, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck import AuthSuccess, SessionId, UserId
-    from coatcheck.stores.records import EndedSession, SessionFilter
+    from coatcheck.stores.records import Change, SessionFilter
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -626,7 +624,7 @@ class TestRevoking:
             await world.sign_in(user)
         delete_a_chunk, chunks = world.store.delete_sessions, 0
 
-        async def failing(which: SessionFilter, *, limit: int | None = None) -> Sequence[EndedSession]:
+        async def failing(which: SessionFilter, *, limit: int | None = None) -> Change:
             nonlocal chunks
             chunks += 1
             if chunks == 1:

@@ -194,11 +194,11 @@ async def test_what_we_write_in_a_weak_transaction_of_the_application_is_durable
         async with engine.connect() as connection:
             async with connection.begin():
                 assert (await connection.execute(shown)).scalar_one() == "off"
-                assert await store.delete_sessions(SessionFilter(session_id=session.id), transaction=connection)
+                assert (await store.delete_sessions(SessionFilter(session_id=session.id), transaction=connection)).ended
                 assert (await connection.execute(shown)).scalar_one() == "on"
             assert (await connection.execute(shown)).scalar_one() == "off"  # as it was, for what the application does
         await engine.dispose()
-        assert not await store.end_user_sessions(ADA)
+        assert not (await store.end_user_sessions(ADA)).ended
 
 
 class TestPod:

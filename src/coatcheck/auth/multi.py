@@ -112,7 +112,8 @@ class MultiTokenManager:
 
     def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """See `TokenManager.explain_token`. Of several refusals the one meant for the token's holder is given."""
-        return self._ask_all(token) if len(self.managers) > 1 else self.primary.explain_token(token)
+        managers = self.managers  # not `primary`: the path of every request has no call to spare
+        return managers[0].explain_token(token) if len(managers) == 1 else self._explain_by_all(token)
 
     async def examine_token(self, token: str) -> TokenStanding:
         """See `TokenManager.examine_token`. Of several refusals the one meant for the token's holder is given."""
@@ -125,7 +126,7 @@ class MultiTokenManager:
                 refusal = standing
         return refusal
 
-    async def _ask_all(self, token: str) -> AuthenticationInfo | TokenRefusal:
+    async def _explain_by_all(self, token: str) -> AuthenticationInfo | TokenRefusal:
         refusal = TokenRefusal.NOT_A_TOKEN
         for manager in self.managers:
             answer = await manager.explain_token(token)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from coatcheck.clock import from_us
 from coatcheck.errors import InvalidArgumentError, UserNotFoundError
-from coatcheck.events import RevokedAuthenticationScope, RevokedAuthenticationUser
 from coatcheck.identifiers import user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
-from coatcheck.sessions.announcing import announcing
+from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from coatcheck.events import EventBus, Message
+    from coatcheck.events import EventBus
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import UserChange, UserRecord
+    from coatcheck.stores.records import UserRecord
     from coatcheck.stores.store import Store, Transaction
 
 
@@ -69,10 +68,9 @@ class AuthUsers:
         return changed scopes and blocked, the second sees the user that was made.
         """
         self._store = store
-        self._bus = bus
+        self._endings = Endings(bus, Finisher())
         self._before_user_created = before_user_created
         self._after_user_created = after_user_created
-        self._finisher = Finisher()
 
     async def create(
         self,
@@ -137,17 +135,11 @@ class AuthUsers:
         wanted = user_id_of(user_id, name="user_id")
         checked = None if scopes is None else scope_set(scopes)
 
-        async def change() -> AuthUser:
-            async with announcing(self._bus, self._store, wanted, transaction) as messages:
-                changed = await self._store.update_user(
-                    wanted, scopes=checked, blocked=blocked, transaction=transaction
-                )
-                if changed is None:
-                    raise UserNotFoundError(wanted)
-                messages.extend(_messages(changed, blocked=bool(blocked)))
-            return _auth_user(changed.user)
-
-        return await (change() if transaction is not None else self._finisher.run(change()))
+        update = self._store.update_user(wanted, scopes=checked, blocked=blocked, transaction=transaction)
+        changed = await self._endings.run(update, user_id=wanted, transaction=transaction)
+        if changed is None:
+            raise UserNotFoundError(wanted)
+        return _auth_user(changed.user)
 
     async def delete(self, user_id: str | UUID, *, transaction: Transaction | None = None) -> None:
         """Delete a user and all their sessions.
@@ -158,18 +150,13 @@ class AuthUsers:
         """
         wanted = user_id_of(user_id, name="user_id")
 
-        async def delete() -> None:
-            async with announcing(self._bus, self._store, wanted, transaction) as messages:
-                ended = await self._store.delete_user(wanted, transaction=transaction)
-                if ended is None:
-                    raise UserNotFoundError(wanted)
-                messages.append(RevokedAuthenticationUser(wanted))
-
-        await (delete() if transaction is not None else self._finisher.run(delete()))
+        deletion = self._store.delete_user(wanted, transaction=transaction)
+        if await self._endings.run(deletion, user_id=wanted, transaction=transaction) is None:
+            raise UserNotFoundError(wanted)
 
     async def close(self) -> None:
         """Bring changes under way to their end. The pod calls this."""
-        await self._finisher.close()
+        await self._endings.close()
 
     async def _create_with_hooks(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
         connection = await self._store.connection_of(transaction)
@@ -190,11 +177,3 @@ class AuthUsers:
 
 def _auth_user(record: UserRecord) -> AuthUser:
     return AuthUser(record.id, from_us(record.created_at_us), record.scopes, record.blocked)
-
-
-def _messages(change: UserChange, *, blocked: bool) -> list[Message]:
-    if blocked:
-        return [RevokedAuthenticationUser(change.user.id)]
-    if change.removed_scopes:
-        return [RevokedAuthenticationScope(change.user.id, change.removed_scopes)]
-    return []

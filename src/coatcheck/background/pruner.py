@@ -13,6 +13,7 @@ from coatcheck.background.task import BackgroundTask
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from coatcheck.events import EventBus
     from coatcheck.identifiers import SessionId
     from coatcheck.stores.store import Store
 
@@ -33,11 +34,15 @@ class Pruner:
 
     DEFAULT_INTERVAL = timedelta(minutes=10)
 
-    def __init__(self, store: Store, *, interval: timedelta = DEFAULT_INTERVAL) -> None:
-        """Prune about every `interval`, give or take a fifth, so that many processes do not do it in step."""
+    def __init__(self, store: Store, bus: EventBus, *, interval: timedelta = DEFAULT_INTERVAL) -> None:
+        """Prune about every `interval`, give or take a fifth, so that many processes do not do it in step.
+
+        Observers of `bus` are told which sessions were deleted.
+        """
         if not isinstance(interval, timedelta) or interval <= timedelta(0):
             raise ConfigurationError("prune_interval must be a timedelta above zero, or None to prune never")
         self._store = store
+        self._bus = bus
         self._interval = interval
         self._holder = secrets.token_hex(8)
         self._task = BackgroundTask("pruning")
@@ -57,18 +62,21 @@ class Pruner:
         if not await self._has_lock():
             return None
         deleted = 0
-        while (gone := await self._store.prune_expired(_CHUNK)) > 0:
-            deleted += gone
+        while True:
+            expired = await self._store.prune_expired(_CHUNK)
+            await self._bus.publish_change(expired)
+            deleted += len(expired.ended)
+            if expired.is_done:
+                break
             if not await self._may_go_on():
                 return deleted
         after: SessionId | None = None
         while True:
-            sweep = await self._store.prune_idle(after, _CHUNK)
-            deleted += sweep.deleted
-            after = sweep.next_after
-            if after is None:
-                return deleted
-            if not await self._may_go_on():
+            idle = await self._store.prune_idle(after, _CHUNK)
+            await self._bus.publish_change(idle)
+            deleted += len(idle.ended)
+            after = idle.next_after
+            if after is None or not await self._may_go_on():
                 return deleted
 
     async def _run(self) -> None:

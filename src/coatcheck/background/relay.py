@@ -1,4 +1,4 @@
-"""Publishing in this process what other processes announce."""
+"""Publishing what this process hears through the store: from others, and of an application's own transactions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from coatcheck.background.task import BackgroundTask
-from coatcheck.events.messages import (
-    AnnouncementsMissed,
-    RevokedAuthenticationAuthId,
-    RevokedAuthenticationScope,
-    RevokedAuthenticationUser,
-)
+from coatcheck.events.messages import AnnouncementsMissed, message_of
 
 if TYPE_CHECKING:
     from coatcheck.events.bus import EventBus
-    from coatcheck.events.messages import Message
-    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.store import Store
 
 _log = logging.getLogger(__name__)
@@ -28,7 +21,7 @@ class Relay:
     """Listens to the store and publishes on the bus, from the first subscriber on."""
 
     def __init__(self, store: Store, bus: EventBus) -> None:
-        """What this process does itself is published where it is done, and not by way of the store."""
+        """What this process does itself, outside of an application's transactions, is published where it is done."""
         self._store = store
         self._bus = bus
         self._task = BackgroundTask("listening to other processes")
@@ -63,13 +56,4 @@ class Relay:
                 if one is None and self._missed_nothing:
                     self._missed_nothing = False
                     continue
-                await self._bus.publish(AnnouncementsMissed() if one is None else _message(one))
-
-
-def _message(announcement: Announcement) -> Message:
-    user_id, session_id = announcement.user_id, announcement.session_id
-    if announcement.removed_scopes is not None:
-        return RevokedAuthenticationScope(user_id, announcement.removed_scopes, session_id)
-    if session_id is not None:
-        return RevokedAuthenticationAuthId(user_id, session_id)
-    return RevokedAuthenticationUser(user_id, announcement.spared)
+                await self._bus.publish(AnnouncementsMissed() if one is None else message_of(one))

@@ -1,6 +1,6 @@
 """What is announced when authentication ends or shrinks, and who is told."""
 
-from coatcheck.events.bus import EventBus, Subscriber
+from coatcheck.events.bus import EventBus, Observer, Subscriber
 from coatcheck.events.messages import (
     AnnouncementsMissed,
     Message,
@@ -13,6 +13,7 @@ __all__ = [
     "AnnouncementsMissed",
     "EventBus",
     "Message",
+    "Observer",
     "RevokedAuthenticationAuthId",
     "RevokedAuthenticationScope",
     "RevokedAuthenticationUser",

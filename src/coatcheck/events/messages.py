@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
+    from coatcheck.stores.announcement import Announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,13 @@ class AnnouncementsMissed:
 Message: TypeAlias = (
     RevokedAuthenticationUser | RevokedAuthenticationAuthId | RevokedAuthenticationScope | AnnouncementsMissed
 )
+
+
+def message_of(announcement: Announcement) -> Message:
+    """What subscribers are told of an announcement."""
+    user_id, session_id = announcement.user_id, announcement.session_id
+    if announcement.removed_scopes is not None:
+        return RevokedAuthenticationScope(user_id, announcement.removed_scopes, session_id)
+    if session_id is not None:
+        return RevokedAuthenticationAuthId(user_id, session_id)
+    return RevokedAuthenticationUser(user_id, announcement.spared)

@@ -1,4 +1,4 @@
-"""What operators do to sessions: pruning, deleting by filter, watching a pepper rotation. Nothing here is announced."""
+"""What operators do to sessions: pruning, deleting by filter, watching a pepper rotation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.events.publishing import published
 from coatcheck.stores.records import SessionFilter
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from coatcheck.sessions.finishing import Finisher
+    from coatcheck.events import EventBus
+    from coatcheck.sessions.endings import Endings
     from coatcheck.sessions.key_hash import Pepper
     from coatcheck.stores.records import EndedSession
     from coatcheck.stores.store import Store, Transaction
@@ -38,11 +40,12 @@ class PepperUsage:
 class ServerSideSessionsAdmin:
     """Operators' side of `ServerSideSessions`."""
 
-    def __init__(self, store: Store, peppers: tuple[Pepper, ...], finisher: Finisher) -> None:
+    def __init__(self, store: Store, peppers: tuple[Pepper, ...], bus: EventBus, endings: Endings) -> None:
         """`peppers` are the configured ones, primary first."""
         self._store = store
         self._peppers = peppers
-        self._finisher = finisher
+        self._bus = bus
+        self._endings = endings
 
     async def delete_sessions(
         self,
@@ -68,9 +71,10 @@ class ServerSideSessionsAdmin:
             return ()
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
         which = SessionFilter(user_id=user_id, session_id=one, method=method)
-        if transaction is not None:
-            return tuple(await self._store.delete_sessions(which, transaction=transaction))
-        return await self._finisher.run(self._delete_in_chunks(which))
+        if transaction is None:
+            return await self._endings.finish(self._delete_in_chunks(which))
+        deletion = self._store.delete_sessions(which, transaction=transaction)
+        return (await self._endings.run(deletion, user_id=user_id, transaction=transaction)).ended
 
     async def delete_expired_sessions(
         self, *, expired: bool = True, inactive: bool = True, chunk_size: int = 500
@@ -83,13 +87,15 @@ class ServerSideSessionsAdmin:
         page_size(chunk_size, name="chunk_size")
         deleted = 0
         while expired:
-            gone = await self._store.prune_expired(chunk_size)
-            deleted += gone
-            expired = gone == chunk_size
+            step = await self._store.prune_expired(chunk_size)
+            await self._bus.publish_change(step)
+            deleted += len(step.ended)
+            expired = not step.is_done
         after: SessionId | None = None
         while inactive:
             sweep = await self._store.prune_idle(after, chunk_size)
-            deleted += sweep.deleted
+            await self._bus.publish_change(sweep)
+            deleted += len(sweep.ended)
             after = sweep.next_after
             inactive = after is not None
         return deleted
@@ -111,12 +117,13 @@ class ServerSideSessionsAdmin:
         deleted: list[EndedSession] = []
         while True:
             try:
-                chunk = await self._store.delete_sessions(which, limit=_DELETE_CHUNK)
+                deletion = self._store.delete_sessions(which, limit=_DELETE_CHUNK)
+                chunk = await published(self._bus, deletion, user_id=which.user_id, transaction=None)
             except StoreUnavailable as error:
                 if not deleted:
                     raise
                 message = f"the deletion is half done: the store failed after {len(deleted)} sessions; repeat it"
                 raise RevocationIndeterminate(message) from error
-            deleted.extend(chunk)
-            if len(chunk) < _DELETE_CHUNK:
+            deleted.extend(chunk.ended)
+            if len(chunk.ended) < _DELETE_CHUNK:
                 return tuple(deleted)

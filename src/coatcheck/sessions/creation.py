@@ -16,8 +16,10 @@ from coatcheck.errors import (
     UserBlockedError,
     UserNotFoundError,
 )
-from coatcheck.identifiers import new_session_id
+from coatcheck.events.publishing import published
+from coatcheck.identifiers import new_session_id, session_id_of
 from coatcheck.scope import scope_set
+from coatcheck.sessions.limits import STRATEGY
 from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
 from coatcheck.token_format import Secret, format_token
 from coatcheck.tokens import AuthSuccess, SignInAttempt, Token
@@ -29,16 +31,15 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck.client_info import ClientInfo
-    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.events import EventBus
+    from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
-    from coatcheck.sessions.config import ServerSideSessionsConfig
     from coatcheck.sessions.key_hash import KeyHasher
+    from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import InsideTransaction, Store, Transaction
+    from coatcheck.tokens import AuthenticationInfo
     from coatcheck.user_source import UserSource
-
-STRATEGY = "session"
-"""The name of server-side sessions in `AuthSuccess.auth_strategy` and `TokenInfo.token_issuer`."""
 
 _MAX_TRIES = 5
 
@@ -53,15 +54,21 @@ class _User:
 
 
 class SessionCreator:
-    """Begins and completes sign-ins."""
+    """Begins sign-ins, and creates the sessions that they end in."""
 
     def __init__(
-        self, store: Store, hasher: KeyHasher, config: ServerSideSessionsConfig, user_source: UserSource | None
+        self,
+        store: Store,
+        hasher: KeyHasher,
+        settings: ServerSideSessionsSettings,
+        bus: EventBus,
+        user_source: UserSource | None,
     ) -> None:
-        """`user_source` None: users live in the store."""
+        """`user_source` None: users live in the store. On `bus` it is said what a session has replaced."""
         self._store = store
         self._hasher = hasher
-        self._config = config
+        self._settings = settings
+        self._bus = bus
         self._user_source = user_source
 
     async def begin(self, user_id: UserId, transaction: Transaction | None) -> SignInAttempt:
@@ -69,7 +76,7 @@ class SessionCreator:
         record = await self._store.read_user(user_id, transaction=transaction)
         return SignInAttempt(user_id, UserEpochs() if record is None else record.epochs)
 
-    async def complete(
+    async def create(
         self,
         user_id: UserId,
         *,
@@ -80,17 +87,18 @@ class SessionCreator:
         skip_user_blocked_check: bool,
         attempt: SignInAttempt | None,
         client: ClientInfo | None,
-        replacing: SessionId | None,
+        replacing: AuthenticationInfo | None,
         transaction: Transaction | None,
     ) -> AuthSuccess:
-        """Insert a session and make its token. See `ServerSideSessions.create_session`."""
+        """Insert a session and make its token. The arguments are those of `ServerSideSessions.create_session`."""
         if attempt is not None and attempt.user_id != user_id:
             raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
         own_scopes = None if scopes is None else scope_set(scopes)
         expires_at_us = None if expires_at is None else _deadline_us(expires_at)
-        lifetime = self._config.default_session_lifetime
-        unused_for = expire_after_unused_for or self._config.default_session_inactivity_timeout
+        lifetime = self._settings.default_session_lifetime
+        unused_for = expire_after_unused_for or self._settings.default_session_inactivity_timeout
 
+        replaced = None if replacing is None else session_id_of(replacing.auth_id)
         scopes_are_its_own = own_scopes is not None
         revocations = None if attempt is None else attempt.epochs.revocations
         for _ in range(_MAX_TRIES):
@@ -99,7 +107,7 @@ class SessionCreator:
                 raise UserBlockedError(user_id)
             if revocations is None:  # as of the first look: a second one must not pass over what came in between
                 revocations = user.epochs.revocations
-            secret = Secret(secrets.token_bytes(self._config.session_key_secret_length))
+            secret = Secret(secrets.token_bytes(self._settings.session_key_secret_length))
             session = NewSession(
                 id=new_session_id(user_id),
                 user_id=user_id,
@@ -111,9 +119,9 @@ class SessionCreator:
                 expire_after_unused_for_us=None if unused_for is None else duration_us(unused_for),
                 key=self._hasher.hash(secret),
                 client=client or UNKNOWN_CLIENT,
-                replaces=replacing,
+                replaces=replaced,
             )
-            outcome = await self._store.insert_session(
+            insertion = self._store.insert_session(
                 session,
                 expected_revocations=revocations,
                 expected_rescopes=None if scopes_are_its_own and self._user_source is None else user.epochs.rescopes,
@@ -121,10 +129,16 @@ class SessionCreator:
                 inside_transaction=self._hook_for(session),
                 transaction=transaction,
             )
+            if replacing is None or replaced is None:
+                outcome = await insertion
+            else:
+                outcome = await published(
+                    self._bus, insertion, user_id=replacing.user_identifier, transaction=transaction
+                )
             if outcome is InsertRefusal.USER_REVOKED:
                 raise await self._why_revoked(user_id, transaction, skip_user_blocked_check=skip_user_blocked_check)
             if outcome is not InsertRefusal.USER_RESCOPED:
-                return _success(outcome, secret)
+                return _success(outcome.session, secret)
         raise StoreUnavailable(f"the scopes of a user changed {_MAX_TRIES} times during one sign-in; try again")
 
     async def _look_up(self, user_id: UserId, transaction: Transaction | None) -> _User:
@@ -150,7 +164,7 @@ class SessionCreator:
         return SignInSupersededError(user_id)
 
     def _hook_for(self, session: NewSession) -> InsideTransaction | None:
-        hook = self._config.on_session_created
+        hook = self._settings.on_session_created
         if hook is None:
             return None
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from coatcheck.errors import SignInWhileAuthenticatedError
 from coatcheck.identifiers import user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page
-from coatcheck.sessions.creation import STRATEGY
-from coatcheck.sessions.server_side_sessions import ServerSideSessions, SessionInfo
+from coatcheck.sessions.limits import STRATEGY
 from coatcheck.tokens import AuthenticationInfo, TokenInfo
 
 if TYPE_CHECKING:
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from uuid import UUID
 
-    from coatcheck.builders import BuildContext
     from coatcheck.client_info import ClientInfo
-    from coatcheck.sessions.config import ServerSideSessionsConfig
+    from coatcheck.sessions.server_side_sessions import ServerSideSessions
+    from coatcheck.sessions.session_info import SessionInfo
     from coatcheck.stores.store import Transaction
     from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
 
@@ -32,13 +31,7 @@ class ServerSideSessionsTokenManager:
     def __init__(self, server_side_sessions: ServerSideSessions) -> None:
         """Manage the tokens of these sessions."""
         self.server_side_sessions = server_side_sessions
-
-    @classmethod
-    def from_context(cls, config: ServerSideSessionsConfig, context: BuildContext) -> ServerSideSessionsTokenManager:
-        """Make a manager for a pod."""
-        sessions = ServerSideSessions(context.store, config, bus=context.bus, user_source=context.user_source)
-        context.at_shutdown(sessions.close)
-        return cls(sessions)
+        self._validator = server_side_sessions.validator
 
     @property
     def issuer(self) -> str:
@@ -46,7 +39,6 @@ class ServerSideSessionsTokenManager:
         return STRATEGY
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """See `TokenManager.begin_sign_in`."""
         return await self.server_side_sessions.begin_sign_in(auth_user_id, transaction=transaction)
 
     async def issue_token(
@@ -61,7 +53,6 @@ class ServerSideSessionsTokenManager:
         replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
-        """See `TokenManager.issue_token`."""
         if caller is not None and caller.user_identifier != user_id_of(auth_user_id):
             raise SignInWhileAuthenticatedError
         return await self.create_token(
@@ -85,7 +76,6 @@ class ServerSideSessionsTokenManager:
         replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
-        """See `TokenManager.create_token`."""
         return await self.server_side_sessions.create_session(
             auth_user_id,
             method=method,
@@ -97,17 +87,14 @@ class ServerSideSessionsTokenManager:
         )
 
     async def validate_token(self, token: str) -> AuthenticationInfo | None:
-        """See `TokenManager.validate_token`."""
-        answer = await self.server_side_sessions.authenticate(token)
+        answer = await self._validator.explain(token)
         return answer if isinstance(answer, AuthenticationInfo) else None
 
     def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
-        """See `TokenManager.explain_token`."""
-        return self.server_side_sessions.authenticate(token)
+        return self._validator.explain(token)
 
     def examine_token(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
-        """See `TokenManager.examine_token`."""
-        return self.server_side_sessions.examine(token)
+        return self._validator.examine(token)
 
     async def list_tokens(
         self,
@@ -119,7 +106,7 @@ class ServerSideSessionsTokenManager:
         limit: int = DEFAULT_PAGE_SIZE,
         transaction: Transaction | None = None,
     ) -> Page[TokenInfo]:
-        """See `TokenManager.list_tokens`. Tokens past a deadline are not listed."""
+        """A page of tokens. Tokens past a deadline are not listed."""
         if token_issuer not in {None, STRATEGY}:
             return Page(())
         page = await self.server_side_sessions.list_sessions(
@@ -135,7 +122,6 @@ class ServerSideSessionsTokenManager:
         token_issuer: str | None = None,
         transaction: Transaction | None = None,
     ) -> bool:
-        """See `TokenManager.revoke_token`."""
         if token_issuer not in {None, STRATEGY}:
             return False
         return await self.server_side_sessions.revoke_session(
@@ -151,7 +137,6 @@ class ServerSideSessionsTokenManager:
         except_token_id: str | None = None,
         transaction: Transaction | None = None,
     ) -> tuple[str, ...]:
-        """See `TokenManager.revoke_all_tokens`."""
         if token_issuer not in {None, STRATEGY}:
             return ()
         return await self.server_side_sessions.revoke_all_sessions(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from coatcheck.clock import from_us
 from coatcheck.errors import InvalidArgumentError
-from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope, RevokedAuthenticationUser
-from coatcheck.identifiers import SessionId, UserId, session_id_of, user_id_of
+from coatcheck.events.publishing import published
+from coatcheck.identifiers import session_id_of, user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
-from coatcheck.sessions.announcing import announcing
-from coatcheck.sessions.config import check_duration
 from coatcheck.sessions.creation import SessionCreator
+from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
+from coatcheck.sessions.limits import check_duration, check_method
+from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
 from coatcheck.stores.records import SessionFilter
@@ -28,67 +27,57 @@ if TYPE_CHECKING:
 
     from coatcheck.client_info import ClientInfo
     from coatcheck.events import EventBus
+    from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.sessions.config import ServerSideSessionsConfig
-    from coatcheck.stores.records import ListedSession
+    from coatcheck.sessions.ports import FinishesCalls, Touches
+    from coatcheck.sessions.session_info import SessionInfo
+    from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.store import Store, Transaction
     from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
     from coatcheck.user_source import UserSource
-
-MAX_METHOD_LENGTH = 255
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """One session as lists show it. Times are aware UTC datetimes.
-
-    `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
-    `follows_user` says that the scopes are the user's and change with them. `client` is on what it was made.
-    """
-
-    id: SessionId
-    user_id: UserId
-    method: str
-    scopes: frozenset[Scope]
-    follows_user: bool
-    created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime | None
-    expire_after_unused_for: timedelta | None
-    client: ClientInfo
 
 
 class ServerSideSessions:
     """The sessions of one store. `admin` holds what is for operators."""
 
     def __init__(
-        self, store: Store, config: ServerSideSessionsConfig, *, bus: EventBus, user_source: UserSource | None = None
+        self,
+        store: Store,
+        settings: ServerSideSessionsSettings,
+        *,
+        bus: EventBus,
+        user_source: UserSource | None = None,
+        touches: Touches | None = None,
+        finisher: FinishesCalls | None = None,
     ) -> None:
-        """`user_source` None: users live in the store (`AuthUsers`)."""
-        hasher = config.key_hasher()
+        """`user_source` None: users live in the store (`AuthUsers`).
+
+        `touches` and `finisher` are for a world without an event loop; None: those that need one.
+        """
+        hasher = settings.key_hasher()
         self._store = store
         self._bus = bus
-        self._upkeep = TouchChannel(store)
-        self._validator = Validator(store, hasher, self._upkeep)
-        self._sign_ins = SessionCreator(store, hasher, config, user_source)
-        self._finisher = Finisher()
-        self.admin = ServerSideSessionsAdmin(store, config.peppers, self._finisher)
+        self._touches = TouchChannel(store) if touches is None else touches
+        self._creator = SessionCreator(store, hasher, settings, bus, user_source)
+        self._endings = Endings(bus, Finisher() if finisher is None else finisher)
+        self.validator = Validator(store, hasher, self._touches)
+        self.admin = ServerSideSessionsAdmin(store, settings.peppers, bus, self._endings)
 
-    def authenticate(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
+    def explain(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """Who carries this token, or why nobody does. Answered by a store read that starts after the call.
 
         Raises:
             StoreUnavailable: the store cannot answer.
         """
-        return self._validator.validate(token)  # awaited by the caller: the path of every request has no frame to spare
+        return self.validator.explain(token)
 
     def examine(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
-        """`authenticate` that does not count as a use, with the time until a deadline. For what is kept open.
+        """`explain` that does not count as a use, with the time until a deadline. For what is kept open.
 
         Raises:
             StoreUnavailable: the store cannot answer.
         """
-        return self._validator.examine(token)
+        return self.validator.examine(token)
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
         """Begin a sign-in, before the credentials are so much as read; hand the attempt in with `create_session`.
@@ -96,7 +85,7 @@ class ServerSideSessions:
         Ending all sessions of the user in between then stops this sign-in too. Were the password's hash read first,
         a change of the password with all that follows could slip in between.
         """
-        return await self._sign_ins.begin(user_id_of(auth_user_id), transaction)
+        return await self._creator.begin(user_id_of(auth_user_id), transaction)
 
     async def create_session(
         self,
@@ -135,25 +124,18 @@ class ServerSideSessions:
             InvalidArgumentError: an argument is not allowed; the message names it and what is.
             StoreUnavailable: the store cannot answer.
         """
-        replaced = None if replacing is None else session_id_of(replacing.auth_id)
-        completing = self._sign_ins.complete(
+        return await self._creator.create(
             user_id_of(auth_user_id),
-            method=_method(method),
+            method=check_method(method),
             scopes=scopes,
             expires_at=expires_at,
-            expire_after_unused_for=_unused_for(expire_after_unused_for),
+            expire_after_unused_for=check_duration("expire_after_unused_for", expire_after_unused_for),
             skip_user_blocked_check=skip_user_blocked_check,
             attempt=attempt,
             client=client,
-            replacing=replaced,
+            replacing=replacing,
             transaction=transaction,
         )
-        if replacing is None or replaced is None:
-            return await completing
-        async with announcing(self._bus, self._store, replacing.user_identifier, transaction) as messages:
-            success = await completing
-            messages.append(RevokedAuthenticationAuthId(replacing.user_identifier, replaced))
-        return success
 
     async def list_sessions(
         self,
@@ -186,7 +168,7 @@ class ServerSideSessions:
             limit=page_size(limit),
             transaction=transaction,
         )
-        return Page([_info(listed) for listed in page], page.next_after)
+        return Page([session_info(listed) for listed in page], page.next_after)
 
     async def get_session(
         self,
@@ -203,7 +185,7 @@ class ServerSideSessions:
         page = await self._store.list_sessions(
             SessionFilter(user_id=user_id, session_id=wanted), limit=1, transaction=transaction
         )
-        return _info(page[0]) if page else None
+        return session_info(page[0]) if page else None
 
     async def revoke_session(
         self,
@@ -226,14 +208,9 @@ class ServerSideSessions:
             return False
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
         which = SessionFilter(user_id=user_id, session_id=wanted)
-
-        async def revoke() -> bool:
-            async with announcing(self._bus, self._store, user_id, transaction) as messages:
-                ended = await self._store.delete_sessions(which, transaction=transaction)
-                messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
-            return bool(ended)
-
-        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+        deletion = self._store.delete_sessions(which, transaction=transaction)
+        change = await self._endings.run(deletion, user_id=user_id, transaction=transaction)
+        return bool(change.ended)
 
     async def revoke_all_sessions(
         self,
@@ -257,18 +234,11 @@ class ServerSideSessions:
         if except_session_id is not None and spared is None:
             raise InvalidArgumentError("except_session_id must be a session id (a UUID)")
 
-        async def revoke() -> tuple[SessionId, ...]:
-            async with announcing(self._bus, self._store, user_id, transaction) as messages:
-                ended = await self._store.end_user_sessions(
-                    user_id, method=method, except_session_id=spared, transaction=transaction
-                )
-                if method is None:
-                    messages.append(RevokedAuthenticationUser(user_id, spared))
-                else:
-                    messages.extend(RevokedAuthenticationAuthId(one.user_id, one.session_id) for one in ended)
-            return tuple(one.session_id for one in ended)
-
-        return await (revoke() if transaction is not None else self._finisher.run(revoke()))
+        ending = self._store.end_user_sessions(
+            user_id, method=method, except_session_id=spared, transaction=transaction
+        )
+        change = await self._endings.run(ending, user_id=user_id, transaction=transaction)
+        return tuple(one.session_id for one in change.ended)
 
     async def update_scopes(
         self,
@@ -297,10 +267,8 @@ class ServerSideSessions:
             raise InvalidArgumentError("give session_id, auth_user_id or both")
         if wanted is None:
             raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
-        async with announcing(self._bus, self._store, user_id, transaction) as messages:
-            change = await self._store.set_user_scopes(user_id, wanted, transaction=transaction)
-            if change.removed_scopes:
-                messages.append(RevokedAuthenticationScope(user_id, change.removed_scopes))
+        rescope = self._store.set_user_scopes(user_id, wanted, transaction=transaction)
+        await published(self._bus, rescope, user_id=user_id, transaction=transaction)
         return True
 
     @property
@@ -309,16 +277,16 @@ class ServerSideSessions:
 
         For a metric. A touch that is dropped may end a session early by its inactivity timeout, never late.
         """
-        return self._upkeep.dropped
+        return self._touches.dropped
 
     async def flush(self) -> None:
         """Write the touches and rehashes that are waiting."""
-        await self._upkeep.flush()
+        await self._touches.flush()
 
     async def close(self) -> None:
         """Bring revocations under way to their end and write what is waiting. The pod calls this."""
-        await self._finisher.close()
-        await self._upkeep.close()
+        await self._endings.close()
+        await self._touches.close()
 
     async def _update_session_scopes(
         self,
@@ -330,35 +298,6 @@ class ServerSideSessions:
         wanted = session_id_of(session_id)
         if wanted is None:
             return False
-        async with announcing(self._bus, self._store, user_id, transaction) as messages:
-            change = await self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
-            if change is not None and change.removed_scopes:
-                messages.append(RevokedAuthenticationScope(change.session.user_id, change.removed_scopes, wanted))
+        rescope = self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
+        change = await published(self._bus, rescope, user_id=user_id, transaction=transaction)
         return change is not None
-
-
-def _info(listed: ListedSession) -> SessionInfo:
-    session = listed.session
-    unused_for_us = session.expire_after_unused_for_us
-    return SessionInfo(
-        id=session.id,
-        user_id=session.user_id,
-        method=session.method,
-        scopes=session.scopes or frozenset(),
-        follows_user=session.follows_user,
-        created_at=from_us(session.created_at_us),
-        last_used_at=from_us(session.last_used_at_us),
-        expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
-        expire_after_unused_for=None if unused_for_us is None else from_us(unused_for_us) - from_us(0),
-        client=listed.client,
-    )
-
-
-def _method(method: str) -> str:
-    if not isinstance(method, str) or not 1 <= len(method) <= MAX_METHOD_LENGTH or not method.isprintable():
-        raise InvalidArgumentError(f"method must be text of 1 to {MAX_METHOD_LENGTH} printable characters")
-    return method
-
-
-def _unused_for(value: timedelta | None) -> timedelta | None:
-    return None if value is None else check_duration("expire_after_unused_for", value)

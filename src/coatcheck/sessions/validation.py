@@ -15,22 +15,22 @@ from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
 
 if TYPE_CHECKING:
     from coatcheck.sessions.key_hash import KeyHasher
-    from coatcheck.sessions.touch_channel import TouchChannel
+    from coatcheck.sessions.ports import Touches
     from coatcheck.stores.records import SessionReading
-    from coatcheck.stores.store import Store
+    from coatcheck.stores.store import SessionReads
     from coatcheck.token_format import Secret
 
 
 class Validator:
     """Answers every validation from a store read that starts after the call."""
 
-    def __init__(self, store: Store, hasher: KeyHasher, upkeep: TouchChannel) -> None:
-        """Validate against `store`; touches and rehashes go to `upkeep`."""
+    def __init__(self, store: SessionReads, hasher: KeyHasher, touches: Touches) -> None:
+        """Validate against `store`; uses and rehashes that can wait go to `touches`."""
         self._store = store
         self._hasher = hasher
-        self._upkeep = upkeep
+        self._touches = touches
 
-    async def validate(self, token: str) -> AuthenticationInfo | TokenRefusal:
+    async def explain(self, token: str) -> AuthenticationInfo | TokenRefusal:
         """Who carries this token, or why nobody does.
 
         What cannot be a token costs no read. The secret is checked before the deadlines, so that only its holder
@@ -51,11 +51,11 @@ class Validator:
         if deadlines.is_touch_due(reading) and not await self._touch(reading):
             return TokenRefusal.UNKNOWN
         if verdict is not Match.CURRENT:
-            self._upkeep.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
-        return _caller(reading)
+            self._touches.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
+        return AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)  # judged: it has scopes
 
     async def examine(self, token: str) -> TokenStanding:
-        """`validate` that is no use of the session and writes nothing, with the time until a deadline."""
+        """`explain` that is no use of the session and writes nothing, with the time until a deadline."""
         parsed = parse_token(token)
         if parsed is None:
             return TokenStanding(TokenRefusal.NOT_A_TOKEN)
@@ -65,7 +65,8 @@ class Validator:
         verdict = self._judge(parsed.secret, reading)
         if isinstance(verdict, TokenRefusal):
             return TokenStanding(verdict)
-        return TokenStanding(_caller(reading), deadlines.ends_in_us(reading))
+        caller = AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)
+        return TokenStanding(caller, deadlines.ends_in_us(reading))
 
     def _judge(self, secret: Secret, reading: SessionReading) -> Match | TokenRefusal:
         match = self._hasher.check(secret, reading.key)
@@ -81,9 +82,5 @@ class Validator:
         if deadlines.is_touch_urgent(reading):
             # Waiting for the channel could let the session run out under an active user.
             return reading.id in await self._store.touch_sessions((use,))
-        self._upkeep.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
+        self._touches.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
         return True
-
-
-def _caller(reading: SessionReading) -> AuthenticationInfo:
-    return AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)  # judged: it has scopes

@@ -11,6 +11,7 @@ from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
+    from coatcheck.stores.announcement import Announcement
 
 
 class KeyHash(NamedTuple):
@@ -89,6 +90,27 @@ class NewSession:
     client: ClientInfo = UNKNOWN_CLIENT
     replaces: SessionId | None = None
 
+    def expires_at_us_from(self, now_us: int) -> int | None:
+        """The absolute deadline of a session that is inserted at this time; None where it has none."""
+        if self.expires_at_us is None and self.lifetime_us is not None:
+            return now_us + self.lifetime_us
+        return self.expires_at_us
+
+    def inserted(self, now_us: int) -> SessionRecord:
+        """The session as it is stored when it was inserted at this time."""
+        return SessionRecord(
+            id=self.id,
+            user_id=self.user_id,
+            method=self.method,
+            scopes=self.scopes,
+            follows_user=self.follows_user,
+            created_at_us=now_us,
+            last_used_at_us=now_us,
+            expires_at_us=self.expires_at_us_from(now_us),
+            expire_after_unused_for_us=self.expire_after_unused_for_us,
+            key=self.key,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SessionUse:
@@ -160,20 +182,35 @@ class InsertRefusal(Enum):
     USER_RESCOPED = "the scopes of the user changed since the epochs were read"
 
 
-@dataclass(frozen=True, slots=True)
-class UserChange:
-    """A user after a change, and what it did to their sessions.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a call has ended or taken away: every call of a store that can do so returns one of these.
 
-    `ended` holds sessions that were deleted, `removed_scopes` the scopes that were taken away.
+    `ended` has the sessions that were deleted. `announced` is what the store has told other processes, in the same
+    transaction: with it the caller tells its own. Only pruning deletes sessions without announcing it.
     """
+
+    ended: tuple[EndedSession, ...] = ()
+    announced: tuple[Announcement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion(Change):
+    """A session that was inserted. What it has replaced is in `ended`."""
+
+    session: SessionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange(Change):
+    """A user after a change, and the scopes that were taken away from them and from their sessions."""
 
     user: UserRecord
     removed_scopes: frozenset[Scope] = frozenset()
-    ended: tuple[EndedSession, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ScopeChange:
+class ScopeChange(Change):
     """A session after its scopes were changed, and the scopes it lost."""
 
     session: SessionRecord
@@ -181,10 +218,16 @@ class ScopeChange:
 
 
 @dataclass(frozen=True, slots=True)
-class IdleSweep:
-    """One window of a search for idle sessions: how many were deleted, and the id to go on after (None: done)."""
+class ExpiredSweep(Change):
+    """One step of pruning by the absolute deadline. `is_done`: it found fewer sessions than it may delete."""
 
-    deleted: int
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSweep(Change):
+    """One step of pruning by the idle deadline, and the id to go on after (None: done)."""
+
     next_after: SessionId | None
 
 

@@ -1,16 +1,30 @@
-"""The one interface every store implements: sessions and users, and the promises each call makes.
+"""The interface that every store implements, in four parts: a reader of one part needs to see only that part.
+
+| part | what for | its caller |
+|---|---|---|
+| `SessionReads` | read, touch, rehash | the validator, for every request |
+| `Sessions` | insert, list, change, end | sign-ins and revocations |
+| `Users` | users and their scopes, and the epochs that stop a sign-in which was overtaken | sign-ins, `AuthUsers` |
+| `Upkeep` | prune, lock, count | the pruner and operators |
+
+`Store` is all of them, with a lifespan and transactions. No part is optional.
 
 For all calls:
 
-* A store that cannot answer raises `StoreUnavailable`; never an empty result.
-* Deadlines are judged by the store's own clock, at `now >= deadline`. Times are microseconds since the Unix epoch,
-  from 0 to `clock.MAX_TIME_US`.
+* A store that cannot answer raises `StoreUnavailable`; it never gives an empty result instead.
+* The store's own clock judges deadlines, at `now >= deadline`. Times are microseconds since the Unix epoch, from 0 to
+  `clock.MAX_TIME_US`.
 * A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
   effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
   `AsyncConnection` or `AsyncSession`.
 * Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
+* A call that ends or shrinks sessions announces it in the same transaction, and returns what it has announced
+  (`Change`). What `announcements` yields leaves out what this store object has returned without a transaction: the
+  caller has it already. What was done in a caller's transaction is not left out, because nobody but the store knows
+  whether that transaction is committed.
 
-`coatcheck.testing` holds the conformance suite that checks all of this against any store.
+`coatcheck.testing` has the conformance suite that checks all of this against any store, and `MemoryStore`, the
+shortest store that passes it.
 """
 
 from __future__ import annotations
@@ -30,8 +44,10 @@ if TYPE_CHECKING:
     from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import (
-        EndedSession,
+        Change,
+        ExpiredSweep,
         IdleSweep,
+        Insertion,
         InsertRefusal,
         ListedSession,
         NewSession,
@@ -40,7 +56,6 @@ if TYPE_CHECKING:
         ScopeChange,
         SessionFilter,
         SessionReading,
-        SessionRecord,
         SessionUse,
         UserChange,
         UserRecord,
@@ -52,63 +67,15 @@ InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
 """Called inside the transaction of an insertion. If it raises, nothing is inserted."""
 
 
-class Store(Protocol):
-    """Where sessions and users live."""
-
-    has_transactions: bool
-    """Whether `transaction()` spans several calls. Without, whatever takes a transaction or runs inside one
-    (`transaction`, `inside_transaction`, `connection_of`, `after_commit`) raises ConfigurationError, and each call by
-    itself is as atomic as it says."""
-
-    # --- lifespan ---
-
-    async def open(self) -> None:
-        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
-        ...
-
-    async def close(self) -> None:
-        """Release every connection. Closing twice does nothing."""
-        ...
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction to pass to several calls: commits at the end of the block, rolls back if it raises."""
-        ...
-
-    async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        """The connection a transaction runs on, as hooks get it."""
-        ...
-
-    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
-        """Call `callback` once `transaction` has committed; never if it is rolled back."""
-        ...
-
-    async def guarantee(self) -> Guarantee:
-        """What this store, as it is configured now, can promise about revocation. Asks the database each time.
-
-        Where something cannot be probed, it is one of the conditions.
-        """
-        ...
-
-    def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        """What others announce on this data from now on, and never what this store object did.
-
-        Others are other processes and other store objects; whatever they end or take away is announced in the same
-        transaction, so that none is lost and none is of something that did not happen. None means that some may have
-        been missed: whoever keeps anything open looks at the store again. The first is None, when listening has begun.
-        What concerns one shard of users (`shard_of_user`) comes in the order in which it happened; a message from just
-        before the beginning may come after it.
-        It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).
-        """
-        ...
-
-    # --- the path of every request ---
+class SessionReads(Protocol):
+    """The path of every request: all that a validator needs."""
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """Read what a validation needs of one session; None where there is no row.
 
         The read starts after the call and sees everything that was committed before it; reads of many callers may
-        share it. Expired sessions are handed out too: judging deadlines takes the secret first. A caller who is
-        cancelled harms nobody else.
+        share it. Expired sessions are handed out too, because the secret has to be checked before the deadlines. A
+        caller that is cancelled never harms another.
         """
         ...
 
@@ -125,11 +92,9 @@ class Store(Protocol):
         """Replace stored hashes, each only where the row still holds the old one. Need not be durable."""
         ...
 
-    # --- sign-in ---
 
-    async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
-        """The user's row, registered or not, or None."""
-        ...
+class Sessions(Protocol):
+    """Sessions from sign-in to revocation."""
 
     async def insert_session(
         self,
@@ -140,7 +105,7 @@ class Store(Protocol):
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
-    ) -> SessionRecord | InsertRefusal:
+    ) -> Insertion | InsertRefusal:
         """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
 
         The session that it replaces, if any, is deleted in the same step, and stays where the insertion is refused.
@@ -152,32 +117,18 @@ class Store(Protocol):
         """
         ...
 
-    # --- ending and changing sessions ---
-
-    async def delete_sessions(
-        self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession]:
-        """Delete the sessions that match, at most `limit`, and say which they were. None matching is no error.
-
-        Raises:
-            RevocationIndeterminate: the outcome of the commit is not known, or some had gone when the store failed.
-        """
-        ...
-
-    async def end_user_sessions(
+    async def list_sessions(
         self,
-        user_id: UserId,
+        which: SessionFilter,
         *,
-        method: str | None = None,
-        except_session_id: SessionId | None = None,
+        expired: bool | None = None,
+        after: SessionId | None = None,
+        limit: int = 100,
         transaction: Transaction | None = None,
-    ) -> Sequence[EndedSession]:
-        """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
+    ) -> Page[ListedSession]:
+        """The sessions that match, ordered by id, at most `limit` after the id `after`; filters come before the limit.
 
-        The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
-
-        Raises:
-            RevocationIndeterminate: the outcome of the commit is not known.
+        `expired` True: only those past a deadline; False: only live ones; None: both.
         """
         ...
 
@@ -195,6 +146,53 @@ class Store(Protocol):
         """
         ...
 
+    async def delete_sessions(
+        self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
+    ) -> Change:
+        """Delete the sessions that match, at most `limit`, and say which they were. None matching is no error.
+
+        Raises:
+            RevocationIndeterminate: the outcome of the commit is not known, or some had gone when the store failed.
+        """
+        ...
+
+    async def end_user_sessions(
+        self,
+        user_id: UserId,
+        *,
+        method: str | None = None,
+        except_session_id: SessionId | None = None,
+        transaction: Transaction | None = None,
+    ) -> Change:
+        """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
+
+        The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
+
+        Raises:
+            RevocationIndeterminate: the outcome of the commit is not known.
+        """
+        ...
+
+
+class Users(Protocol):
+    """Users. Of those who live in the application it keeps the epochs, and the scopes that it last heard of."""
+
+    async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
+        """The user's row, registered or not, or None."""
+        ...
+
+    async def insert_user(
+        self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
+    ) -> UserRecord | None:
+        """Register a user; None where the id is taken by a registered one. Epochs of an unregistered row are kept."""
+        ...
+
+    async def list_users(
+        self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
+    ) -> Page[UserRecord]:
+        """Registered users ordered by id, at most `limit` after the id `after`."""
+        ...
+
     async def set_user_scopes(
         self,
         user_id: UserId,
@@ -209,55 +207,6 @@ class Store(Protocol):
         """
         ...
 
-    # --- reading lists ---
-
-    async def list_sessions(
-        self,
-        which: SessionFilter,
-        *,
-        expired: bool | None = None,
-        after: SessionId | None = None,
-        limit: int = 100,
-        transaction: Transaction | None = None,
-    ) -> Page[ListedSession]:
-        """The sessions that match, ordered by id, at most `limit` after the id `after`; filters come before the limit.
-
-        `expired` True: only those past a deadline; False: only live ones; None: both.
-        """
-        ...
-
-    # --- pruning ---
-
-    async def prune_expired(self, limit: int) -> int:
-        """Delete up to `limit` sessions past their absolute deadline, and say how many. Skips rows that are locked."""
-        ...
-
-    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
-        """Look at the next `window` sessions in order of id and delete those past their idle deadline."""
-        ...
-
-    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
-        """Take or renew the lock `name` for `holder`. False while another holder has it."""
-        ...
-
-    async def count_by_pepper(self) -> Sequence[PepperCount]:
-        """How many sessions each pepper was used for. Reads every row: for operators, not for requests."""
-        ...
-
-    # --- users kept in the store ---
-
-    async def insert_user(
-        self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
-    ) -> UserRecord | None:
-        """Register a user; None where the id is taken by a registered one. Epochs of an unregistered row are kept."""
-        ...
-
-    async def list_users(
-        self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
-    ) -> Page[UserRecord]:
-        """Registered users ordered by id, at most `limit` after the id `after`."""
-        ...
-
     async def update_user(
         self,
         user_id: UserId,
@@ -270,14 +219,90 @@ class Store(Protocol):
 
         A user who is blocked loses all sessions in the same step (as `end_user_sessions`). Returns None where
         there is no such user.
+
+        Raises:
+            RevocationIndeterminate: the user was to be blocked, and the outcome of the commit is not known.
         """
         ...
 
-    async def delete_user(
-        self, user_id: UserId, *, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession] | None:
+    async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         """Delete a registered user and all their sessions in one atomic step. None where there is no such user.
 
         Of the row only the id and the epochs stay, for sign-ins that are under way.
+
+        Raises:
+            RevocationIndeterminate: the outcome of the commit is not known.
+        """
+        ...
+
+
+class Upkeep(Protocol):
+    """What the pruner and operators need."""
+
+    async def prune_expired(self, limit: int) -> ExpiredSweep:
+        """Delete up to `limit` sessions past their absolute deadline, and say which. Skips rows that are locked.
+
+        Announces nothing: these sessions have ended already. What a store with native expiry (Redis) has deleted by
+        itself before is not among them.
+        """
+        ...
+
+    async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
+        """Look at the next `window` sessions in order of id and delete those past their idle deadline.
+
+        Announces nothing, as `prune_expired`.
+        """
+        ...
+
+    async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
+        """Take or renew the lock `name` for `holder`, for so long. False while another holder has it."""
+        ...
+
+    async def count_by_pepper(self) -> Sequence[PepperCount]:
+        """How many sessions each pepper was used for. Reads every row: for operators, not for requests."""
+        ...
+
+
+class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
+    """Where sessions and users live."""
+
+    has_transactions: bool
+    """Whether `transaction()` spans several calls. Without, whatever takes a transaction or runs inside one
+    (`transaction`, `inside_transaction`, `connection_of`) raises ConfigurationError, and each call by itself is as
+    atomic as it says."""
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection. Closing twice does nothing."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction to pass to several calls: commits at the end of the block, rolls back if it raises."""
+        ...
+
+    async def connection_of(self, transaction: Transaction) -> AsyncConnection:
+        """The connection a transaction runs on, as hooks get it."""
+        ...
+
+    async def guarantee(self) -> Guarantee:
+        """What this store, as it is configured now, can promise about revocation. Asks the database each time.
+
+        Where something cannot be probed, it is one of the conditions.
+        """
+        ...
+
+    def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        """What was announced on this data from now on and no caller of this store object knows yet.
+
+        That is what other processes and other store objects end or take away, and what is done by way of this one
+        inside a caller's transaction, once that is committed: an announcement is part of its transaction, so that none
+        is lost and none is of something that did not happen. None means that some may have been missed: a listener
+        that keeps anything open looks at the store again. The first is None, when listening has begun.
+        The announcements about one shard of users (`shard_of_user`) come in the order in which they happened; a
+        message from just before the beginning may come after it.
+        It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).
         """
         ...

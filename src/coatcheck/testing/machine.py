@@ -172,7 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
         user = self.model.user(KEPT)
         assert (reported is not None) is user.is_registered
         if reported is not None:
-            assert set(reported) == self._end_all(KEPT)
+            assert set(reported.ended) == self._end_all(KEPT)
             user.scopes, user.blocked, user.is_registered = frozenset(), False, False
 
     # --- sign-in ---
@@ -256,7 +256,7 @@ class StoreMachine(RuleBasedStateMachine):
     def revoke(self, session_id: SessionId) -> None:
         """End one session."""
         which = SessionFilter(session_id=session_id)
-        reported = self.run(self.store.delete_sessions(which))
+        reported = self.run(self.store.delete_sessions(which)).ended
         assert set(reported) == self.model.end(self.model.matching(which))
 
     @precondition(lambda self: bool(self.model.sessions))
@@ -265,7 +265,7 @@ class StoreMachine(RuleBasedStateMachine):
         """End at most so many of those that match."""
         which = SessionFilter(user_id=user_id, method=method)
         meant = self.model.matching(which)
-        reported = self.run(self.store.delete_sessions(which, limit=limit))
+        reported = self.run(self.store.delete_sessions(which, limit=limit)).ended
         assert len(reported) == min(limit, len(meant))
         ids = {one.session_id for one in reported}
         assert set(reported) == self.model.end(session for session in meant if session.id in ids)
@@ -273,8 +273,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(user_id=_users, method=st.none() | _methods, spared=st.none() | session_ids)
     def end_user_sessions(self, user_id: UserId, method: str | None, spared: SessionId | None) -> None:
         """End all of a user's sessions, or all of one method, or all but one."""
-        reported = self.run(self.store.end_user_sessions(user_id, method=method, except_session_id=spared))
-        assert set(reported) == self._end_all(user_id, method=method, spared=spared)
+        change = self.run(self.store.end_user_sessions(user_id, method=method, except_session_id=spared))
+        assert set(change.ended) == self._end_all(user_id, method=method, spared=spared)
 
     # --- time ---
 
@@ -289,27 +289,29 @@ class StoreMachine(RuleBasedStateMachine):
     def prune_expired(self, limit: int) -> None:
         """Delete a chunk of the expired."""
         past = [one for one in self.model.matching(SessionFilter()) if self.model.is_past_absolute_deadline(one)]
-        assert self.run(self.store.prune_expired(limit)) == min(limit, len(past))
+        reported = self.run(self.store.prune_expired(limit)).ended
         left = self._stored()
         gone = [session for session in past if session.id not in left]
         assert len(gone) == min(limit, len(past))
-        self.model.end(gone)
+        assert set(reported) == self.model.end(gone)
 
     @precondition(lambda self: bool(self.model.sessions))
     @rule(window=_limits)
     def prune_idle(self, window: int) -> None:
         """Sweep over everything, window by window."""
         idle = [session for session in self.model.matching(SessionFilter()) if self.model.is_idle(session)]
-        deleted, after = 0, None
+        reported: list[EndedSession] = []
+        after = None
         for _ in range(len(self.model.sessions) + 2):
             sweep = self.run(self.store.prune_idle(after, window))
-            assert sweep.deleted <= window
-            deleted, after = deleted + sweep.deleted, sweep.next_after
+            assert len(sweep.ended) <= window
+            reported += sweep.ended
+            after = sweep.next_after
             if after is None:
                 break
         assert after is None
-        assert deleted == len(idle)
-        self.model.end(idle)
+        assert len(reported) == len(idle)
+        assert set(reported) == self.model.end(idle)
 
     # --- reading ---
 

@@ -10,6 +10,7 @@ from coatcheck.client_info import UNKNOWN_CLIENT
 from coatcheck.identifiers import SessionId, UserId, new_session_id, session_id_from_bytes, shard_of_user
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import (
+    Insertion,
     KeyHash,
     NewSession,
     SessionFilter,
@@ -115,7 +116,7 @@ async def insert(
     if epochs is None:
         user = await store.read_user(session.user_id, transaction=transaction)
         epochs = UserEpochs() if user is None else user.epochs
-    return await store.insert_session(
+    outcome = await store.insert_session(
         session,
         expected_revocations=epochs.revocations,
         expected_rescopes=epochs.rescopes if session.follows_user else None,
@@ -123,6 +124,7 @@ async def insert(
         inside_transaction=inside_transaction,
         transaction=transaction,
     )
+    return outcome.session if isinstance(outcome, Insertion) else outcome
 
 
 async def sign_in(store: Store, user_id: UserId = ADA, **fields: Any) -> SessionRecord:  # noqa: ANN401 (those of `new_session`)

@@ -86,8 +86,8 @@ async def test_a_planned_failover_costs_nobody_an_error(cluster: RedisCluster) -
             cluster.promote(cluster.replica_of(cluster.primary_of(_key_of(user))), how=None)
         assert [await read(store, session.id) for session in sessions] == sessions
         for user, session in zip(users, sessions, strict=True):
-            ended = await store.end_user_sessions(user)
-            assert [one.session_id for one in ended] == [session.id]
+            change = await store.end_user_sessions(user)
+            assert [one.session_id for one in change.ended] == [session.id]
             assert await read(store, (await sign_in(store, user)).id) is not None
 
 
@@ -122,9 +122,9 @@ async def test_right_after_an_election_the_one_who_was_replaced_is_followed_thou
         old.answers["EVALSHA"] = old.answers["MGET"] = b"-MOVED 1 127.0.0.1:%d\r\n" % new.port
         new.answers["MGET"] = b"*1\r\n$-1\r\n"
         async with RedisStore(f"redis+cluster://127.0.0.1:{old.port}?replicas=0") as store:
-            assert await store.end_user_sessions(USERS[0]) == ()
+            assert (await store.end_user_sessions(USERS[0])).ended == ()
             assert await store.read_session(new_session(USERS[0]).id) is None
-            assert await store.end_user_sessions(USERS[0]) == ()
+            assert (await store.end_user_sessions(USERS[0])).ended == ()
         assert (old.times_asked(b"EVALSHA"), new.times_asked(b"EVALSHA")) == (1, 2)
 
 
@@ -197,7 +197,7 @@ async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends
             assert outcome is not None
             page = await store.list_sessions(SessionFilter(user_id=user))
             assert [listed.session.id for listed in page] == [sessions[user].id]
-            assert len(await store.end_user_sessions(user)) == 1
+            assert len((await store.end_user_sessions(user)).ended) == 1
         with pytest.raises(StoreUnavailable) as caught:
             await store.end_user_sessions(unlucky)
         assert not isinstance(caught.value, RevocationIndeterminate)  # nobody was there to begin with it
@@ -246,7 +246,7 @@ async def test_where_a_primary_hangs_the_users_of_others_are_served_and_a_promot
                 await store.read_user(unlucky)
         ends = await asyncio.gather(*map(store.end_user_sessions, users), return_exceptions=True)
         assert isinstance(ends[0], StoreUnavailable)
-        assert [len(each) for each in ends[1:] if not isinstance(each, BaseException)] == [2, 2]
+        assert [len(each.ended) for each in ends[1:] if not isinstance(each, BaseException)] == [2, 2]
         cluster.promote(replica, how="TAKEOVER")
         await _until_served(store, sessions[unlucky])
         await read_present(store, (await sign_in(store, unlucky)).id)
@@ -344,7 +344,7 @@ class TestMovingSlots:
             await store.set_user_scopes(user, frozenset({Scope("a")}))
             assert [(await read_present(store, session.id)).scopes for session in sessions] == [{"a"}] * 4
             await insert(store, new_session(user))
-            assert len(await store.end_user_sessions(user)) == 5
+            assert len((await store.end_user_sessions(user)).ended) == 5
             assert await stored_ids(store) == set()
 
     @pytest.mark.parametrize("moved", range(7))
@@ -359,7 +359,7 @@ class TestMovingSlots:
             for key in _keys(source)[:moved]:
                 source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
             outcome = await _outcome(store.delete_user(user))
-            assert isinstance(outcome, StoreUnavailable) or (outcome is not None and len(outcome) == 3)
+            assert isinstance(outcome, StoreUnavailable) or (outcome is not None and len(outcome.ended) == 3)
             for key in _keys(source):
                 source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
             for node in (target, source):

@@ -10,7 +10,8 @@ import pytest
 from coatcheck import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS, SessionId, shard_of_user
 from coatcheck.scope import Scope
-from coatcheck.stores.records import Rehash, SessionFilter, SessionUse
+from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.records import Change, EndedSession, Rehash, SessionFilter, SessionUse
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.testing.samples import (
     ADA,
@@ -72,13 +73,13 @@ class TestFullMemory:
         await store.rehash_sessions([Rehash(other.id, other.key, key_of("new"))])
         assert (await read_present(store, other.id)).key == key_of("new")
         assert await store.try_lock("prune", "me", timedelta(minutes=1))
-        assert await store.prune_expired(10) == 0
-        assert (await store.prune_idle(None, 10)).deleted == 0
-        assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
-        assert len(await store.end_user_sessions(ADA)) == 2
-        assert len(await store.delete_sessions(SessionFilter())) == 1
+        assert (await store.prune_expired(10)).ended == ()
+        assert (await store.prune_idle(None, 10)).ended == ()
+        assert len((await store.delete_sessions(SessionFilter(session_id=session.id))).ended) == 1
+        assert len((await store.end_user_sessions(ADA)).ended) == 2
+        assert len((await store.delete_sessions(SessionFilter())).ended) == 1
         assert await read(store, bobs.id) is None
-        assert await store.delete_user(BOB) == ()
+        assert await store.delete_user(BOB) == Change(announced=(Announcement(BOB),))
 
     async def test_scripts_that_end_sessions_are_taken_by_a_full_server_that_does_not_know_them(
         self, store: RedisStore, redis_server: RedisServer
@@ -168,10 +169,10 @@ class TestExpiry:
         assert await stored_ids(store) == await stored_ids(store, ADA) == {stays.id}
         assert [(one.pepper_id, one.sessions) for one in await store.count_by_pepper()] == [("pepper-1", 1)]
         assert await store.touch_sessions([SessionUse(gone.id, NEW_YEAR_US)]) == frozenset()
-        assert await store.delete_sessions(SessionFilter(session_id=gone.id)) == ()
+        assert (await store.delete_sessions(SessionFilter(session_id=gone.id))).ended == ()
         change = await store.set_user_scopes(ADA, frozenset())
         assert change.ended == ()
-        assert [one.session_id for one in await store.end_user_sessions(ADA)] == [stays.id]
+        assert [one.session_id for one in (await store.end_user_sessions(ADA)).ended] == [stays.id]
         assert redis_server.ask("ZCARD", f"{ROOT}:of:ada") == 0
 
     async def test_pages_of_a_list_are_full_although_the_index_has_gaps(
@@ -189,16 +190,16 @@ class TestExpiry:
     async def test_pruning_goes_on_over_what_the_server_has_expired(
         self, store: RedisStore, redis_server: RedisServer, clock: StandingClock
     ) -> None:
-        """Whoever prunes stops at 0: many that are gone must not hide those behind them."""
+        """The pruner stops at a step that is done: many that are gone must not hide those behind them."""
         gone = [await sign_in(store, lifetime_us=MINUTE_US) for _ in range(6)]
         late = [await sign_in(store, lifetime_us=2 * MINUTE_US) for _ in range(2)]
         for session in gone:
             _expire(redis_server, session)
         clock.time_us += HOUR_US
-        steps = []
-        while step := await store.prune_expired(3):
-            steps.append(step)
-        assert sum(steps) == 8
+        pruned: list[EndedSession] = []
+        while not (step := await store.prune_expired(3)).is_done:
+            pruned += step.ended
+        assert {one.session_id for one in (*pruned, *step.ended)} == {session.id for session in late}
         assert await read_together(store, [session.id for session in late]) == [None, None]
         for index in ("sessions", "expiring"):
             assert redis_server.ask("ZCARD", f"{ROOT}:{index}") == 0

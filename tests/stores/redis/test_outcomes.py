@@ -83,7 +83,7 @@ async def test_a_restart_between_two_revocations_costs_the_second_nothing(redis_
     async with RedisStore(redis_server.url) as store:
         for _ in range(3):
             session = await sign_in(store)
-            assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+            assert len((await store.delete_sessions(SessionFilter(session_id=session.id))).ended) == 1
             redis_server.stop()
             redis_server.start()  # the loop has not run since: nothing has told us of the closed connections
 
@@ -105,7 +105,7 @@ async def test_a_connection_that_was_reset_costs_nobody_an_error(anyio_backend: 
     """A machine that has forgotten it does not end it (FIN), it breaks it off (RST): loops tell of that otherwise."""
     async with ScriptedRedis(EVALSHA=b"*0\r\n", MGET=b"*1\r\n$-1\r\n") as server, _store_on(server) as store:
         for _ in range(3):  # there are two connections of each kind
-            assert await store.end_user_sessions(ADA) == ()
+            assert (await store.end_user_sessions(ADA)).ended == ()
             assert await store.read_session(unknown_id()) is None
             await store.rehash_sessions([Rehash(unknown_id(), key_of("old"), key_of("new"))])
             server.reset()
@@ -224,7 +224,7 @@ async def test_an_answer_that_comes_too_late_is_nobodys(proxy: Proxy, monkeypatc
                 assert reading is not None
                 assert row is not None
                 assert (reading.user_id, row.id) == (other, other)
-            assert await store.delete_sessions(SessionFilter(session_id=unknown_id())) == ()
+            assert (await store.delete_sessions(SessionFilter(session_id=unknown_id()))).ended == ()
 
 
 async def test_a_caller_who_is_cancelled_harms_nobody(proxy: Proxy, shared_redis: RedisServer) -> None:
@@ -239,7 +239,7 @@ async def test_a_caller_who_is_cancelled_harms_nobody(proxy: Proxy, shared_redis
         gone.cancel()
         reads[0].cancel()  # type: ignore[attr-defined]  # it is a future
         shared_redis.resume()
-        assert len(await stays) == 1
+        assert len((await stays).ended) == 1
         await reads[1]
         # Whom it concerns is gone, the revocation is not: it had been asked for.
         assert await read_together(store, [mine.id, other.id]) == [None, None]
@@ -395,10 +395,10 @@ async def test_nobody_is_told_that_a_session_is_gone_that_cannot_be_read(redis_s
                 await call
         with pytest.raises(StoreUnavailable):
             await insert(store, new_session(replaces=unreadable.id))
-        assert await store.end_user_sessions(ADA, except_session_id=unreadable.id) == ()
+        assert (await store.end_user_sessions(ADA, except_session_id=unreadable.id)).ended == ()
         await store.rehash_sessions([Rehash(unreadable.id, unreadable.key, key_of("new"))])
-        assert (await store.prune_idle(None, 10)).deleted == 0
-        assert [one.session_id for one in await store.end_user_sessions(ADA)] == [unreadable.id]
+        assert (await store.prune_idle(None, 10)).ended == ()
+        assert [one.session_id for one in (await store.end_user_sessions(ADA)).ended] == [unreadable.id]
         assert await store.read_session(unreadable.id) is None
 
 

@@ -58,8 +58,8 @@ async def test_a_batch_of_which_each_call_brings_its_script_along_is_done_once(r
         for user in USERS:
             await sign_in(store, user)
         redis_server.ask("SCRIPT FLUSH")
-        ended = await asyncio.gather(*(store.end_user_sessions(user) for user in USERS))
-        assert [len(each) for each in ended] == [1] * len(USERS)
+        changes = await asyncio.gather(*(store.end_user_sessions(user) for user in USERS))
+        assert [len(each.ended) for each in changes] == [1] * len(USERS)
         revocations = {(await store.read_user(user)).epochs.revocations for user in USERS}  # type: ignore[union-attr]  # they exist
         assert revocations == {1}
 
@@ -70,7 +70,7 @@ async def test_a_server_that_was_restarted_costs_no_error(redis_server: RedisSer
         session = await sign_in(store)
         redis_server.stop()
         redis_server.start()
-        assert await store.delete_sessions(SessionFilter(session_id=session.id)) == ()
+        assert (await store.delete_sessions(SessionFilter(session_id=session.id))).ended == ()
         assert await read(store, (await sign_in(store)).id) is not None
 
 

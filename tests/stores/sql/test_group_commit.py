@@ -14,7 +14,7 @@ from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.records import EndedSession, InsertRefusal, SessionFilter, SessionRecord, UserEpochs
-from coatcheck.stores.sql.group_commit import Deletion, Insertion
+from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
@@ -46,7 +46,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     go = Batcher._go  # noqa: SLF001 (where trips begin)
 
     async def counted(trips: Any, runner: Any, batch: Any, keys: Sequence[object], limit: Any) -> None:
-        if isinstance(keys[0], Insertion | Deletion):
+        if isinstance(keys[0], PlainInsertion | PlainDeletion):
             sizes.append(len(keys))
         await go(trips, runner, batch, keys, limit)
 
@@ -129,10 +129,10 @@ async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own
         SessionFilter(session_id=made[1].id, user_id=BOB),
         SessionFilter(session_id=unknown_id()),
     ]
-    ended = await asyncio.gather(*(store.delete_sessions(which) for which in filters + others))
-    assert [tuple(one) for one in ended[1:30]] == [(EndedSession(ADA, one.id),) for one in made[1:]]
-    assert sorted(len(ended[index]) for index in (0, 30)) == [0, 1]
-    assert [len(one) for one in ended[31:]] == [0, 0]
+    changes = await asyncio.gather(*(store.delete_sessions(which) for which in filters + others))
+    assert [one.ended for one in changes[1:30]] == [(EndedSession(ADA, one.id),) for one in made[1:]]
+    assert sorted(len(changes[index].ended) for index in (0, 30)) == [0, 1]
+    assert [one.ended for one in changes[31:]] == [(), ()]
     assert await stored_ids(store) == set()
     assert len(written) <= 3
 
@@ -146,9 +146,9 @@ async def test_a_locked_session_keeps_no_other_waiting_and_ends_all_the_same(
     async with postgres.transaction() as transaction:
         await postgres.set_session_scopes(held.id, frozenset(), transaction=transaction)
         waiting = asyncio.create_task(postgres.delete_sessions(SessionFilter(session_id=held.id)))
-        assert len(await postgres.delete_sessions(SessionFilter(session_id=free.id))) == 1
+        assert len((await postgres.delete_sessions(SessionFilter(session_id=free.id))).ended) == 1
         assert not waiting.done()
-    assert list(await waiting) == [EndedSession(ADA, held.id)]
+    assert (await waiting).ended == (EndedSession(ADA, held.id),)
 
 
 @pytest.mark.postgres
@@ -156,7 +156,7 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: Postgres
     """The server ends the connection in the middle of the statement, while it waits for a lock on the table."""
     await register(postgres)
     session = await insert(postgres, new_session())
-    assert await postgres.delete_sessions(SessionFilter(session_id=unknown_id())) == ()  # both are connected
+    assert (await postgres.delete_sessions(SessionFilter(session_id=unknown_id()))).ended == ()  # both are connected
     other = await asyncpg.connect(postgres_dsn)
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_sessions%' "
@@ -177,7 +177,7 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: Postgres
             assert type(caught.value) is error
     await other.close()
     assert await stored_ids(postgres) == {session.id}
-    assert len(await postgres.delete_sessions(SessionFilter(session_id=session.id))) == 1
+    assert len((await postgres.delete_sessions(SessionFilter(session_id=session.id))).ended) == 1
 
 
 @pytest.mark.postgres
@@ -222,7 +222,7 @@ async def test_a_commit_that_fails_on_sqlite_is_said_to_be_what_it_is(
         broken.close()
         store._writer._connection = whole  # noqa: SLF001 (see above)
         assert await stored_ids(store) == {session.id}
-        assert len(await store.delete_sessions(SessionFilter(session_id=session.id))) == 1
+        assert len((await store.delete_sessions(SessionFilter(session_id=session.id))).ended) == 1
 
 
 async def test_a_file_that_another_process_writes_to_for_long_is_an_outage_in_which_nothing_was_done(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.pages import Page
-from coatcheck.stores.records import IdleSweep, PepperCount
+from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep, PepperCount
 from coatcheck.stores.redis.ordered_ids import OrderedIds
 from coatcheck.stores.redis.packing import DamagedError, listed_of
 from coatcheck.stores.redis.user_hash import user_of, user_row
@@ -52,8 +52,8 @@ async def list_users(calls: ServerCalls, *, after: UserId | None, limit: int) ->
     return Page(found[:limit], next_after=found[limit - 1].id if len(found) > limit else None)
 
 
-async def prune_expired(calls: ServerCalls, limit: int) -> int:
-    """Delete up to `limit` sessions past their absolute deadline, in three trips to each server."""
+async def prune_expired(calls: ServerCalls, limit: int) -> ExpiredSweep:
+    """Delete up to `limit` sessions past their absolute deadline, in three round trips to each server."""
     times = await calls.times(SHARDS)
     due = await calls.read_every_shard(lambda shard: ("ZCOUNT", calls.keys.expiring(shard), "-inf", times[shard]))
     deletions, left = [], limit
@@ -61,16 +61,22 @@ async def prune_expired(calls: ServerCalls, limit: int) -> int:
         if share := min(count, left):
             deletions.append(calls.run("prune_expired", shard, share))
             left -= share
-    return sum(await asyncio.gather(*deletions))
+    looked_at = 0
+    ended: list[EndedSession] = []
+    for count, *pairs in await asyncio.gather(*deletions):
+        looked_at += count
+        ended += ended_in(pairs)
+    return ExpiredSweep(looked_at < limit, ended=_in_order(ended))
 
 
 async def prune_idle(calls: ServerCalls, after: SessionId | None, window: int) -> IdleSweep:
     """Delete the idle among the next `window` sessions in order of id."""
     ids = await OrderedIds(SHARDS, _Reader(calls, calls.keys.sessions).read, after=after).take(window)
-    deleted = await asyncio.gather(
+    replies = await asyncio.gather(
         *(calls.run("prune_idle", shard, *theirs) for shard, theirs in _by_shard(ids).items())
     )
-    return IdleSweep(sum(deleted), SessionId(ids[-1]) if len(ids) == window else None)
+    ended = [one for pairs in replies for one in ended_in(pairs)]
+    return IdleSweep(SessionId(ids[-1]) if len(ids) == window else None, ended=_in_order(ended))
 
 
 async def count_by_pepper(calls: ServerCalls) -> Sequence[PepperCount]:
@@ -80,6 +86,18 @@ async def count_by_pepper(calls: ServerCalls) -> Sequence[PepperCount]:
     while chunk := await ids.take(_CHUNK):
         counted.update([listed.session.key.pepper_id for listed in await _read(calls, chunk)])
     return [PepperCount(pepper_id, count) for pepper_id, count in sorted(counted.items(), key=lambda one: one[0] or "")]
+
+
+def ended_in(pairs: Sequence[bytes]) -> Sequence[EndedSession]:
+    """The sessions that a script has deleted, from user, id, user, id."""
+    return tuple(
+        EndedSession(UserId(user.decode()), SessionId(id_.decode()))
+        for user, id_ in zip(pairs[::2], pairs[1::2], strict=True)
+    )
+
+
+def _in_order(ended: Iterable[EndedSession]) -> tuple[EndedSession, ...]:
+    return tuple(sorted(ended, key=lambda one: one.session_id))
 
 
 async def _sessions(

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
-from coatcheck.stores.announcement import from_others
+from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
+    Change,
     EndedSession,
+    ExpiredSweep,
     IdleSweep,
+    Insertion,
     InsertRefusal,
     ListedSession,
     NewSession,
@@ -25,7 +28,6 @@ from coatcheck.stores.records import (
     ScopeChange,
     SessionFilter,
     SessionReading,
-    SessionRecord,
     SessionUse,
     UserChange,
     UserRecord,
@@ -33,6 +35,7 @@ from coatcheck.stores.records import (
 from coatcheck.stores.redis import guarantee, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
+from coatcheck.stores.redis.scans import ended_in
 from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
@@ -51,7 +54,6 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
-    from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.redis.transport.connection import Reply
     from coatcheck.stores.store import InsideTransaction, Transaction
@@ -110,7 +112,7 @@ class RedisStore:
     # --- lifespan ---
 
     async def open(self) -> None:
-        """See `Store.open`. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
+        """Connect. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
 
         Raises:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
@@ -127,7 +129,6 @@ class RedisStore:
             raise
 
     async def close(self) -> None:
-        """See `Store.close`."""
         await self._calls.close()
 
     async def __aenter__(self) -> Self:
@@ -142,19 +143,13 @@ class RedisStore:
         await self.close()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """There are none: see `Store.has_transactions`."""
         raise _no_transactions()
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:  # noqa: ARG002 (there can be none)
-        """There are none: see `Store.has_transactions`."""
-        raise _no_transactions()
-
-    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:  # noqa: ARG002 (as above)
-        """There are none: see `Store.has_transactions`."""
         raise _no_transactions()
 
     async def guarantee(self) -> Guarantee:
-        """See `Store.guarantee`. Each primary is asked; the weakest counts, and one that is down is a condition."""
+        # Each primary is asked; the weakest counts, and one that is down is a condition.
         facts = await facts_of_each(self._calls)
         return guarantee.judge(
             facts,
@@ -164,7 +159,6 @@ class RedisStore:
         )
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        """See `Store.announcements`."""
         listener = Listener(
             self._calls.servers,
             self._calls.connection,
@@ -178,11 +172,10 @@ class RedisStore:
     # --- the path of every request ---
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
-        """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
+        # Reads that arrive while one is under way go together in the next.
         return self._calls.read_session(session_id)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        """See `Store.touch_sessions`."""
         self._calls.check_open()
         latest: dict[SessionId, int] = {}
         for use in uses:
@@ -196,7 +189,6 @@ class RedisStore:
         return frozenset(SessionId(id_.decode()) for ids in touched for id_ in ids)
 
     async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
-        """See `Store.rehash_sessions`."""
         by_shard: dict[str, list[str | bytes]] = {}
         for rehash in rehashes:
             arguments = (rehash.session_id, *packed_key(rehash.old), *packed_key(rehash.new))
@@ -208,7 +200,6 @@ class RedisStore:
     # --- sign-in ---
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
-        """See `Store.read_user`."""
         _without_transaction(transaction)
         return user_of(user_id, await self._calls.read(shard_of_user(user_id), *user_row(self._calls.keys, user_id)))
 
@@ -221,8 +212,8 @@ class RedisStore:
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
-    ) -> SessionRecord | InsertRefusal:
-        """See `Store.insert_session`. A replaced session of another user ends once this one is there."""
+    ) -> Insertion | InsertRefusal:
+        # A replaced session of another user ends once this one is there.
         _without_transaction(transaction, inside_transaction)
         shard = shard_of_user(session.user_id)
         if shard_of_session(session.id) != shard:
@@ -247,37 +238,29 @@ class RedisStore:
             raise StoreUnavailable("the id of the new session is taken")
         if isinstance(reply, bytes):
             return _REFUSALS[reply]
+        created_at, *near = reply
+        ended: Sequence[EndedSession] = ended_in(near)
         if replaced is not None and not is_near:
-            await self._delete_one(SessionFilter(session_id=replaced), replaced)
-        created_at_us = int(reply[0])
-        return SessionRecord(
-            session.id,
-            session.user_id,
-            session.method,
-            session.scopes,
-            session.follows_user,
-            created_at_us,
-            created_at_us,
-            session.expires_at_us if lifetime_us is None else created_at_us + lifetime_us,
-            session.expire_after_unused_for_us,
-            session.key,
-        )
+            ended = await self._delete_one(SessionFilter(session_id=replaced), replaced)
+        return Insertion(session.inserted(int(created_at)), ended=tuple(ended), announced=_announced_of(ended))
 
     # --- ending and changing sessions ---
 
     async def delete_sessions(
         self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession]:
-        """See `Store.delete_sessions`. Without a user or a session each shard is a step by itself."""
+    ) -> Change:
+        # Without a user or a session each shard is a step by itself.
         _without_transaction(transaction)
         if which.session_id is not None:
-            return await self._delete_one(which, which.session_id)
-        if which.user_id is not None:
+            ended = await self._delete_one(which, which.session_id)
+        elif which.user_id is not None:
             left = "" if limit is None else limit
             arguments = (which.user_id, which.method or "", left, "", _EVERYTHING)
-            _, *ended = await self._calls.end("delete_matching", shard_of_user(which.user_id), *arguments)
-            return _ended(ended)
-        return await self._delete_in_all_shards(which.method, limit)
+            _, *pairs = await self._calls.end("delete_matching", shard_of_user(which.user_id), *arguments)
+            ended = ended_in(pairs)
+        else:
+            ended = await self._delete_in_all_shards(which.method, limit)
+        return Change(ended=tuple(ended), announced=_announced_of(ended))
 
     async def end_user_sessions(
         self,
@@ -286,12 +269,13 @@ class RedisStore:
         method: str | None = None,
         except_session_id: SessionId | None = None,
         transaction: Transaction | None = None,
-    ) -> Sequence[EndedSession]:
-        """See `Store.end_user_sessions`."""
+    ) -> Change:
         _without_transaction(transaction)
         arguments = (user_id, method or "", except_session_id or "")
         ids = await self._calls.end("end_user_sessions", shard_of_user(user_id), *arguments)
-        return _all_of(user_id, ids)
+        ended = _all_of(user_id, ids)
+        everything = (Announcement(user_id, spared=except_session_id),)
+        return Change(ended=ended, announced=everything if method is None else _announced_of(ended))
 
     async def set_session_scopes(
         self,
@@ -301,7 +285,6 @@ class RedisStore:
         user_id: UserId | None = None,
         transaction: Transaction | None = None,
     ) -> ScopeChange | None:
-        """See `Store.set_session_scopes`."""
         _without_transaction(transaction)
         arguments = (session_id, user_id or "", "" if scopes is None else encode_scopes(scopes))
         reply = await self._calls.end("set_session_scopes", shard_of_session(session_id), *arguments)
@@ -310,15 +293,16 @@ class RedisStore:
         changed, before = reply
         session = listed_of(session_id, changed).session
         held = decode_scopes(before.decode(errors="replace")) or frozenset()
-        return ScopeChange(session, held - (session.scopes or frozenset()))
+        removed = held - (session.scopes or frozenset())
+        announced = (Announcement(session.user_id, session_id, removed_scopes=removed),) if removed else ()
+        return ScopeChange(session, removed, announced=announced)
 
     async def set_user_scopes(
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
-        """See `Store.set_user_scopes`."""
         _without_transaction(transaction)
         reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, encode_scopes(scopes), "", "")
-        return _change_of(user_id, reply)
+        return _change_of(user_id, reply, is_blocked=False)
 
     # --- reading lists ---
 
@@ -331,28 +315,23 @@ class RedisStore:
         limit: int = 100,
         transaction: Transaction | None = None,
     ) -> Page[ListedSession]:
-        """See `Store.list_sessions`."""
         _without_transaction(transaction)
         return await scans.list_sessions(self._calls, which, expired=expired, after=after, limit=limit)
 
     # --- pruning ---
 
-    async def prune_expired(self, limit: int) -> int:
-        """See `Store.prune_expired`."""
+    async def prune_expired(self, limit: int) -> ExpiredSweep:
         return await scans.prune_expired(self._calls, limit)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
-        """See `Store.prune_idle`."""
         return await scans.prune_idle(self._calls, after, window)
 
     async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
-        """See `Store.try_lock`."""
         shard = SHARDS[0]
         key = self._calls.keys.lock(shard, name)
         return bool(await self._calls.run_on("try_lock", key, shard, holder, duration_us(duration)))
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:
-        """See `Store.count_by_pepper`."""
         return await scans.count_by_pepper(self._calls)
 
     # --- users kept in the store ---
@@ -360,7 +339,6 @@ class RedisStore:
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
     ) -> UserRecord | None:
-        """See `Store.insert_user`."""
         _without_transaction(transaction)
         arguments = (user_id, encode_scopes(scopes), int(blocked))
         row = await self._calls.run("insert_user", shard_of_user(user_id), *arguments)
@@ -369,7 +347,6 @@ class RedisStore:
     async def list_users(
         self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
     ) -> Page[UserRecord]:
-        """See `Store.list_users`."""
         _without_transaction(transaction)
         return await scans.list_users(self._calls, after=after, limit=limit)
 
@@ -381,19 +358,17 @@ class RedisStore:
         blocked: bool | None = None,
         transaction: Transaction | None = None,
     ) -> UserChange | None:
-        """See `Store.update_user`."""
         _without_transaction(transaction)
         arguments = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked), 1)
         reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *arguments)
-        return None if reply is None else _change_of(user_id, reply)
+        return None if reply is None else _change_of(user_id, reply, is_blocked=bool(blocked))
 
-    async def delete_user(
-        self, user_id: UserId, *, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession] | None:
-        """See `Store.delete_user`."""
+    async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         _without_transaction(transaction)
         ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id)
-        return None if ids is None else _all_of(user_id, ids)
+        if ids is None:
+            return None
+        return Change(ended=_all_of(user_id, ids), announced=(Announcement(user_id),))
 
     # --- steps ---
 
@@ -417,7 +392,7 @@ class RedisStore:
                         raise
                     message = f"the deletion is half done: the store failed after {len(ended)} sessions; repeat it"
                     raise RevocationIndeterminate(message) from error
-                ended += _ended(gone)
+                ended += ended_in(gone)
                 if not after:
                     break
         return tuple(sorted(ended, key=lambda one: one.session_id))
@@ -433,21 +408,22 @@ def _no_transactions() -> ConfigurationError:
     return ConfigurationError("a Redis store has no transactions that span several calls")
 
 
-def _ended(pairs: Sequence[bytes]) -> Sequence[EndedSession]:
-    """From user, id, user, id."""
-    return tuple(
-        EndedSession(UserId(user.decode()), SessionId(id_.decode()))
-        for user, id_ in zip(pairs[::2], pairs[1::2], strict=True)
-    )
+def _announced_of(ended: Iterable[EndedSession]) -> tuple[Announcement, ...]:
+    """What the scripts announce of sessions that end one by one."""
+    return tuple(Announcement(one.user_id, one.session_id) for one in ended)
 
 
 def _all_of(user_id: UserId, ids: Iterable[bytes]) -> tuple[EndedSession, ...]:
     return tuple(EndedSession(user_id, SessionId(id_.decode())) for id_ in ids)
 
 
-def _change_of(user_id: UserId, reply: Reply) -> UserChange:
-    row, removed, ids = reply
+def _change_of(user_id: UserId, reply: Reply, *, is_blocked: bool) -> UserChange:
+    row, removed_text, ids = reply
     user = user_of(user_id, row)
     if user is None:
         raise StoreUnavailable("the user went while they were changed")
-    return UserChange(user, decode_scopes(removed.decode()) or frozenset(), _all_of(user_id, ids))
+    removed = decode_scopes(removed_text.decode()) or frozenset()
+    announced = [Announcement(user_id, removed_scopes=removed)] if removed else []
+    if is_blocked:
+        announced.append(Announcement(user_id))
+    return UserChange(user, removed, ended=_all_of(user_id, ids), announced=tuple(announced))

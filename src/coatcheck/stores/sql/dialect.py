@@ -1,4 +1,4 @@
-"""What differs between the databases: their clock, their locks and their upsert."""
+"""What differs between the databases: their clock, their locks, their upsert, and how they announce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.records import UserRecord
 
 
-class Database(Protocol):
+class SqlDialect(Protocol):
     """One kind of database, as the statements in this folder need it."""
 
     def now(self) -> ColumnElement[int]:
@@ -36,8 +36,13 @@ class Database(Protocol):
         """An INSERT that knows ON CONFLICT."""
         ...
 
-    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
-        """Tell other processes, once the transaction has committed, and not at all if it is rolled back."""
+    async def announce(
+        self, connection: AsyncConnection, announcements: Iterable[Announcement], *, origin: str
+    ) -> None:
+        """Tell listeners, once the transaction has committed, and not at all if it is rolled back.
+
+        `origin` signs it: a listener leaves out what is signed with its own.
+        """
         ...
 
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 from coatcheck.errors import InvalidArgumentError
 from coatcheck.stores.records import KeyHash, ListedSession, SessionReading, SessionRecord, UserEpochs, UserRecord
-from coatcheck.stores.scope_text import decode_scopes
+from coatcheck.stores.scope_text import decode_scopes, encode_scopes
 from coatcheck.stores.sql.schema import sessions, users
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     import asyncpg
+
+    from coatcheck.stores.records import NewSession
 
     AnyRow: TypeAlias = Sequence[Any] | asyncpg.Record
 
@@ -57,6 +59,31 @@ USER_COLUMNS = (
     users.c.revocations,
     users.c.rescopes,
 )
+
+
+INSERTED_COLUMNS = (*SESSION_COLUMNS, *CLIENT_COLUMNS)
+"""What a new session fills: every column of the table, in the order of `row_of`."""
+
+
+def row_of(new: NewSession, now_us: int) -> dict[str, Any]:
+    """The row of a session that is inserted at this time: a value for each of INSERTED_COLUMNS, in their order."""
+    return {
+        "id": new.id,
+        "user_id": new.user_id,
+        "method": new.method,
+        "scopes": encode_scopes(new.scopes),
+        "follows_user": new.follows_user,
+        "created_at": now_us,
+        "last_used_at": now_us,
+        "expires_at": new.expires_at_us_from(now_us),
+        "expire_after_unused_for_us": new.expire_after_unused_for_us,
+        "key_hash": new.key.hash,
+        "key_salt": new.key.salt,
+        "pepper_id": new.key.pepper_id,
+        "client_label": new.client.label,
+        "user_agent": new.client.user_agent,
+        "ip_address": new.client.ip_address,
+    }
 
 
 def session_of(row: AnyRow) -> SessionRecord:

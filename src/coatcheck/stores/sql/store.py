@@ -1,7 +1,7 @@
 """The store over a SQL database: each call of the protocol as a transaction around its statements.
 
-The statements are in `session_statements`, `user_statements` and `pruning`; what differs between the databases, the
-hot read among it, is in `sqlite` and `postgresql`.
+The statements are in `session_statements`, `user_statements`, `user_changes` and `upkeep_statements`. What differs
+between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
-from coatcheck.errors import RevocationIndeterminate
 from coatcheck.stores.announcement import Announcement, from_others
-from coatcheck.stores.batching import Batcher
 from coatcheck.stores.records import (
+    Change,
     EndedSession,
+    ExpiredSweep,
     IdleSweep,
+    Insertion,
     InsertRefusal,
     ListedSession,
     NewSession,
@@ -24,15 +25,13 @@ from coatcheck.stores.records import (
     ScopeChange,
     SessionFilter,
     SessionReading,
-    SessionRecord,
     SessionUse,
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_statements
-from coatcheck.stores.sql.group_commit import deletion_of, insertion_of
+from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_changes, user_statements
+from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
 from coatcheck.stores.sql.transactions import (
-    INDETERMINATE,
     CallersOwnError,
     Transactions,
     connection_of,
@@ -40,7 +39,7 @@ from coatcheck.stores.sql.transactions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -51,10 +50,9 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
-    from coatcheck.stores.batching import BatchRunner
     from coatcheck.stores.guarantee import Guarantee
-    from coatcheck.stores.sql.dialect import Database
-    from coatcheck.stores.sql.group_commit import Deletion, Insertion
+    from coatcheck.stores.sql.dialect import SqlDialect
+    from coatcheck.stores.sql.group_commit import Batches, PlainDeletion, PlainInsertion
     from coatcheck.stores.store import InsideTransaction, Transaction
 
 
@@ -65,28 +63,27 @@ class SqlStore(ABC):
 
     def __init__(
         self,
-        database: Database,
+        dialect: SqlDialect,
         transactions: Transactions,
         *,
         origin: str,
-        inserters: Sequence[BatchRunner[Insertion, SessionRecord]],
-        deleter: BatchRunner[Deletion, EndedSession],
+        insertions: Batches[PlainInsertion, Insertion] | None,
+        deletions: Batches[PlainDeletion, EndedSession] | None,
         migrates: bool,
     ) -> None:
-        """Set up without connecting. Over the runners go the writes that share a transaction.
+        """Set up without connecting.
 
-        `origin` is what `database` signs announcements with.
+        `origin` signs what is announced of this store's own transactions. By way of `insertions` and `deletions` go the
+        writes that share a transaction with others; None: each has its own.
         """
         self._origin = origin
-        self._database = database
+        # Another one, which `announcements` does not leave out: only the database learns whether a caller's transaction
+        # is committed, so that this process too has to hear of it from there.
+        self._origin_in_callers = f"{origin}-transaction"
+        self._dialect = dialect
         self._transactions = transactions
-        timeout_seconds = transactions.timeout_seconds
-        self._insertions = Batcher(inserters, timeout_seconds=timeout_seconds)
-        self._deletions = Batcher(
-            [deleter],
-            timeout_seconds=timeout_seconds,
-            when_cut_off=lambda _: RevocationIndeterminate(INDETERMINATE),
-        )
+        self._insertions = insertions
+        self._deletions = deletions
         self._migrates = migrates
 
     # --- what a database has to add ---
@@ -108,16 +105,13 @@ class SqlStore(ABC):
         """The texts of all announcements from now on, our own too; None where some may have been missed."""
 
     @abstractmethod
-    async def guarantee(self) -> Guarantee:
-        """See `Store.guarantee`."""
+    async def guarantee(self) -> Guarantee: ...
 
     @abstractmethod
-    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
-        """See `Store.read_session`."""
+    def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]: ...
 
     @abstractmethod
-    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        """See `Store.touch_sessions`."""
+    async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]: ...
 
     @abstractmethod
     def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
@@ -126,7 +120,6 @@ class SqlStore(ABC):
     # --- lifespan ---
 
     async def open(self) -> None:
-        """See `Store.open`."""
         if self._transactions.engine is not None:
             return
         try:
@@ -135,17 +128,18 @@ class SqlStore(ABC):
                 if self._migrates:
                     await migrate.upgrade(self._transactions.engine)
                 await self._open_direct()
-                self._insertions.open()
-                self._deletions.open()
+                for batches in (self._insertions, self._deletions):
+                    if batches is not None:
+                        batches.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """See `Store.close`."""
         engine, self._transactions.engine = self._transactions.engine, None
-        await self._insertions.close()
-        await self._deletions.close()
+        for batches in (self._insertions, self._deletions):
+            if batches is not None:
+                await batches.close()
         await self._close_direct()
         if engine is not None:
             await self._transactions.dispose(engine)
@@ -166,21 +160,14 @@ class SqlStore(ABC):
         return self._transactions.begin(is_in_other_hands=True)
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        """See `Store.connection_of`."""
         return await connection_of(transaction)
 
-    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
-        """See `Store.after_commit`."""
-        await self._transactions.after_commit(transaction, callback)
-
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        """See `Store.announcements`."""
         return from_others(self._announced(), self._origin)
 
     # --- sign-in ---
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
-        """See `Store.read_user`."""
         if transaction is None:
             return await self._read_user(user_id)
         async with self._transactions.read(transaction) as connection:
@@ -195,29 +182,31 @@ class SqlStore(ABC):
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
-    ) -> SessionRecord | InsertRefusal:
-        """See `Store.insert_session`."""
-        if transaction is None and inside_transaction is None:
-            insertion = insertion_of(
+    ) -> Insertion | InsertRefusal:
+        if self._insertions is not None and transaction is None and inside_transaction is None:
+            plain = plain_insertion(
                 session,
                 expected_revocations=expected_revocations,
                 expected_rescopes=expected_rescopes,
                 user_scopes=user_scopes,
             )
-            inserted = None if insertion is None else await self._insertions.submit(insertion)
+            inserted = None if plain is None else await self._insertions.submit(plain)
             if inserted is not None:
                 return inserted
         try:
             async with self._transactions.write(transaction) as connection:
                 outcome = await session_statements.insert_session(
                     connection,
-                    self._database,
+                    self._dialect,
                     session,
                     expected_revocations=expected_revocations,
                     expected_rescopes=expected_rescopes,
                     user_scopes=user_scopes,
                 )
-                if inside_transaction is not None and isinstance(outcome, SessionRecord):
+                if isinstance(outcome, InsertRefusal):
+                    return outcome
+                await self._announce(connection, outcome, transaction)
+                if inside_transaction is not None:
                     await run_callers_own(inside_transaction, connection)
                 return outcome
         except CallersOwnError as own:
@@ -227,20 +216,18 @@ class SqlStore(ABC):
 
     async def delete_sessions(
         self, which: SessionFilter, *, limit: int | None = None, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession]:
-        """See `Store.delete_sessions`."""
-        if transaction is None:
-            deletion = deletion_of(which, limit=limit)
-            ended = None if deletion is None else await self._deletions.submit(deletion)
+    ) -> Change:
+        if self._deletions is not None and transaction is None:
+            plain = plain_deletion(which, limit=limit)
+            ended = None if plain is None else await self._deletions.submit(plain)
             if ended is not None:
-                return (ended,)
+                return Change(ended=(ended,), announced=(Announcement(ended.user_id, ended.session_id),))
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            found = await session_statements.delete_sessions(
-                connection, self._database, which, limit=limit, more_may_follow=transaction is not None
+            change = await session_statements.delete_sessions(
+                connection, which, limit=limit, more_may_follow=transaction is not None
             )
-            if not found:
-                await self._database.wait_for_what_was_seen(connection)
-            return found
+            await self._announce(connection, change if change.ended else None, transaction)
+            return change
 
     async def end_user_sessions(
         self,
@@ -249,12 +236,13 @@ class SqlStore(ABC):
         method: str | None = None,
         except_session_id: SessionId | None = None,
         transaction: Transaction | None = None,
-    ) -> Sequence[EndedSession]:
-        """See `Store.end_user_sessions`."""
+    ) -> Change:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            return await session_statements.end_user_sessions(
-                connection, self._database, user_id, method=method, except_session_id=except_session_id
+            change = await user_changes.end_user_sessions(
+                connection, self._dialect, user_id, method=method, except_session_id=except_session_id
             )
+            await self._announce(connection, change, transaction)
+            return change
 
     async def set_session_scopes(
         self,
@@ -264,20 +252,19 @@ class SqlStore(ABC):
         user_id: UserId | None = None,
         transaction: Transaction | None = None,
     ) -> ScopeChange | None:
-        """See `Store.set_session_scopes`."""
         async with self._transactions.write(transaction) as connection:
             which = SessionFilter(user_id=user_id, session_id=session_id)
-            change = await session_statements.set_session_scopes(connection, self._database, which, scopes)
-            if change is None:
-                await self._database.wait_for_what_was_seen(connection)
+            change = await session_statements.set_session_scopes(connection, self._dialect, which, scopes)
+            await self._announce(connection, change, transaction)
             return change
 
     async def set_user_scopes(
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
-        """See `Store.set_user_scopes`."""
         async with self._transactions.write(transaction) as connection:
-            return await self._set_user_scopes(connection, user_id, scopes)
+            change = await user_changes.set_user_scopes(connection, self._dialect, user_id, scopes)
+            await self._announce(connection, change, transaction)
+            return change
 
     # --- reading lists ---
 
@@ -290,38 +277,32 @@ class SqlStore(ABC):
         limit: int = 100,
         transaction: Transaction | None = None,
     ) -> Page[ListedSession]:
-        """See `Store.list_sessions`."""
         async with self._transactions.read(transaction) as connection:
             return await session_statements.list_sessions(
-                connection, self._database, which, expired=expired, after=after, limit=limit
+                connection, self._dialect, which, expired=expired, after=after, limit=limit
             )
 
     # --- pruning ---
 
-    async def prune_expired(self, limit: int) -> int:
-        """See `Store.prune_expired`."""
+    async def prune_expired(self, limit: int) -> ExpiredSweep:
         async with self._transactions.write(None) as connection:
-            return await upkeep_statements.prune_expired(connection, self._database, limit)
+            return await upkeep_statements.prune_expired(connection, self._dialect, limit)
 
     async def prune_idle(self, after: SessionId | None, window: int) -> IdleSweep:
-        """See `Store.prune_idle`."""
         async with self._transactions.write(None) as connection:
-            return await upkeep_statements.prune_idle(connection, self._database, after, window)
+            return await upkeep_statements.prune_idle(connection, self._dialect, after, window)
 
     async def try_lock(self, name: str, holder: str, duration: timedelta) -> bool:
-        """See `Store.try_lock`."""
         async with self._transactions.write(None) as connection:
             return await upkeep_statements.try_lock(
-                connection, self._database, name=name, holder=holder, duration_us=duration_us(duration)
+                connection, self._dialect, name=name, holder=holder, duration_us=duration_us(duration)
             )
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:
-        """See `Store.count_by_pepper`."""
         async with self._transactions.read(None) as connection:
-            return await session_statements.count_by_pepper(connection)
+            return await upkeep_statements.count_by_pepper(connection)
 
     async def rehash_sessions(self, rehashes: Sequence[Rehash]) -> None:
-        """See `Store.rehash_sessions`."""
         async with self._transactions.write(None) as connection:
             for rehash in sorted(rehashes, key=lambda one: one.session_id):
                 await session_statements.rehash_session(connection, rehash)
@@ -331,16 +312,14 @@ class SqlStore(ABC):
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
     ) -> UserRecord | None:
-        """See `Store.insert_user`."""
         async with self._transactions.write(transaction) as connection:
             return await user_statements.register_user(
-                connection, self._database, user_id, scopes=scopes, blocked=blocked
+                connection, self._dialect, user_id, scopes=scopes, blocked=blocked
             )
 
     async def list_users(
         self, *, after: UserId | None = None, limit: int = 100, transaction: Transaction | None = None
     ) -> Page[UserRecord]:
-        """See `Store.list_users`."""
         async with self._transactions.read(transaction) as connection:
             return await user_statements.list_users(connection, after=after, limit=limit)
 
@@ -352,41 +331,23 @@ class SqlStore(ABC):
         blocked: bool | None = None,
         transaction: Transaction | None = None,
     ) -> UserChange | None:
-        """See `Store.update_user`."""
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            user = await self._database.lock_user(connection, user_id)
-            if user is None or not user.is_registered:
-                await self._database.wait_for_what_was_seen(connection)
-                return None
-            change = UserChange(user)
-            if scopes is not None:
-                change = await self._set_user_scopes(connection, user_id, scopes)
-            if blocked is None:
-                return change
-            ended = await session_statements.end_user_sessions(connection, self._database, user_id) if blocked else ()
-            user = await user_statements.update_user(connection, user_id, blocked=blocked)
-            return UserChange(user, removed_scopes=change.removed_scopes, ended=ended)
+            change = await user_changes.update_user(connection, self._dialect, user_id, scopes=scopes, blocked=blocked)
+            await self._announce(connection, change, transaction)
+            return change
 
-    async def delete_user(
-        self, user_id: UserId, *, transaction: Transaction | None = None
-    ) -> Sequence[EndedSession] | None:
-        """See `Store.delete_user`."""
+    async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            user = await self._database.lock_user(connection, user_id)
-            if user is None or not user.is_registered:
-                await self._database.wait_for_what_was_seen(connection)
-                return None
-            ended = await session_statements.end_user_sessions(connection, self._database, user_id)
-            await user_statements.delete_user(connection, user_id)
-            return ended
+            change = await user_changes.delete_user(connection, self._dialect, user_id)
+            await self._announce(connection, change, transaction)
+            return change
 
-    async def _set_user_scopes(
-        self, connection: AsyncConnection, user_id: UserId, scopes: frozenset[Scope]
-    ) -> UserChange:
-        before = await user_statements.bump_epochs(connection, self._database, user_id, rescopes=1)
-        removed = before.scopes - scopes
-        user = await user_statements.update_user(connection, user_id, scopes=scopes)
-        await session_statements.apply_user_scopes(connection, user_id, scopes=scopes, removed=removed)
-        if removed:
-            await self._database.announce(connection, [Announcement(user_id, removed_scopes=removed)])
-        return UserChange(user, removed_scopes=removed)
+    async def _announce(
+        self, connection: AsyncConnection, change: Change | None, transaction: Transaction | None
+    ) -> None:
+        """Have the change be announced with the transaction. None: there was nothing to end or to change."""
+        if change is None:
+            await self._dialect.wait_for_what_was_seen(connection)
+        elif change.announced:
+            origin = self._origin if transaction is None else self._origin_in_callers
+            await self._dialect.announce(connection, change.announced, origin=origin)

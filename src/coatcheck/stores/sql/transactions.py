@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
-from coatcheck.stores.sql.after_commit import after_commit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from coatcheck.stores.store import InsideTransaction, Transaction
 
+
+Limit: TypeAlias = "Callable[[float | None], AbstractAsyncContextManager[object]]"
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +44,20 @@ class Transactions:
         make_durable: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         before_writing: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
+        limit: Limit = asyncio.timeout,
     ) -> None:
         """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
 
         After `timeout_seconds` without an answer the database counts as unavailable. `make_durable` raises the
         durability of a transaction of the application's that we write in, where its own is weaker. `before_writing`
         raises where no write can succeed. `commit` commits within so many seconds (None: however long it takes), for
-        a database where cancelling a COMMIT would leave its outcome open.
+        a database where cancelling a COMMIT would leave its outcome open. `limit` makes a block raise TimeoutError
+        after so many seconds (None: never); without an event loop the driver has to do that itself.
         """
         self._make_durable = make_durable
         self._before_writing = before_writing
-        self._commit = _commit if commit is None else commit
+        self._limit = limit
+        self._commit = self._commit_in_time if commit is None else commit
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -64,8 +67,6 @@ class Transactions:
             *driver_errors,
         )
         self.timeout_seconds = timeout_seconds
-        # Of the transactions that were begun here.
-        self._callbacks: WeakKeyDictionary[Connection | None, list[Callable[[], None]]] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def read(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
@@ -75,7 +76,7 @@ class Transactions:
                 yield connection
             return
         with self.answering():
-            async with asyncio.timeout(self.timeout_seconds), self.opened_engine().connect() as connection:
+            async with self._limit(self.timeout_seconds), self.opened_engine().connect() as connection:
                 yield await connection.execution_options(coatcheck_reads_only=True)
 
     @asynccontextmanager
@@ -91,7 +92,7 @@ class Transactions:
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:
             with self.answering():
-                async with asyncio.timeout(self.timeout_seconds):
+                async with self._limit(self.timeout_seconds):
                     yield connection
 
     @asynccontextmanager
@@ -105,33 +106,22 @@ class Transactions:
         """
         async with AsyncExitStack() as stack:
             with self.answering():
-                async with asyncio.timeout(self.timeout_seconds):
+                async with self._limit(self.timeout_seconds):
                     connection = await stack.enter_async_context(self.opened_engine().connect())
                     if self._before_writing is not None:
                         await self._before_writing(connection)
                     await connection.begin()
-            callbacks = self._callbacks.setdefault(connection.sync_connection, [])
             with self._losing_the_connection():
                 yield connection
                 if is_in_other_hands:
                     await raise_if_aborted(connection)
             with self.answering(RevocationIndeterminate if ends_sessions else StoreUnavailable):
                 await self._commit(connection, None if ends_sessions else self.timeout_seconds)
-            for callback in callbacks:
-                callback()
-
-    async def after_commit(self, transaction: Transaction, callback: Callable[[], None]) -> None:
-        """Call `callback` once `transaction` has committed."""
-        connection = (await connection_of(transaction)).sync_connection
-        if connection in self._callbacks:
-            self._callbacks[connection].append(callback)
-        elif connection is not None:
-            after_commit(connection, callback)
 
     async def dispose(self, engine: AsyncEngine) -> None:
         """Close the engine's connections; those that do not answer are left behind rather than waited for."""
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with self._limit(self.timeout_seconds):
                 await engine.dispose()
         except TimeoutError:
             _log.warning("connections to the store did not close in time")
@@ -165,6 +155,10 @@ class Transactions:
                     raise
             raise
 
+    async def _commit_in_time(self, connection: AsyncConnection, timeout_seconds: float | None) -> None:
+        async with self._limit(timeout_seconds):
+            await connection.commit()
+
     def opened_engine(self) -> AsyncEngine:
         """The engine.
 
@@ -174,11 +168,6 @@ class Transactions:
         if self.engine is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         return self.engine
-
-
-async def _commit(connection: AsyncConnection, timeout_seconds: float | None) -> None:
-    async with asyncio.timeout(timeout_seconds):
-        await connection.commit()
 
 
 async def raise_if_aborted(connection: AsyncConnection) -> None:

@@ -1,25 +1,27 @@
-"""Removing what has expired, in steps that no request has to wait for, and the lock that lets one process do it."""
+"""Upkeep: pruning in steps that no request has to wait for, the lock that lets one process prune, and counting."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 
-from coatcheck.stores.records import IdleSweep
+from coatcheck.stores.records import ExpiredSweep, IdleSweep, PepperCount
 from coatcheck.stores.sql.deleting import delete_chosen
 from coatcheck.stores.sql.schema import locks, sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck.identifiers import SessionId
-    from coatcheck.stores.sql.dialect import Database
+    from coatcheck.stores.sql.dialect import SqlDialect
 
 
-async def prune_expired(connection: AsyncConnection, database: Database, limit: int) -> int:
+async def prune_expired(connection: AsyncConnection, dialect: SqlDialect, limit: int) -> ExpiredSweep:
     """Delete up to `limit` sessions past their absolute deadline, oldest first, passing over locked rows."""
-    past = sessions.c.expires_at <= database.now()
+    past = sessions.c.expires_at <= dialect.now()
     chosen = (
         select(sessions.c.id)
         .where(sessions.c.expires_at.is_not(None), past)
@@ -28,11 +30,12 @@ async def prune_expired(connection: AsyncConnection, database: Database, limit: 
         .with_for_update(skip_locked=True)
     )
     # The condition stands again in the DELETE: rows are judged as they are when they go, not when they were chosen.
-    return (await connection.execute(delete_chosen(chosen, past))).rowcount
+    ended = await delete_chosen(connection, chosen, past)
+    return ExpiredSweep(len(ended) < limit, ended=ended)
 
 
 async def prune_idle(
-    connection: AsyncConnection, database: Database, after: SessionId | None, window: int
+    connection: AsyncConnection, dialect: SqlDialect, after: SessionId | None, window: int
 ) -> IdleSweep:
     """Delete the idle among the next `window` sessions. No index leads to them, so the table is walked by its key."""
     behind = select(sessions.c.id).order_by(sessions.c.id)
@@ -41,27 +44,34 @@ async def prune_idle(
     # The last id of the window, and whether it is full. An aggregate over uuid needs PostgreSQL 18, hence OFFSET.
     last = (await connection.execute(behind.offset(window - 1).limit(1))).scalar()
 
-    past = database.idle_deadline() <= database.now()
+    past = dialect.idle_deadline() <= dialect.now()
     inside = [sessions.c.expire_after_unused_for_us.is_not(None), past]
     if after is not None:
         inside.append(sessions.c.id > after)
     if last is not None:
         inside.append(sessions.c.id <= last)
     chosen = select(sessions.c.id).where(and_(*inside)).order_by(sessions.c.id).with_for_update(skip_locked=True)
-    deleted = await connection.execute(delete_chosen(chosen, past))
-    return IdleSweep(deleted.rowcount, next_after=last)
+    return IdleSweep(last, ended=await delete_chosen(connection, chosen, past))
 
 
 async def try_lock(
-    connection: AsyncConnection, database: Database, *, name: str, holder: str, duration_us: int
+    connection: AsyncConnection, dialect: SqlDialect, *, name: str, holder: str, duration_us: int
 ) -> bool:
     """Take or renew a lock in one statement; its row count decides."""
-    statement = database.insert(locks).values(name=name, holder=holder, expires_at=database.later(duration_us))
+    statement = dialect.insert(locks).values(name=name, holder=holder, expires_at=dialect.later(duration_us))
     taken = await connection.execute(
         statement.on_conflict_do_update(
             index_elements=[locks.c.name],
             set_={"holder": statement.excluded.holder, "expires_at": statement.excluded.expires_at},
-            where=or_(locks.c.holder == holder, locks.c.expires_at <= database.now()),
+            where=or_(locks.c.holder == holder, locks.c.expires_at <= dialect.now()),
         ).returning(locks.c.name)
     )
     return taken.one_or_none() is not None
+
+
+async def count_by_pepper(connection: AsyncConnection) -> Sequence[PepperCount]:
+    """How many sessions each pepper was used for."""
+    counted = await connection.execute(
+        select(sessions.c.pepper_id, func.count()).group_by(sessions.c.pepper_id).order_by(sessions.c.pepper_id)
+    )
+    return [PepperCount(pepper_id, number) for pepper_id, number in counted]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
     from coatcheck.stores.records import UserRecord
-    from coatcheck.stores.sql.dialect import Database
+    from coatcheck.stores.sql.dialect import SqlDialect
 
 
 async def read_user(connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
@@ -27,12 +27,12 @@ async def read_user(connection: AsyncConnection, user_id: UserId) -> UserRecord 
 
 
 async def register_user(
-    connection: AsyncConnection, database: Database, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool
+    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool
 ) -> UserRecord | None:
     """Insert a user, or register the row that so far only kept their epochs."""
-    statement = database.insert(users).values(
+    statement = dialect.insert(users).values(
         id=user_id,
-        created_at=database.now(),
+        created_at=dialect.now(),
         scopes=encode_scopes(scopes),
         blocked=blocked,
         is_registered=True,
@@ -55,14 +55,14 @@ async def register_user(
 
 
 async def ensure_user(
-    connection: AsyncConnection, database: Database, user_id: UserId, *, scopes: frozenset[Scope] | None = None
+    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, *, scopes: frozenset[Scope] | None = None
 ) -> UserRecord:
     """Lock the row of a user who lives in the application. `scopes` are those of a row that has to be made."""
     await connection.execute(
-        database.insert(users)
+        dialect.insert(users)
         .values(
             id=user_id,
-            created_at=database.now(),
+            created_at=dialect.now(),
             scopes=encode_scopes(scopes or frozenset()),
             blocked=False,
             is_registered=False,
@@ -71,17 +71,17 @@ async def ensure_user(
         )
         .on_conflict_do_nothing(index_elements=[users.c.id])
     )
-    user = await database.lock_user(connection, user_id)
+    user = await dialect.lock_user(connection, user_id)
     if user is None:  # deleted between the two statements: a row that is made now is ours until the end
-        return await ensure_user(connection, database, user_id, scopes=scopes)
+        return await ensure_user(connection, dialect, user_id, scopes=scopes)
     return user
 
 
 async def bump_epochs(
-    connection: AsyncConnection, database: Database, user_id: UserId, *, revocations: int = 0, rescopes: int = 0
+    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, *, revocations: int = 0, rescopes: int = 0
 ) -> UserRecord:
     """Move a user's epochs, under a lock that holds back every sign-in of theirs. Returns the row after the move."""
-    await ensure_user(connection, database, user_id)
+    await ensure_user(connection, dialect, user_id)
     moved = await connection.execute(
         update(users)
         .where(users.c.id == user_id)
@@ -91,7 +91,7 @@ async def bump_epochs(
     return user_of(moved.one())
 
 
-async def update_user(
+async def write_user(
     connection: AsyncConnection,
     user_id: UserId,
     *,
@@ -120,7 +120,7 @@ async def list_users(connection: AsyncConnection, *, after: UserId | None, limit
     return Page(found, next_after=found[-1].id if len(rows) > limit else None)
 
 
-async def delete_user(connection: AsyncConnection, user_id: UserId) -> None:
+async def unregister_user(connection: AsyncConnection, user_id: UserId) -> None:
     """Take all from a row that the caller has locked but its epochs, by which a sign-in under way is found out."""
     gone = update(users).where(users.c.id == user_id)
     await connection.execute(gone.values(scopes=encode_scopes(frozenset()), blocked=False, is_registered=False))

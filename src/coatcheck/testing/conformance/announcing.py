@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import Announcement
-from coatcheck.stores.records import SessionFilter, SessionUse, UserEpochs
+from coatcheck.stores.records import Change, SessionFilter, SessionUse, UserEpochs
 from coatcheck.testing.conformance.promises import OUTCOMES, Promises
 from coatcheck.testing.samples import (
     ADA,
     BOB,
     a_transaction,
-    insert,
+    epochs_of,
     new_session,
+    read,
     register,
     sign_in,
     sign_in_following,
@@ -26,10 +27,11 @@ from coatcheck.testing.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
+    from coatcheck.identifiers import SessionId
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
 
@@ -77,76 +79,113 @@ async def _end(store: Store, like: UserId = ADA) -> Announcement:
     return Announcement(session.user_id, session.id)
 
 
-async def _delete_one(store: Store) -> Sequence[Announcement]:
+class Ending(NamedTuple):
+    """What a change of the tests below is to announce, and what the store has returned of it."""
+
+    expected: list[Announcement]
+    change: Change
+
+
+async def _delete_one(store: Store) -> Ending:
     session = await sign_in(store)
-    await store.delete_sessions(SessionFilter(session_id=session.id))
-    return [Announcement(ADA, session.id)]
+    change = await store.delete_sessions(SessionFilter(session_id=session.id))
+    return Ending([Announcement(ADA, session.id)], change)
 
 
-async def _delete_several(store: Store) -> Sequence[Announcement]:
+async def _delete_several(store: Store) -> Ending:
     sessions = [await sign_in(store) for _ in range(3)]
-    await store.delete_sessions(SessionFilter(user_id=ADA), limit=10)
-    return [Announcement(ADA, one.id) for one in sorted(sessions, key=lambda one: one.id)]
+    change = await store.delete_sessions(SessionFilter(user_id=ADA), limit=10)
+    return Ending([Announcement(ADA, one.id) for one in sorted(sessions, key=lambda one: one.id)], change)
 
 
-async def _end_all(store: Store) -> Sequence[Announcement]:
-    await sign_in(store)
-    await store.end_user_sessions(ADA)
-    return [Announcement(ADA)]
-
-
-async def _end_what_is_under_way(store: Store) -> Sequence[Announcement]:
-    await store.end_user_sessions(ADA)  # there is no session, but there may be a sign-in
-    return [Announcement(ADA)]
-
-
-async def _end_all_but_one(store: Store) -> Sequence[Announcement]:
-    spared, _ = await sign_in(store), await sign_in(store)
-    await store.end_user_sessions(ADA, except_session_id=spared.id)
-    return [Announcement(ADA, spared=spared.id)]
-
-
-async def _end_by_method(store: Store) -> Sequence[Announcement]:
+async def _delete_by_method(store: Store) -> Ending:
     session, _ = await sign_in(store, method="email"), await sign_in(store, method="google")
-    await store.end_user_sessions(ADA, method="email")
-    return [Announcement(ADA, session.id)]
+    change = await store.delete_sessions(SessionFilter(method="email"))
+    return Ending([Announcement(ADA, session.id)], change)
 
 
-async def _take_from_one(store: Store) -> Sequence[Announcement]:
+async def _end_all(store: Store) -> Ending:
+    await sign_in(store)
+    return Ending([Announcement(ADA)], await store.end_user_sessions(ADA))
+
+
+async def _end_a_sign_in_under_way(store: Store) -> Ending:
+    return Ending([Announcement(ADA)], await store.end_user_sessions(ADA))  # there is no session, but may be a sign-in
+
+
+async def _end_all_but_one(store: Store) -> Ending:
+    spared, _ = await sign_in(store), await sign_in(store)
+    change = await store.end_user_sessions(ADA, except_session_id=spared.id)
+    return Ending([Announcement(ADA, spared=spared.id)], change)
+
+
+async def _end_by_method(store: Store) -> Ending:
+    session, _ = await sign_in(store, method="email"), await sign_in(store, method="google")
+    change = await store.end_user_sessions(ADA, method="email")
+    return Ending([Announcement(ADA, session.id)], change)
+
+
+async def _take_from_one(store: Store) -> Ending:
     session = await sign_in(store, scopes={"a", "b"})
-    await store.set_session_scopes(session.id, scope_set({"b", "c"}))
-    return [Announcement(ADA, session.id, removed_scopes=scope_set({"a"}))]
+    change = await store.set_session_scopes(session.id, scope_set({"b", "c"}))
+    assert change is not None
+    return Ending([Announcement(ADA, session.id, removed_scopes=scope_set({"a"}))], change)
 
 
-async def _take_from_all(store: Store) -> Sequence[Announcement]:
+async def _take_from_all(store: Store) -> Ending:
     await register(store, scopes={"a", "b"})
     await sign_in_following(store)
-    await store.set_user_scopes(ADA, scope_set({"b"}))
-    return [Announcement(ADA, removed_scopes=scope_set({"a"}))]
+    change = await store.set_user_scopes(ADA, scope_set({"b"}))
+    return Ending([Announcement(ADA, removed_scopes=scope_set({"a"}))], change)
 
 
-async def _update_a_user(store: Store) -> Sequence[Announcement]:
+async def _update_a_user(store: Store) -> Ending:
     await register(store, scopes={"a"})
-    await store.update_user(ADA, scopes=frozenset())
-    return [Announcement(ADA, removed_scopes=scope_set({"a"}))]
+    change = await store.update_user(ADA, scopes=frozenset())
+    assert change is not None
+    return Ending([Announcement(ADA, removed_scopes=scope_set({"a"}))], change)
 
 
-async def _block(store: Store) -> Sequence[Announcement]:
+async def _block(store: Store) -> Ending:
     await register(store)
-    await store.update_user(ADA, blocked=True)
-    return [Announcement(ADA)]
+    change = await store.update_user(ADA, blocked=True)
+    assert change is not None
+    return Ending([Announcement(ADA)], change)
 
 
-async def _delete_a_user(store: Store) -> Sequence[Announcement]:
+async def _block_and_take(store: Store) -> Ending:
+    await register(store, scopes={"a"})
+    await sign_in_following(store)
+    change = await store.update_user(ADA, scopes=frozenset(), blocked=True)
+    assert change is not None
+    return Ending([Announcement(ADA, removed_scopes=scope_set({"a"})), Announcement(ADA)], change)
+
+
+async def _delete_a_user(store: Store) -> Ending:
     await register(store)
-    await store.delete_user(ADA)
-    return [Announcement(ADA)]
+    change = await store.delete_user(ADA)
+    assert change is not None
+    return Ending([Announcement(ADA)], change)
 
 
-async def _replace(store: Store) -> Sequence[Announcement]:
+async def _replace(store: Store) -> Ending:
     before = await sign_in(store)
-    await insert(store, new_session(replaces=before.id))
-    return [Announcement(ADA, before.id)]
+    return Ending([Announcement(ADA, before.id)], await _insert_in_place_of(store, before.id, ADA))
+
+
+async def _replace_another_users(store: Store) -> Ending:
+    before = await sign_in(store, BOB)
+    await register(store)
+    return Ending([Announcement(BOB, before.id)], await _insert_in_place_of(store, before.id, ADA))
+
+
+async def _insert_in_place_of(store: Store, replaced: SessionId, user_id: UserId) -> Change:
+    epochs = await epochs_of(store, user_id)
+    change = await store.insert_session(
+        new_session(user_id, replaces=replaced), expected_revocations=epochs.revocations, expected_rescopes=None
+    )
+    assert isinstance(change, Change)
+    return change
 
 
 async def _sign_in(store: Store) -> None:
@@ -173,7 +212,7 @@ async def _delete_nothing(store: Store) -> None:
 
 async def _prune(store: Store) -> None:
     await sign_in(store, expires_at_us=0)
-    assert await store.prune_expired(10) == 1
+    assert len((await store.prune_expired(10)).ended) == 1
 
 
 class AnnouncementPromises(Promises):
@@ -182,16 +221,19 @@ class AnnouncementPromises(Promises):
     @pytest.mark.parametrize(
         "change",
         [
-            *(_delete_one, _delete_several, _end_all, _end_what_is_under_way, _end_all_but_one, _end_by_method),
-            *(_take_from_one, _take_from_all, _update_a_user, _block, _delete_a_user, _replace),
+            *(_delete_one, _delete_several, _delete_by_method, _end_all, _end_a_sign_in_under_way, _end_all_but_one),
+            *(_end_by_method, _take_from_one, _take_from_all, _update_a_user, _block, _block_and_take, _delete_a_user),
+            *(_replace, _replace_another_users),
         ],
     )
-    async def test_what_ends_or_shrinks_is_heard(
-        self, store: Store, other: Store, change: Callable[[Store], Awaitable[Sequence[Announcement]]]
+    async def test_what_ends_or_shrinks_is_returned_to_the_caller_and_heard_by_all_others(
+        self, store: Store, other: Store, change: Callable[[Store], Awaitable[Ending]]
     ) -> None:
         async with Listening(store) as listening:
-            expected = await change(other)
-            assert await listening.before(await _end(other)) == expected
+            ending = await change(other)
+            assert list(ending.change.announced) == ending.expected
+            heard = await listening.before(await _end(other, like=ending.expected[-1].user_id))
+            assert heard == ending.expected
 
     @pytest.mark.parametrize("change", [_sign_in, _give, _touch, _delete_nothing, _prune])
     async def test_of_everything_else_nothing_is_said(
@@ -202,16 +244,16 @@ class AnnouncementPromises(Promises):
             await change(other)
             assert await listening.before(await _end(other)) == []
 
-    async def test_a_store_does_not_hear_itself(self, store: Store, other: Store) -> None:
+    async def test_a_store_does_not_hear_what_it_has_returned(self, store: Store, other: Store) -> None:
         async with Listening(store) as listening, Listening(other) as others:
-            mine = await _delete_one(store)
+            mine = (await _delete_one(store)).expected
             assert await listening.before(await _end(other)) == []
             assert await others.before(await _end(store)) == mine
 
     async def test_several_hear_the_same(self, harness: StoreHarness, store: Store, other: Store) -> None:
         third = await harness.second_store()
         async with Listening(store) as one, Listening(third) as another:
-            expected = await _delete_several(other)
+            expected = (await _delete_several(other)).expected
             last = await _end(other)
             assert await one.before(last) == expected
             assert await another.before(last) == expected
@@ -227,6 +269,33 @@ class AnnouncementPromises(Promises):
                 await held.end_user_sessions(BOB, transaction=transaction)
             heard = await listening.before(await _end(held))
         assert heard == ([Announcement(ADA, one.id), Announcement(another.user_id)] if commits else [])
+
+    @OUTCOMES
+    async def test_a_store_hears_of_its_callers_transaction_what_was_committed(
+        self, held: Store, *, commits: bool
+    ) -> None:
+        """The caller of such a call cannot know whether it will be."""
+        session = await sign_in(held)
+        async with Listening(held) as listening:
+            async with a_transaction(held, commits=commits) as transaction:
+                change = await held.delete_sessions(SessionFilter(session_id=session.id), transaction=transaction)
+                assert change.announced == (Announcement(ADA, session.id),)
+            async with held.transaction() as transaction:
+                await held.end_user_sessions(BOB, transaction=transaction)
+            heard = await listening.before(Announcement(BOB))
+        assert heard == ([Announcement(ADA, session.id)] if commits else [])
+
+    async def test_nobody_hears_what_a_savepoint_has_taken_back(self, held: Store, other: Store) -> None:
+        session = await sign_in(held)
+        async with Listening(held) as here, Listening(other) as there:
+            async with held.transaction() as transaction:
+                savepoint = await transaction.begin_nested()
+                await held.end_user_sessions(ADA, transaction=transaction)
+                await savepoint.rollback()
+                await held.end_user_sessions(BOB, transaction=transaction)
+            assert await here.before(Announcement(BOB)) == []
+            assert await there.before(Announcement(BOB)) == []
+        assert await read(held, session.id) == session
 
     async def test_any_user_and_any_number_of_scopes_can_be_announced(self, store: Store, other: Store) -> None:
         user = UserId("\U0001f9e5" * 255)
@@ -245,7 +314,7 @@ class AnnouncementPromises(Promises):
             async with harness.outage():
                 assert await listening.next() is None
             assert await listening.next() is None
-            expected = await _delete_one(other)
+            expected = (await _delete_one(other)).expected
             assert await listening.before(await _end(other)) == expected
 
     async def test_epochs_and_announcements_go_together(self, store: Store, other: Store) -> None:

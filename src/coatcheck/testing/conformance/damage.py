@@ -52,12 +52,12 @@ class DamagePromises(Promises):
     async def test_a_damaged_session_can_be_touched_and_revoked(self, harness: StoreHarness, store: Store) -> None:
         damaged = await self._damaged(harness)
         assert await store.touch_sessions([SessionUse(damaged.id, await harness.now_us())]) == {damaged.id}
-        assert set(await store.delete_sessions(SessionFilter(session_id=damaged.id))) == ended(damaged)
+        assert set((await store.delete_sessions(SessionFilter(session_id=damaged.id))).ended) == ended(damaged)
         assert await stored_ids(store) == set()
 
     async def test_a_damaged_session_ends_with_all_of_its_users(self, harness: StoreHarness, store: Store) -> None:
         damaged, sound = await self._damaged(harness), await sign_in(store)
-        assert set(await store.end_user_sessions(ADA)) == ended(damaged, sound)
+        assert set((await store.end_user_sessions(ADA)).ended) == ended(damaged, sound)
 
     async def test_a_damaged_session_does_not_stop_a_change_of_its_users_scopes(
         self, harness: StoreHarness, store: Store

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coatcheck.stores.records import IdleSweep, SessionFilter, SessionUse
+from coatcheck.testing.conformance.ending import ended
 from coatcheck.testing.conformance.promises import BOUNDARY, Promises
 from coatcheck.testing.samples import SECOND_US, sign_in, stored_ids
 
@@ -47,7 +48,7 @@ class DeadlinePromises(Promises):
         """S16: expired sessions are deleted, live ones kept."""
         session = await sign_in(store, lifetime_us=_HOUR_US)
         await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
-        assert await store.prune_expired(100) == int(is_expired)
+        assert set((await store.prune_expired(100)).ended) == (ended(session) if is_expired else set())
         assert await stored_ids(store) == (set() if is_expired else {session.id})
 
     @BOUNDARY
@@ -57,7 +58,7 @@ class DeadlinePromises(Promises):
         """S16: idle sessions are deleted, others kept."""
         session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
-        assert await store.prune_idle(None, 100) == IdleSweep(int(is_expired), None)
+        assert set((await store.prune_idle(None, 100)).ended) == (ended(session) if is_expired else set())
         assert await stored_ids(store) == (set() if is_expired else {session.id})
 
     async def test_an_idle_limit_of_one_second_works(self, harness: StoreHarness, store: Store) -> None:
@@ -76,15 +77,15 @@ class DeadlinePromises(Promises):
         await store.touch_sessions([SessionUse(session.id, now_us)])
         await harness.advance(timedelta(minutes=1))
         await self._listed_as(store, session, is_expired=True)
-        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
-        assert await store.prune_expired(100) == 1
+        assert await store.prune_idle(None, 100) == IdleSweep(None)
+        assert set((await store.prune_expired(100)).ended) == ended(session)
 
     async def test_a_session_without_deadlines_never_expires(self, harness: StoreHarness, store: Store) -> None:
         session = await sign_in(store)
         await harness.advance(timedelta(days=36_500))
         await self._listed_as(store, session, is_expired=False)
-        assert await store.prune_expired(100) == 0
-        assert await store.prune_idle(None, 100) == IdleSweep(0, None)
+        assert (await store.prune_expired(100)).ended == ()
+        assert await store.prune_idle(None, 100) == IdleSweep(None)
         assert await stored_ids(store) == {session.id}
 
     async def test_every_mixture_of_deadlines_is_listed_and_pruned_by_those_it_has(
@@ -105,8 +106,8 @@ class DeadlinePromises(Promises):
         assert await _listed(store, expired=False) == set(sessions.values()) - past
         assert await _listed(store, expired=None) == set(sessions.values())
 
-        assert await store.prune_expired(100) == 3
-        assert await store.prune_idle(None, 100) == IdleSweep(2, None)
+        assert len((await store.prune_expired(100)).ended) == 3
+        assert len((await store.prune_idle(None, 100)).ended) == 2
         assert await stored_ids(store) == set(sessions.values()) - past
 
     async def _listed_as(self, store: Store, session: SessionRecord, *, is_expired: bool) -> None:

@@ -27,7 +27,7 @@ class DeletingPromises(Promises):
     async def test_one_session_is_deleted_and_reported_and_others_live(self, store: Store) -> None:
         """S13: True if it existed; its token is dead, others live."""
         one, two = await sign_in(store), await sign_in(store)
-        assert set(await store.delete_sessions(SessionFilter(session_id=one.id))) == ended(one)
+        assert set((await store.delete_sessions(SessionFilter(session_id=one.id))).ended) == ended(one)
         assert await read(store, one.id) is None
         assert await read(store, two.id) == two
 
@@ -40,9 +40,9 @@ class DeletingPromises(Promises):
             SessionFilter(method="sms"),
             SessionFilter(session_id=one.id, user_id=BOB),
         ):
-            assert list(await store.delete_sessions(which)) == []
+            assert list((await store.delete_sessions(which)).ended) == []
         await store.delete_sessions(SessionFilter(session_id=one.id))
-        assert list(await store.delete_sessions(SessionFilter(session_id=one.id))) == []
+        assert list((await store.delete_sessions(SessionFilter(session_id=one.id))).ended) == []
 
     @pytest.mark.parametrize("by_method", [False, True], ids=["any method", "one method"])
     @pytest.mark.parametrize("by_user", [False, True], ids=["any user", "one user"])
@@ -68,7 +68,7 @@ class DeletingPromises(Promises):
             and (not by_id or session.id == chosen.id)
             and (not by_method or session.method == chosen.method)
         ]
-        reported = await store.delete_sessions(which)
+        reported = (await store.delete_sessions(which)).ended
         assert set(reported) == ended(*meant)
         assert len(reported) == len(meant)
         assert await stored_ids(store) == {session.id for session in sessions if session not in meant}
@@ -77,7 +77,7 @@ class DeletingPromises(Promises):
         """S15: admin deletion can go in chunks."""
         sessions = [await sign_in(store) for _ in range(5)]
         bob = await sign_in(store, BOB)
-        chunks = [await store.delete_sessions(SessionFilter(user_id=ADA), limit=2) for _ in range(4)]
+        chunks = [(await store.delete_sessions(SessionFilter(user_id=ADA), limit=2)).ended for _ in range(4)]
         assert [len(chunk) for chunk in chunks] == [2, 2, 1, 0]
         assert set(itertools.chain(*chunks)) == ended(*sessions)
         assert await stored_ids(store) == {bob.id}
@@ -86,11 +86,11 @@ class DeletingPromises(Promises):
         for number in range(3):
             await sign_in(store, ADA, id=numbered_id(number))
         last = await sign_in(store, BOB, id=numbered_id(9, BOB), method="sms")
-        assert set(await store.delete_sessions(SessionFilter(method="sms"), limit=1)) == ended(last)
+        assert set((await store.delete_sessions(SessionFilter(method="sms"), limit=1)).ended) == ended(last)
 
     async def test_a_limit_larger_than_what_is_there_deletes_all_of_it(self, store: Store) -> None:
         sessions = [await sign_in(store) for _ in range(3)]
-        assert set(await store.delete_sessions(SessionFilter(), limit=1000)) == ended(*sessions)
+        assert set((await store.delete_sessions(SessionFilter(), limit=1000)).ended) == ended(*sessions)
 
     async def test_a_deleted_id_may_be_used_again_by_a_sign_in_only(self, store: Store) -> None:
         one = await sign_in(store, id=numbered_id(1), scopes={"a"})
@@ -109,7 +109,7 @@ class EndingPromises(Promises):
         """S14: returns the ids; all dead."""
         sessions = [await sign_in(store, method=method) for method in ("email", "sms", "email")]
         bob = await sign_in(store, BOB)
-        reported = await store.end_user_sessions(ADA)
+        reported = (await store.end_user_sessions(ADA)).ended
         assert set(reported) == ended(*sessions)
         assert len(reported) == 3
         assert await stored_ids(store) == {bob.id}
@@ -118,26 +118,26 @@ class EndingPromises(Promises):
         """S14: `method` is honoured."""
         email, sms = await sign_in(store, method="email"), await sign_in(store, method="sms")
         bob = await sign_in(store, BOB, method="email")
-        assert set(await store.end_user_sessions(ADA, method="email")) == ended(email)
+        assert set((await store.end_user_sessions(ADA, method="email")).ended) == ended(email)
         assert await stored_ids(store) == {sms.id, bob.id}
 
     async def test_all_sessions_but_one_end(self, store: Store) -> None:
         """S14: `except_session_id` is honoured."""
         kept, gone = await sign_in(store), await sign_in(store)
-        assert set(await store.end_user_sessions(ADA, except_session_id=kept.id)) == ended(gone)
+        assert set((await store.end_user_sessions(ADA, except_session_id=kept.id)).ended) == ended(gone)
         assert await read(store, kept.id) == kept
         assert await read(store, gone.id) is None
 
     async def test_all_sessions_of_one_method_but_one_end(self, store: Store) -> None:
         """S14: both together."""
         kept, gone, sms = await sign_in(store), await sign_in(store), await sign_in(store, method="sms")
-        reported = await store.end_user_sessions(ADA, method="email", except_session_id=kept.id)
+        reported = (await store.end_user_sessions(ADA, method="email", except_session_id=kept.id)).ended
         assert set(reported) == ended(gone)
         assert await stored_ids(store) == {kept.id, sms.id}
 
     async def test_an_exception_that_is_another_users_spares_nothing(self, store: Store) -> None:
         ada, bob = await sign_in(store), await sign_in(store, BOB)
-        assert set(await store.end_user_sessions(ADA, except_session_id=bob.id)) == ended(ada)
+        assert set((await store.end_user_sessions(ADA, except_session_id=bob.id)).ended) == ended(ada)
         assert await read(store, bob.id) == bob
 
     async def test_the_epoch_moves_each_time_whether_or_not_there_was_a_session(self, store: Store) -> None:
@@ -145,7 +145,7 @@ class EndingPromises(Promises):
         await register(store)
         seen = [await epochs_of(store, ADA)]
         for _ in range(3):
-            assert list(await store.end_user_sessions(ADA)) == []
+            assert list((await store.end_user_sessions(ADA)).ended) == []
             seen.append(await epochs_of(store, ADA))
         revocations = [epochs.revocations for epochs in seen]
         assert revocations == sorted(set(revocations)), "the epoch goes up each time"
@@ -153,7 +153,7 @@ class EndingPromises(Promises):
 
     async def test_the_epoch_moves_for_a_user_without_a_row(self, store: Store) -> None:
         """S14: users may live in the application."""
-        assert list(await store.end_user_sessions(ADA)) == []
+        assert list((await store.end_user_sessions(ADA)).ended) == []
         assert (await epochs_of(store, ADA)).revocations > 0
         assert list(await store.list_users()) == []
 
@@ -169,5 +169,5 @@ class EndingPromises(Promises):
 
     async def test_hundreds_of_sessions_of_one_user_end_in_one_step(self, store: Store) -> None:
         ids = {(await sign_in(store)).id for _ in range(300)}
-        assert {one.session_id for one in await store.end_user_sessions(ADA)} == ids
+        assert {one.session_id for one in (await store.end_user_sessions(ADA)).ended} == ids
         assert await stored_ids(store) == set()

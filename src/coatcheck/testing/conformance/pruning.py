@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.stores.records import IdleSweep, SessionFilter, SessionUse
+from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep, SessionFilter, SessionUse
+from coatcheck.testing.conformance.ending import ended
 from coatcheck.testing.conformance.promises import BOUNDARY, Promises
 from coatcheck.testing.conformance.under_way import at_once, under_way
 from coatcheck.testing.samples import ADA, BOB, SECOND_US, numbered_id, read, sign_in, start, stored_ids
@@ -33,12 +34,14 @@ class PruningPromises(Promises):
         for number in range(7):
             await sign_in(store, lifetime_us=SECOND_US + number)
         await harness.advance(_HOUR)
-        assert [await store.prune_expired(3) for _ in range(5)] == [3, 3, 1, 0, 0]
+        steps = [await store.prune_expired(3) for _ in range(5)]
+        assert [len(step.ended) for step in steps] == [3, 3, 1, 0, 0]
+        assert [step.is_done for step in steps] == [False, False, True, True, True]
         assert await stored_ids(store) == live
 
     async def test_pruning_an_empty_store_deletes_nothing(self, store: Store) -> None:
-        assert await store.prune_expired(10) == 0
-        assert await store.prune_idle(None, 10) == IdleSweep(0, None)
+        assert await store.prune_expired(10) == ExpiredSweep(is_done=True)
+        assert await store.prune_idle(None, 10) == IdleSweep(None)
 
     @pytest.mark.parametrize("window", [1, 2, 3, 5, 9, 10, 11, 1000])
     async def test_windows_cover_every_session_once(self, harness: StoreHarness, store: Store, window: int) -> None:
@@ -52,9 +55,10 @@ class PruningPromises(Promises):
             sweep = await store.prune_idle(after, window)
             left = await stored_ids(store)
             gone = sorted(before - left)
-            assert len(gone) == sweep.deleted <= window
+            assert [one.session_id for one in sweep.ended] == gone
+            assert len(gone) <= window
             assert after is None or all(id_ > after for id_ in gone)
-            deleted, after = deleted + sweep.deleted, sweep.next_after
+            deleted, after = deleted + len(gone), sweep.next_after
             if after is None:
                 break
 
@@ -69,9 +73,9 @@ class PruningPromises(Promises):
             await sign_in(store, id=numbered_id(number))
         idle = await sign_in(store, id=numbered_id(6), expire_after_unused_for_us=SECOND_US)
         await harness.advance(_HOUR)
-        assert await store.prune_idle(None, 3) == IdleSweep(0, numbered_id(2))
-        assert await store.prune_idle(numbered_id(2), 3) == IdleSweep(0, numbered_id(5))
-        assert await store.prune_idle(numbered_id(5), 3) == IdleSweep(1, None)
+        assert await store.prune_idle(None, 3) == IdleSweep(numbered_id(2))
+        assert await store.prune_idle(numbered_id(2), 3) == IdleSweep(numbered_id(5))
+        assert await store.prune_idle(numbered_id(5), 3) == IdleSweep(None, ended=(EndedSession(ADA, idle.id),))
         assert idle.id not in await stored_ids(store)
 
     async def test_a_sweep_goes_on_behind_a_session_that_is_gone(self, harness: StoreHarness, store: Store) -> None:
@@ -79,43 +83,41 @@ class PruningPromises(Promises):
             await sign_in(store, id=numbered_id(number), expire_after_unused_for_us=SECOND_US)
         await harness.advance(_HOUR)
         sweep = await store.prune_idle(None, 2)
-        assert sweep.deleted == 2
+        assert len(sweep.ended) == 2
         assert sweep.next_after is not None
-        assert (await store.prune_idle(sweep.next_after, 10)).deleted == 2
+        assert len((await store.prune_idle(sweep.next_after, 10)).ended) == 2
 
     async def test_a_touch_before_the_sweep_keeps_a_session(self, harness: StoreHarness, store: Store) -> None:
         """S7: used in time, it stays."""
         used = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
-        await sign_in(store, expire_after_unused_for_us=_HOUR_US)
+        unused = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         now_us = await harness.advance(timedelta(minutes=59))
         await store.touch_sessions([SessionUse(used.id, now_us)])
         await harness.advance(timedelta(minutes=1))
-        assert await store.prune_idle(None, 10) == IdleSweep(1, None)
+        assert await store.prune_idle(None, 10) == IdleSweep(None, ended=(EndedSession(ADA, unused.id),))
         assert await stored_ids(store) == {used.id}
 
     async def test_pruning_takes_the_sessions_of_every_user_and_leaves_the_users(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        for user_id in (ADA, BOB):
-            await sign_in(store, user_id, lifetime_us=SECOND_US)
+        expired = [await sign_in(store, user_id, lifetime_us=SECOND_US) for user_id in (ADA, BOB)]
         before = [await store.read_user(user_id) for user_id in (ADA, BOB)]
         await harness.advance(_HOUR)
-        assert await store.prune_expired(10) == 2
+        assert set((await store.prune_expired(10)).ended) == ended(*expired)
         assert [await store.read_user(user_id) for user_id in (ADA, BOB)] == before
 
     async def test_two_who_prune_at_once_delete_each_session_once(
         self, harness: StoreHarness, store: Store, other: Store
     ) -> None:
-        for number in range(10):
-            await sign_in(store, lifetime_us=SECOND_US + number)
+        expired = [await sign_in(store, lifetime_us=SECOND_US + number) for number in range(10)]
         await harness.advance(_HOUR)
-        counts = await asyncio.gather(*(pruner.prune_expired(4) for pruner in (store, other)))
-        assert all(count <= 4 for count in counts)
-        rest = 0
-        while pruned := await store.prune_expired(4):
-            rest += pruned
-        assert sum(counts) + rest == 10
-        assert await stored_ids(store) == set()
+        steps = await asyncio.gather(*(pruner.prune_expired(4) for pruner in (store, other)))
+        assert all(len(step.ended) <= 4 for step in steps)
+        while await stored_ids(store):
+            steps.append(await store.prune_expired(4))
+        reported = [one for step in steps for one in step.ended]
+        assert len(reported) == len(expired)
+        assert set(reported) == ended(*expired)
 
     async def test_pruning_passes_over_rows_that_others_hold(
         self, harness: StoreHarness, held: Store, other: Store
@@ -129,11 +131,11 @@ class PruningPromises(Promises):
         async with held.transaction() as transaction:
             await held.set_session_scopes(kept.id, frozenset(), transaction=transaction)
             async with asyncio.timeout(30):
-                assert await other.prune_expired(10) == 1
-                assert (await other.prune_idle(None, 10)).deleted == 1
+                assert set((await other.prune_expired(10)).ended) == ended(gone)
+                assert set((await other.prune_idle(None, 10)).ended) == ended(idle)
             assert await stored_ids(other) == {kept.id}
         assert {gone.id, idle.id}.isdisjoint(await stored_ids(other))
-        assert await other.prune_expired(10) == 1
+        assert set((await other.prune_expired(10)).ended) == ended(kept)
 
     async def _idle_and_live(self, store: Store) -> tuple[set[SessionId], set[SessionId]]:
         idle: set[SessionId] = set()
@@ -163,7 +165,7 @@ class PruneRacePromises(Promises):
             )
             is_there = await read(store, session.id) is not None
             assert touched == ({session.id} if is_there else set())
-            assert sweep == IdleSweep(int(not is_there), None)
+            assert sweep == IdleSweep(None, ended=() if is_there else (EndedSession(ADA, session.id),))
             await store.delete_sessions(SessionFilter())
 
     async def test_a_touch_that_meets_pruning_does_not_bring_a_session_back(
@@ -173,7 +175,7 @@ class PruneRacePromises(Promises):
         now_us = session.last_used_at_us + SECOND_US
         await harness.set_clock_us(now_us)
         touching = start(other.touch_sessions([SessionUse(session.id, now_us)]))
-        assert await store.prune_expired(10) == 1
+        assert set((await store.prune_expired(10)).ended) == ended(session)
         await touching
         assert await read(other, session.id) is None
 

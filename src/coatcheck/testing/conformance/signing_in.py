@@ -203,7 +203,7 @@ class ApplicationUserPromises(Promises):
     async def test_a_sign_in_is_refused_though_the_user_had_no_row_when_all_was_ended(self, store: Store) -> None:
         """S14: the epoch moves even for a user the store has never heard of."""
         begun = await epochs_of(store, ADA)
-        assert list(await store.end_user_sessions(ADA)) == []
+        assert list((await store.end_user_sessions(ADA)).ended) == []
         refused = await insert(store, new_session(), epochs=begun, user_scopes=frozenset())
         assert refused is InsertRefusal.USER_REVOKED
         assert isinstance(await insert(store, new_session(), user_scopes=frozenset()), SessionRecord)

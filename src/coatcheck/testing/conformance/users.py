@@ -177,7 +177,7 @@ class UserPromises(Promises):
         bob = await sign_in(store, BOB)
         gone = await store.delete_user(ADA)
         assert gone is not None
-        assert set(gone) == ended(*sessions)
+        assert set(gone.ended) == ended(*sessions)
         left = await store.read_user(ADA)
         assert left is None or not left.is_registered
         assert [user.id for user in await store.list_users()] == [BOB]

@@ -100,7 +100,7 @@ async def store(dsn: str) -> AsyncIterator[Store]:
 async def session(store: Store) -> SessionId:
     await register(store)
     made: SessionId = (await insert(store, new_session())).id
-    assert await store.delete_sessions(SessionFilter(session_id=unknown_id())) == ()  # the runner is connected
+    assert (await store.delete_sessions(SessionFilter(session_id=unknown_id()))).ended == ()  # the runner is connected
     return made
 
 
@@ -340,7 +340,7 @@ async def test_a_commit_of_the_applications_waits_as_well_but_its_warning_reache
         async with engine.begin() as transaction:
             await store.delete_sessions(SessionFilter(session_id=session), transaction=transaction)
         async with engine.begin() as transaction:
-            assert await store.delete_sessions(SessionFilter(session_id=session), transaction=transaction) == ()
+            assert (await store.delete_sessions(SessionFilter(session_id=session), transaction=transaction)).ended == ()
 
     async with away(pair):
         revoking = asyncio.create_task(revoke_twice())

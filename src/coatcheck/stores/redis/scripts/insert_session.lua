@@ -1,4 +1,5 @@
--- Insert a session, unless its user's epochs have moved on. Returns the time, or one word: why not.
+-- Insert a session, unless its user's epochs have moved on. Returns the time, then user and id of the session that it has
+-- replaced, if any; or one word: why not.
 -- ARGV[7]: '' or the lifetime, which then counts from now.
 local id, user, packed, lifetime = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local expected_revocations, expected_rescopes, user_scopes, replaced = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -53,5 +54,6 @@ if replaces then
     local owner = parts(replaces).user
     announce_end(owner, replaced)
     forget(replaced, owner)
+    return { decimal(now), owner, replaced }
 end
 return { decimal(now) }

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.dialects import postgresql
+
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SessionId, UserId
-from coatcheck.stores.records import EndedSession, SessionRecord
-from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.stores.records import EndedSession, Insertion
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.prepared_connections import NotWrittenError
-from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
+from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USER_COLUMNS, reading_of, row_of, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from coatcheck.stores.records import SessionReading, UserRecord
-    from coatcheck.stores.sql.group_commit import Deletion, Insertion
+    from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
     from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 
 # One alone goes without an array, which costs it a third more (PERF.md).
@@ -32,39 +33,44 @@ READ_MANY = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_ses
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 READ_USERS = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ANY($1::text[])"  # noqa: S608 (constants only)
 
+# The store's clock fills these, the last from a lifetime where the caller has given no deadline.
+_TIMES = {
+    "created_at": "present.moment",
+    "last_used_at": "present.moment",
+    "expires_at": "coalesce(new.expires_at, present.moment + new.lifetime_us * interval '1 microsecond')",
+}
+_COLUMNS = [column.name for column in INSERTED_COLUMNS]
+# A collation is no part of an array's type.
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not say
+_PG_TYPES = {column.name: column.type.compile(_DIALECT).partition(" COLLATE")[0] for column in INSERTED_COLUMNS} | {
+    "lifetime_us": "BIGINT",
+    "revocations": "BIGINT",
+    "rescopes": "BIGINT",
+    "known_scopes": "TEXT",
+}
+
 # The users' rows are locked as by a sign-in alone, and judged as they are once they are locked.
-INSERT = """
+INSERT = f"""
 WITH new AS (
     SELECT * FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::bigint[], $8::bigint[],
-        $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::bigint[],
-        $17::text[]
-    ) AS new (
-        id, user_id, method, scopes, follows_user, expires_at, lifetime_us, expire_after_unused_for_us,
-        key_hash, key_salt, pepper_id, client_label, user_agent, ip_address, revocations, rescopes, known_scopes
-    )
+        {", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(_PG_TYPES.values(), start=1))}
+    ) AS new ({", ".join(_PG_TYPES)})
 ), owner AS (
     SELECT id, scopes, is_registered, revocations, rescopes FROM coatcheck_users
-    WHERE id = ANY($2::text[])
+    WHERE id = ANY(${_COLUMNS.index("user_id") + 1}::text[])
     ORDER BY id
     FOR NO KEY UPDATE SKIP LOCKED
 ), present AS MATERIALIZED (
     SELECT clock_timestamp() AS moment
 )
-INSERT INTO coatcheck_sessions (
-    id, user_id, method, scopes, follows_user, created_at, last_used_at, expires_at, expire_after_unused_for_us,
-    key_hash, key_salt, pepper_id, client_label, user_agent, ip_address
-)
-SELECT new.id, new.user_id, new.method, new.scopes, new.follows_user, present.moment, present.moment,
-    coalesce(new.expires_at, present.moment + new.lifetime_us * interval '1 microsecond'),
-    new.expire_after_unused_for_us, new.key_hash, new.key_salt, new.pepper_id, new.client_label, new.user_agent,
-    new.ip_address
+INSERT INTO coatcheck_sessions ({", ".join(_COLUMNS)})
+SELECT {", ".join(_TIMES.get(name, f"new.{name}") for name in _COLUMNS)}
 FROM new JOIN owner ON owner.id = new.user_id CROSS JOIN present
 WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
     AND CASE WHEN new.known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = new.known_scopes END
-RETURNING id, created_at, expires_at
-"""
+RETURNING id, created_at
+"""  # noqa: S608 (constants only)
 
 DELETE = """
 WITH wanted AS (
@@ -124,7 +130,7 @@ class SessionInserter:
         """Over `connection`, which has INSERT prepared."""
         self._connection = connection
 
-    async def run(self, keys: Sequence[Insertion]) -> Mapping[Insertion, SessionRecord]:
+    async def run(self, keys: Sequence[PlainInsertion]) -> Mapping[PlainInsertion, Insertion]:
         """See `BatchRunner.go`."""
         asked = {one.session.id: one for one in keys}
         columns = zip(*map(_insert_arguments, asked.values()), strict=True)
@@ -132,10 +138,10 @@ class SessionInserter:
             rows = await self._connection.write(INSERT, *columns, when_lost=StoreUnavailable)
         except NotWrittenError:
             return {}
-        made: dict[Insertion, SessionRecord] = {}
-        for session_id, created_at_us, expires_at_us in rows:
-            insertion = asked[SessionId(str(session_id))]
-            made[insertion] = insertion.inserted(created_at_us, expires_at_us)
+        made: dict[PlainInsertion, Insertion] = {}
+        for session_id, created_at_us in rows:
+            plain = asked[SessionId(str(session_id))]
+            made[plain] = Insertion(plain.session.inserted(created_at_us))
         return made
 
 
@@ -147,7 +153,7 @@ class SessionDeleter:
         self._connection = connection
         self._origin = origin
 
-    async def run(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
+    async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         """See `BatchRunner.go`."""
         asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, after it
         columns = ([*asked], [one.user_id for one in asked.values()])
@@ -160,24 +166,8 @@ class SessionDeleter:
         return {asked[one.session_id]: one for one in gone}
 
 
-def _insert_arguments(insertion: Insertion) -> tuple[object, ...]:
-    new = insertion.session
-    return (
-        new.id,
-        new.user_id,
-        new.method,
-        encode_scopes(new.scopes),
-        new.follows_user,
-        new.expires_at_us,
-        new.lifetime_us,
-        new.expire_after_unused_for_us,
-        new.key.hash,
-        new.key.salt,
-        new.key.pepper_id,
-        new.client.label,
-        new.client.user_agent,
-        new.client.ip_address,
-        insertion.expected_revocations,
-        insertion.expected_rescopes,
-        insertion.known_scopes,
-    )
+def _insert_arguments(plain: PlainInsertion) -> tuple[object, ...]:
+    """A value for each of _PG_TYPES."""
+    new = plain.session
+    row = row_of(new, 0) | {"expires_at": new.expires_at_us}  # the times are the statement's to fill in
+    return (*row.values(), new.lifetime_us, plain.expected_revocations, plain.expected_rescopes, plain.known_scopes)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.batches import (
     DELETE,
@@ -141,11 +142,11 @@ class PostgresStore(SqlStore):
             commit=commits.commit,
         )
         super().__init__(
-            _Postgres(origin),
+            PostgresDialect(),
             transactions,
             origin=origin,
-            inserters=[SessionInserter(one) for one in self._inserters],
-            deleter=SessionDeleter(self._deleter, origin),
+            insertions=Batcher([SessionInserter(one) for one in self._inserters], timeout_seconds=timeout_seconds),
+            deletions=revocation_batcher(SessionDeleter(self._deleter, origin), timeout_seconds=timeout_seconds),
             migrates=migrates,
         )
 
@@ -154,7 +155,6 @@ class PostgresStore(SqlStore):
         return f"PostgresStore({self._target})"
 
     async def guarantee(self) -> Guarantee:
-        """See `Store.guarantee`."""
         async with self._transactions.read(None) as connection:
             settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
             standbys = (await connection.execute(_STANDBYS)).scalars().all()
@@ -171,7 +171,6 @@ class PostgresStore(SqlStore):
         return self._user_reads.submit(user_id)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        """See `Store.touch_sessions`."""
         self._transactions.opened_engine()
         latest: dict[SessionId, int] = {}
         for use in uses:
@@ -234,11 +233,8 @@ class PostgresStore(SqlStore):
         return await with_integer_times(await self._connect(synchronous_commit="off"))
 
 
-class _Postgres:
-    """PostgreSQL's side of `Database`."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
+class PostgresDialect:
+    """PostgreSQL's side of `SqlDialect`."""
 
     def now(self) -> ColumnElement[int]:
         # Not now(): that is the start of the transaction, and would let a session live on in a long one.
@@ -257,8 +253,10 @@ class _Postgres:
     def insert(self, table: Table) -> Insert:
         return insert(table)
 
-    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
-        texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
+    async def announce(
+        self, connection: AsyncConnection, announcements: Iterable[Announcement], *, origin: str
+    ) -> None:
+        texts = [part for announcement in announcements for part in encode(announcement, origin)]
         if texts:
             await connection.execute(_NOTIFY, {"texts": texts})
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.announcement import Announcement, encode
-from coatcheck.stores.records import EndedSession, SessionRecord
-from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.stores.records import EndedSession, Insertion
+from coatcheck.stores.sql.rows import INSERTED_COLUMNS, row_of
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.transactions import INDETERMINATE
 
@@ -23,20 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coatcheck.clock import Clock
-    from coatcheck.stores.sql.group_commit import Deletion, Insertion
+    from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
 
-_INSERT = """
-INSERT INTO coatcheck_sessions (
-    id, user_id, method, scopes, follows_user, created_at, last_used_at, expires_at, expire_after_unused_for_us,
-    key_hash, key_salt, pepper_id, client_label, user_agent, ip_address
-)
-SELECT :id, :user_id, :method, :scopes, :follows_user, :now, :now, :expires_at, :expire_after_unused_for_us,
-    :key_hash, :key_salt, :pepper_id, :client_label, :user_agent, :ip_address
+_COLUMNS = [column.name for column in INSERTED_COLUMNS]
+_INSERT = f"""
+INSERT INTO coatcheck_sessions ({", ".join(_COLUMNS)})
+SELECT {", ".join(f":{name}" for name in _COLUMNS)}
 FROM coatcheck_users AS owner
 WHERE owner.id = :user_id AND owner.revocations = :revocations
     AND (:rescopes IS NULL OR owner.rescopes = :rescopes)
     AND CASE WHEN :known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = :known_scopes END
-"""
+"""  # noqa: S608 (constants only)
 
 _OWNER = "SELECT user_id FROM coatcheck_sessions WHERE id = :id AND (:user_id IS NULL OR user_id = :user_id)"
 _DELETE = "DELETE FROM coatcheck_sessions WHERE id = ?"
@@ -128,37 +125,19 @@ class SessionInserter:
         """By `writer`, which other runners use too."""
         self._writer = writer
 
-    async def run(self, keys: Sequence[Insertion]) -> Mapping[Insertion, SessionRecord]:
-        """See `BatchRunner.go`."""
+    async def run(self, keys: Sequence[PlainInsertion]) -> Mapping[PlainInsertion, Insertion]:
         lost = StoreUnavailable("the store cannot answer (a COMMIT failed)")
         return await self._writer.write(self._insert, keys, when_lost=lost)
 
-    def _insert(self, connection: sqlite3.Connection, insertion: Insertion) -> SessionRecord | None:
-        new, now_us = insertion.session, self._writer.clock.now_us()
-        expires_at_us = new.expires_at_us
-        if expires_at_us is None and new.lifetime_us is not None:
-            expires_at_us = now_us + new.lifetime_us
-        values = {
-            "id": new.id,
-            "user_id": new.user_id,
-            "method": new.method,
-            "scopes": encode_scopes(new.scopes),
-            "follows_user": new.follows_user,
-            "now": now_us,
-            "expires_at": expires_at_us,
-            "expire_after_unused_for_us": new.expire_after_unused_for_us,
-            "key_hash": new.key.hash,
-            "key_salt": new.key.salt,
-            "pepper_id": new.key.pepper_id,
-            "client_label": new.client.label,
-            "user_agent": new.client.user_agent,
-            "ip_address": new.client.ip_address,
-            "revocations": insertion.expected_revocations,
-            "rescopes": insertion.expected_rescopes,
-            "known_scopes": insertion.known_scopes,
+    def _insert(self, connection: sqlite3.Connection, plain: PlainInsertion) -> Insertion | None:
+        new, now_us = plain.session, self._writer.clock.now_us()
+        expected = {
+            "revocations": plain.expected_revocations,
+            "rescopes": plain.expected_rescopes,
+            "known_scopes": plain.known_scopes,
         }
-        inserted = connection.execute(_INSERT, values).rowcount == 1
-        return insertion.inserted(now_us, expires_at_us) if inserted else None
+        is_inserted = connection.execute(_INSERT, row_of(new, now_us) | expected).rowcount == 1
+        return Insertion(new.inserted(now_us)) if is_inserted else None
 
 
 class SessionDeleter:
@@ -169,11 +148,10 @@ class SessionDeleter:
         self._writer = writer
         self._origin = origin
 
-    async def run(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
-        """See `BatchRunner.go`."""
+    async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         return await self._writer.write(self._delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
 
-    def _delete(self, connection: sqlite3.Connection, deletion: Deletion) -> EndedSession | None:
+    def _delete(self, connection: sqlite3.Connection, deletion: PlainDeletion) -> EndedSession | None:
         found = connection.execute(_OWNER, {"id": deletion.session_id, "user_id": deletion.user_id}).fetchone()
         if found is None:
             return None

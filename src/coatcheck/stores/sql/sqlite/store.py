@@ -25,6 +25,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.stores.announcement import encode
+from coatcheck.stores.batching import Batcher
+from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.guarantees import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
@@ -89,11 +91,13 @@ class SqliteStore(SqlStore):
         self._writer = GroupWriter(self._connect, self._clock)
         origin = secrets.token_hex(8)
         super().__init__(
-            _Sqlite(self._clock, origin),
+            SqliteDialect(self._clock),
             transactions,
             origin=origin,
-            inserters=[SessionInserter(self._writer)],
-            deleter=SessionDeleter(self._writer, origin),
+            insertions=Batcher([SessionInserter(self._writer)], timeout_seconds=transactions.timeout_seconds),
+            deletions=revocation_batcher(
+                SessionDeleter(self._writer, origin), timeout_seconds=transactions.timeout_seconds
+            ),
             migrates=migrates,
         )
 
@@ -102,14 +106,12 @@ class SqliteStore(SqlStore):
         return f"SqliteStore({str(self._path)!r})"
 
     async def open(self) -> None:
-        """See `Store.open`."""
         if self._transactions.engine is None:
             with self._transactions.answering():
                 await asyncio.to_thread(self._switch_to_wal)
         await super().open()
 
     async def guarantee(self) -> Guarantee:
-        """See `Store.guarantee`."""
         async with self._transactions.read(None) as connection:
             await connection.execute(select(sessions.c.id).limit(1))  # the pragmas answer without the file too
             journal_mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
@@ -135,7 +137,6 @@ class SqliteStore(SqlStore):
         return file_system_of(self._path.resolve(), mounts)
 
     async def read_session(self, session_id: SessionId) -> SessionReading | None:
-        """See `Store.read_session`."""
         row = self._read(_READ_SESSION, session_id)
         return None if row is None else reading_of(row, self._clock.now_us())
 
@@ -155,7 +156,6 @@ class SqliteStore(SqlStore):
         return None if row is None else user_of(row)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        """See `Store.touch_sessions`."""
         thread = self._touch_thread
         if thread is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
@@ -234,12 +234,12 @@ class SqliteStore(SqlStore):
         return sqlite3.connect(self._path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False)
 
 
-class _Sqlite:
-    """SQLite's side of `Database`. It has no clock of its own and locks the whole file for a writer."""
+class SqliteDialect:
+    """SQLite's side of `SqlDialect`. It has no clock of its own and locks the whole file for a writer."""
 
-    def __init__(self, clock: Clock, origin: str) -> None:
+    def __init__(self, clock: Clock) -> None:
+        """`clock` is the process's: SQLite has none."""
         self._clock = clock
-        self._origin = origin
 
     def now(self) -> ColumnElement[int]:
         return literal(self._clock.now_us(), Timestamp)
@@ -253,8 +253,10 @@ class _Sqlite:
     def insert(self, table: Table) -> Insert:
         return insert(table)
 
-    async def announce(self, connection: AsyncConnection, announcements: Iterable[Announcement]) -> None:
-        texts = [part for announcement in announcements for part in encode(announcement, self._origin)]
+    async def announce(
+        self, connection: AsyncConnection, announcements: Iterable[Announcement], *, origin: str
+    ) -> None:
+        texts = [part for announcement in announcements for part in encode(announcement, origin)]
         if texts:
             now_us = self._clock.now_us()
             await connection.exec_driver_sql(outbox.FORGET, (now_us - outbox.KEPT_US,))

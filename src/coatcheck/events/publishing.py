@@ -1,0 +1,41 @@
+"""Publishing what a store call has ended or taken away, or that nobody knows whether it has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.events.messages import AnnouncementsMissed
+from coatcheck.stores.records import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from coatcheck.events.bus import EventBus
+    from coatcheck.identifiers import UserId
+    from coatcheck.stores.store import Transaction
+
+T = TypeVar("T")
+
+
+async def published(bus: EventBus, call: Awaitable[T], *, user_id: UserId | None, transaction: Transaction | None) -> T:
+    """Await a store call and publish the `Change` that it returns.
+
+    Where the outcome is not known, the change may have happened, and this process is the only one that would not hear
+    of it: the store leaves out what this process did itself. `AnnouncementsMissed` is published then, about `user_id`,
+    or about anybody where that is None.
+
+    A change inside a caller's transaction is not published here: whether that is committed only the store learns, and
+    the relay hears of it from there.
+    """
+    if transaction is not None:
+        return await call
+    try:
+        outcome = await call
+    except (StoreUnavailable, asyncio.CancelledError):
+        await bus.publish(AnnouncementsMissed(user_id))
+        raise
+    if isinstance(outcome, Change):
+        await bus.publish_change(outcome)
+    return outcome

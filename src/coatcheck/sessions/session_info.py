@@ -1,0 +1,54 @@
+"""A session as lists show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coatcheck.clock import from_us
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from coatcheck.client_info import ClientInfo
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.scope import Scope
+    from coatcheck.stores.records import ListedSession
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One session as lists show it. Times are aware UTC datetimes.
+
+    `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
+    `follows_user` says that the scopes are the user's and change with them. `client` is on what it was made.
+    """
+
+    id: SessionId
+    user_id: UserId
+    method: str
+    scopes: frozenset[Scope]
+    follows_user: bool
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime | None
+    expire_after_unused_for: timedelta | None
+    client: ClientInfo
+
+
+def session_info(listed: ListedSession) -> SessionInfo:
+    """A listed session as callers see it."""
+    session = listed.session
+    unused_for_us = session.expire_after_unused_for_us
+    return SessionInfo(
+        id=session.id,
+        user_id=session.user_id,
+        method=session.method,
+        scopes=session.scopes or frozenset(),
+        follows_user=session.follows_user,
+        created_at=from_us(session.created_at_us),
+        last_used_at=from_us(session.last_used_at_us),
+        expires_at=None if session.expires_at_us is None else from_us(session.expires_at_us),
+        expire_after_unused_for=None if unused_for_us is None else from_us(unused_for_us) - from_us(0),
+        client=listed.client,
+    )

@@ -1,0 +1,113 @@
+"""Changes of a user that reach all their sessions, each inside a transaction of the caller's.
+
+The user's row is locked first, so that no sign-in of theirs can slip in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, select, update
+
+from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.records import Change, UserChange
+from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+from coatcheck.stores.sql.schema import sessions
+from coatcheck.stores.sql.session_statements import delete_where, end_of
+from coatcheck.stores.sql.user_statements import bump_epochs, unregister_user, write_user
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.scope import Scope
+    from coatcheck.stores.sql.dialect import SqlDialect
+
+
+async def end_user_sessions(
+    connection: AsyncConnection,
+    dialect: SqlDialect,
+    user_id: UserId,
+    *,
+    method: str | None = None,
+    except_session_id: SessionId | None = None,
+) -> Change:
+    """Move the user's revocations epoch, then delete their sessions."""
+    await bump_epochs(connection, dialect, user_id, revocations=1)
+    conditions = [sessions.c.user_id == user_id]
+    if method is not None:
+        conditions.append(sessions.c.method == method)
+    if except_session_id is not None:
+        conditions.append(sessions.c.id != except_session_id)
+    ended = await delete_where(connection, conditions)
+    everything = (Announcement(user_id, spared=except_session_id),)
+    return Change(ended=ended, announced=everything if method is None else tuple(map(end_of, ended)))
+
+
+async def set_user_scopes(
+    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, scopes: frozenset[Scope]
+) -> UserChange:
+    """Move the user's rescopes epoch, and change their scopes and those of their sessions."""
+    before = await bump_epochs(connection, dialect, user_id, rescopes=1)
+    removed = before.scopes - scopes
+    user = await write_user(connection, user_id, scopes=scopes)
+    await _apply_to_sessions(connection, user_id, scopes=scopes, removed=removed)
+    announced = (Announcement(user_id, removed_scopes=removed),) if removed else ()
+    return UserChange(user, removed, announced=announced)
+
+
+async def update_user(
+    connection: AsyncConnection,
+    dialect: SqlDialect,
+    user_id: UserId,
+    *,
+    scopes: frozenset[Scope] | None,
+    blocked: bool | None,
+) -> UserChange | None:
+    """Change a registered user's scopes, whether they are blocked, or both. Blocking ends all their sessions."""
+    user = await dialect.lock_user(connection, user_id)
+    if user is None or not user.is_registered:
+        return None
+    rescope = UserChange(user)
+    if scopes is not None:
+        rescope = await set_user_scopes(connection, dialect, user_id, scopes)
+    if blocked is None:
+        return rescope
+    ending = await end_user_sessions(connection, dialect, user_id) if blocked else Change()
+    user = await write_user(connection, user_id, blocked=blocked)
+    announced = rescope.announced + ending.announced
+    return UserChange(user, rescope.removed_scopes, ended=ending.ended, announced=announced)
+
+
+async def delete_user(connection: AsyncConnection, dialect: SqlDialect, user_id: UserId) -> Change | None:
+    """End a registered user's sessions, and take everything from their row but the id and the epochs."""
+    user = await dialect.lock_user(connection, user_id)
+    if user is None or not user.is_registered:
+        return None
+    ending = await end_user_sessions(connection, dialect, user_id)
+    await unregister_user(connection, user_id)
+    return ending
+
+
+async def _apply_to_sessions(
+    connection: AsyncConnection, user_id: UserId, *, scopes: frozenset[Scope], removed: frozenset[Scope]
+) -> None:
+    """Give a user's new scopes to the sessions that follow the user, and take `removed` from the others."""
+    await connection.execute(
+        select(sessions.c.id).where(sessions.c.user_id == user_id).order_by(sessions.c.id).with_for_update()
+    )
+    await connection.execute(
+        update(sessions)
+        .where(sessions.c.user_id == user_id, sessions.c.follows_user.is_(True))
+        .values(scopes=encode_scopes(scopes))
+    )
+    if not removed:
+        return
+    own = and_(sessions.c.user_id == user_id, sessions.c.follows_user.is_(False))
+    # One statement for each distinct set, not for each session: a user has few of the former.
+    for text in (await connection.execute(select(sessions.c.scopes).where(own).distinct())).scalars().all():
+        held = decode_scopes(text)
+        if held is not None and held & removed:
+            await connection.execute(
+                update(sessions).where(own, sessions.c.scopes == text).values(scopes=encode_scopes(held - removed))
+            )
