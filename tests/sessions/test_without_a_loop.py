@@ -214,15 +214,12 @@ def test_what_a_blocking_call_has_ended_is_published_without_a_loop(
 
 
 def test_the_statements_wait_for_nothing_but_their_connection(store: BlockingStore) -> None:
+    dialect = SqliteDialect(SystemClock())
+
     async def insert_and_list(connection: AsyncConnection) -> int:
-        await user_statements.register_user(connection, store._dialect, _ADA, scopes=frozenset(), blocked=False)  # noqa: SLF001 (what the store hands to them)
+        await user_statements.register_user(connection, dialect, _ADA, scopes=frozenset(), blocked=False)
         page = await session_statements.list_sessions(
-            connection,
-            store._dialect,
-            SessionFilter(),
-            expired=None,
-            after=None,
-            limit=10,  # noqa: SLF001 (as above)
+            connection, dialect, SessionFilter(), expired=None, after=None, limit=10
         )
         return len(page)
 
