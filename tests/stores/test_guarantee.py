@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from coatcheck import ConfigurationError, Guarantee, GuaranteeLevel, Pod, StoreUnavailable
 from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.sql.guarantees import file_system_of, judge_postgresql, judge_sqlite
+from coatcheck.stores.sql.postgresql.guarantee import judge_postgresql
 from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.samples import ADA, insert, new_session, register
 from tests.servers.postgres import PostgresServer

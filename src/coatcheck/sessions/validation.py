@@ -1,14 +1,15 @@
 """From a token to who is calling: the path of every request, to be read in one sitting.
 
-`token_format` takes the token apart, `key_hash` checks the secret, `deadlines` judges the time.
+`token_format` takes the token apart, `key_hash` checks the secret, `stores/deadlines` judges the time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coatcheck.sessions import deadlines
+from coatcheck.sessions import touch_timing
 from coatcheck.sessions.key_hash import Match
+from coatcheck.stores.deadlines import Deadline, deadline_reached, ends_in_us
 from coatcheck.stores.records import Rehash, SessionUse
 from coatcheck.token_format import parse_token
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from coatcheck.stores.records import SessionReading
     from coatcheck.stores.store import SessionReads
     from coatcheck.token_format import Secret
+
+_REFUSALS = {Deadline.ABSOLUTE: TokenRefusal.EXPIRED, Deadline.IDLE: TokenRefusal.INACTIVE, None: None}
 
 
 class Validator:
@@ -48,7 +51,7 @@ class Validator:
         verdict = self._judge(parsed.secret, reading)
         if isinstance(verdict, TokenRefusal):
             return verdict
-        if deadlines.is_touch_due(reading) and not await self._touch(reading):
+        if touch_timing.is_touch_due(reading) and not await self._touch(reading):
             return TokenRefusal.UNKNOWN
         if verdict is not Match.CURRENT:
             self._touches.note_rehash(Rehash(reading.id, reading.key, self._hasher.rehash(parsed.secret, reading.key)))
@@ -66,7 +69,7 @@ class Validator:
         if isinstance(verdict, TokenRefusal):
             return TokenStanding(verdict)
         caller = AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)
-        return TokenStanding(caller, deadlines.ends_in_us(reading))
+        return TokenStanding(caller, ends_in_us(reading, reading.now_us))
 
     def _judge(self, secret: Secret, reading: SessionReading) -> Match | TokenRefusal:
         match = self._hasher.check(secret, reading.key)
@@ -74,13 +77,13 @@ class Validator:
             return TokenRefusal.WRONG_SECRET
         if reading.scopes is None:
             return TokenRefusal.CORRUPT
-        return deadlines.ended(reading) or match
+        return _REFUSALS[deadline_reached(reading, reading.now_us)] or match
 
     async def _touch(self, reading: SessionReading) -> bool:
         """Note the use. False where the session turned out to have been ended since it was read."""
         use = SessionUse(reading.id, reading.now_us)
-        if deadlines.is_touch_urgent(reading):
+        if touch_timing.is_touch_urgent(reading):
             # Waiting for the channel could let the session run out under an active user.
             return reading.id in await self._store.touch_sessions((use,))
-        self._touches.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
+        self._touches.note_use(use, delay_us=touch_timing.touch_delay_us(reading.expire_after_unused_for_us))
         return True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class GuaranteeLevel(IntEnum):
@@ -70,3 +70,13 @@ class Guarantee:
         if self.conditions:
             parts += ["Provided that:", *self.conditions]
         return " ".join(parts)
+
+
+Finding: TypeAlias = tuple[GuaranteeLevel, str]
+"""A reason why the level is not STRICT, and the level that it leaves."""
+
+
+def guarantee_of(findings: Sequence[Finding], conditions: Sequence[str], settings: Mapping[str, str]) -> Guarantee:
+    """The guarantee that is left by these findings: the lowest of their levels."""
+    level = min((level for level, _ in findings), default=GuaranteeLevel.STRICT)
+    return Guarantee(level, tuple(why for _, why in findings), tuple(conditions), dict(settings))

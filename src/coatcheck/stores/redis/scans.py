@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.pages import Page
+from coatcheck.stores.deadlines import deadline_reached
 from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep, PepperCount
 from coatcheck.stores.redis.ordered_ids import OrderedIds
 from coatcheck.stores.redis.packing import DamagedError, listed_of
@@ -17,7 +18,7 @@ from coatcheck.stores.redis.user_hash import user_of, user_row
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from coatcheck.stores.records import ListedSession, SessionFilter, SessionRecord, UserRecord
+    from coatcheck.stores.records import ListedSession, SessionFilter, UserRecord
     from coatcheck.stores.redis.transport.calls import ServerCalls
 
 _CHUNK = 500
@@ -33,7 +34,8 @@ async def list_sessions(
         session = listed.session
         if which.user_id not in {None, session.user_id} or which.method not in {None, session.method}:
             continue
-        if expired is not None and _is_past(session, times[shard_of_session(session.id)]) != expired:
+        is_past = deadline_reached(session, times[shard_of_session(session.id)]) is not None
+        if expired is not None and is_past != expired:
             continue
         if len(found) == limit:
             return Page(found, next_after=found[-1].session.id)
@@ -167,10 +169,3 @@ def _by_shard(ids: Iterable[str]) -> dict[str, list[SessionId]]:
         session_id = SessionId(id_)
         shards.setdefault(shard_of_session(session_id), []).append(session_id)
     return shards
-
-
-def _is_past(session: SessionRecord, now_us: int) -> bool:
-    unused_for_us = session.expire_after_unused_for_us
-    return (session.expires_at_us is not None and now_us >= session.expires_at_us) or (
-        unused_for_us is not None and now_us >= session.last_used_at_us + unused_for_us
-    )

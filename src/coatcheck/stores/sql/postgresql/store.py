@@ -17,7 +17,6 @@ from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.sql.group_commit import revocation_batcher
-from coatcheck.stores.sql.guarantees import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.batches import (
     DELETE,
     INSERT,
@@ -32,6 +31,7 @@ from coatcheck.stores.sql.postgresql.batches import (
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
+from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,

@@ -27,11 +27,11 @@ from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.sql.group_commit import revocation_batcher
-from coatcheck.stores.sql.guarantees import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
+from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 

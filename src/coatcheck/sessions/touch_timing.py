@@ -1,10 +1,8 @@
-"""When a session ends, and when its use has to be written. Pure arithmetic on the store's clock, in microseconds."""
+"""When the use of a session has to be written. Pure arithmetic on the store's clock, in microseconds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from coatcheck.tokens import TokenRefusal
 
 if TYPE_CHECKING:
     from coatcheck.stores.records import SessionReading
@@ -12,23 +10,6 @@ if TYPE_CHECKING:
 _SECOND_US = 1_000_000
 MAX_TOUCH_RESOLUTION_US = 60 * _SECOND_US
 MAX_TOUCH_DELAY_US = _SECOND_US
-
-
-def ended(reading: SessionReading) -> TokenRefusal | None:
-    """Which deadline the session has reached, if any. Both hold from the very microsecond they name."""
-    if reading.expires_at_us is not None and reading.now_us >= reading.expires_at_us:
-        return TokenRefusal.EXPIRED
-    unused_for_us = reading.expire_after_unused_for_us
-    if unused_for_us is not None and reading.now_us >= reading.last_used_at_us + unused_for_us:
-        return TokenRefusal.INACTIVE
-    return None
-
-
-def ends_in_us(reading: SessionReading) -> int | None:
-    """How long until a deadline comes, if the session is not used before; None where it has none."""
-    unused_for_us = reading.expire_after_unused_for_us
-    deadlines = (reading.expires_at_us, None if unused_for_us is None else reading.last_used_at_us + unused_for_us)
-    return min((deadline - reading.now_us for deadline in deadlines if deadline is not None), default=None)
 
 
 def touch_resolution_us(unused_for_us: int | None) -> int:
