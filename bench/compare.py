@@ -37,6 +37,7 @@ LIMITS = HERE / "limits"
 ENVIRONMENTS = HERE.parent / ".venv-peers"
 STORES = {
     "coatcheck": ("postgresql", "sqlite", "redis"),
+    "coatcheck_before": ("postgresql", "sqlite", "redis"),
     "pgbench": ("postgresql",),
     "coatcheck_one_user": ("postgresql", "sqlite"),
     "insert": ("postgresql", "sqlite"),
@@ -54,9 +55,11 @@ STORES = {
     "starsessions": ("redis",),
     "litestar_sessions": ("redis",),
 }
-SIGNING_IN = {"coatcheck", "insert"}
-NOT_OF_ALL = {"coatcheck_one_user", "insert"}
+SIGNING_IN = {"coatcheck", "coatcheck_before", "insert"}
+NOT_OF_ALL = {"coatcheck_before", "coatcheck_one_user", "insert"}
 """Asked for by name only."""
+BEFORE = "coatcheck_before"
+"""Coatcheck itself, at an earlier revision of this repository."""
 ONE_CALLER = {"prepared"}  # one connection, no waiting for it
 
 
@@ -141,6 +144,9 @@ def main(
     postgres: Annotated[
         list[str] | None, typer.Option(help="a setting of the server, as shared_buffers=4GB; may be repeated")
     ] = None,
+    before: Annotated[
+        str | None, typer.Option(help="a revision of git: Coatcheck as it was then is measured too (coatcheck_before)")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="write everything that was measured here, as JSON")] = None,
 ) -> None:
     """Measure validations, or sign-ins, of candidates side by side."""
@@ -148,9 +154,12 @@ def main(
         raise typer.BadParameter(f"{call!r} is nothing that is measured; there are {', '.join(markdown.NAMES)}")
     levels = [int(level) for level in concurrency.split(",")]
     settings = _settings(postgres or [])
+    names = _names(candidates, call)
+    if (BEFORE in names) != (before is not None):
+        raise typer.BadParameter(f"--before names the revision of the candidate {BEFORE}: give both or neither")
     chosen = [
         (name, store, int(size))
-        for name in _names(candidates, call)
+        for name in names
         for store in STORES[name]
         if store in stores.split(",")
         for size in sessions.split(",")
@@ -158,8 +167,9 @@ def main(
     with ExitStack() as stack:
         servers = Servers(stack, settings)
         running: list[Running] = []
+        checkout = None if before is None else _checkout(before, stack)
         for name, store, size in track(chosen, "filling", console=console):
-            running.append(_start(name, store, size, servers, stack))
+            running.append(_start(name, store, size, servers, stack, checkout))
             answer = running[-1].order(do="fill", sessions=size)
             running[-1].versions = answer["versions"]
         for number in track(range(rounds * len(levels)), "measuring", console=console):
@@ -195,12 +205,25 @@ def _settings(given: Sequence[str]) -> dict[str, str]:
     return dict(one.split("=", 1) for one in given)
 
 
-def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:
-    environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
-    process = subprocess.Popen(_command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
+def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack, checkout: Path | None) -> Running:
+    paths, command = [HERE, PEERS], _command(name)
+    if name == BEFORE and checkout is not None:
+        paths = [checkout / "src", checkout / "bench"]
+        command = [sys.executable, str(checkout / "bench" / "ours" / "candidate.py"), "coatcheck"]
+    environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(process.wait)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
     return Running(name, store, sessions, process)
+
+
+def _checkout(revision: str, stack: ExitStack) -> Path:
+    """The repository at an earlier revision, in a folder of its own that goes with `stack`."""
+    folder = Path(tempfile.mkdtemp(prefix="coatcheck-before-")) / "checkout"
+    git = ["git", "-C", str(HERE.parent), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), revision], check=True)  # noqa: S603
+    stack.callback(subprocess.run, [*git, "remove", "--force", str(folder)], check=True)
+    return folder
 
 
 def _command(name: str) -> Sequence[str]:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from coatcheck import InvalidArgumentError, NewAuthUser, Scope, UserBlockedError, UserNotFoundError
+from coatcheck.background.relay import Relay
 from coatcheck.events import RevokedAuthenticationScope, RevokedAuthenticationUser
 from tests.kinds_of_store import WITH_TRANSACTIONS
 
@@ -181,6 +182,8 @@ class TestLiveSessions:
     @WITH_TRANSACTIONS
     async def test_a_change_in_a_transaction_is_announced_when_it_commits(self, world: World) -> None:
         user = await world.user("a")
+        relay = Relay(world.store, world.pod.events)
+        await relay.start()
         told = asyncio.Event()
 
         async def tell(_message: Message) -> None:
@@ -192,6 +195,7 @@ class TestLiveSessions:
             assert world.heard == []
         await told.wait()
         assert world.heard == [RevokedAuthenticationUser(user.id)]
+        await relay.stop()
 
 
 async def scopes(world: World, token: str) -> set[str] | None:

@@ -597,8 +597,7 @@ class TestRevoking:
             await world.sessions.admin.delete_sessions()
         assert await world.is_valid(success)
 
-    async def test_an_operator_deletes_by_any_combination_and_nothing_is_announced(self, world: World) -> None:
-        """S15."""
+    async def test_an_operator_deletes_by_any_combination_and_this_process_hears_of_it(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         first = await world.sign_in(ann)
         second = await world.sign_in(ann, method="google")
@@ -613,7 +612,10 @@ class TestRevoking:
         assert gone.user_id == ann.id
         assert len(await delete(method="google")) == 1
         assert not await world.is_valid(third)
-        assert world.heard == []
+        assert world.heard == [
+            RevokedAuthenticationAuthId(success.auth_user_id, success.server_side_session_id)
+            for success in (second, first, third)
+        ]
 
     async def test_a_deletion_that_an_outage_ends_half_way_is_not_called_an_outage(
         self, world: World, monkeypatch: pytest.MonkeyPatch

@@ -144,7 +144,7 @@ class TestPausing:
         await gate.reached()
         assert await read(harness.store, session.id) == session
         gate.open()
-        assert [one.session_id for one in await deleting] == [session.id]
+        assert [one.session_id for one in (await deleting).ended] == [session.id]
 
     async def test_a_call_stopped_on_its_way_out_has_happened(self, harness: SqliteHarness) -> None:
         session = await sign_in(harness.store)

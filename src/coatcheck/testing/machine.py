@@ -27,6 +27,7 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.scope import Scope
 from coatcheck.stores.records import (
     EndedSession,
+    Insertion,
     InsertRefusal,
     Rehash,
     SessionFilter,
@@ -207,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert outcome is InsertRefusal.USER_RESCOPED
             return multiple()
         session = self.model.insert(new)
-        assert outcome == session
+        assert outcome == Insertion(session)
         self.ever.append(new.id)
         return new.id
 

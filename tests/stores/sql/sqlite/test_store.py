@@ -93,7 +93,8 @@ async def test_a_revocation_in_another_process_is_seen_at_once(auth: AuthService
 
         async def main() -> None:
             async with SqliteStore(Path(sys.argv[1])) as store:
-                assert len(await store.delete_sessions(SessionFilter(session_id=sys.argv[2]))) == 1
+                change = await store.delete_sessions(SessionFilter(session_id=sys.argv[2]))
+                assert len(change.ended) == 1
 
         asyncio.run(main())
     """)
