@@ -300,7 +300,7 @@ async def test_a_mistake_in_a_lane_is_raised_and_the_next_read_goes_on(
     (await one.asked.get()).answer.set_exception(ZeroDivisionError("a mistake"))
     with pytest.raises(ZeroDivisionError):
         await call
-    assert "a shared trip to the store failed" in caplog.text
+    assert "a batch to the store failed" in caplog.text
     again = one.start("b")[0]
     (await one.asked.get()).give()
     assert await again == "B"

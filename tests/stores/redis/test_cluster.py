@@ -15,7 +15,7 @@ from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.transport.servers import ClusterServers
+from coatcheck.stores.redis.transport.cluster import ClusterServers
 from coatcheck.stores.redis.url import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
 from tests.servers.proxy import Proxy

@@ -41,16 +41,16 @@ async def postgres(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many went in each shared write."""
+    """The size of each batch that writes."""
     sizes: list[int] = []
-    go = Batcher._go  # noqa: SLF001 (where trips begin)
+    run_batch = Batcher._run_batch  # noqa: SLF001 (where a batch begins)
 
-    async def counted(trips: Any, runner: Any, batch: Any, keys: Sequence[object], limit: Any) -> None:
-        if isinstance(keys[0], Insertion | Deletion):
-            sizes.append(len(keys))
-        await go(trips, runner, batch, keys, limit)
+    async def counted(batcher: Any, runner: Any, batch: Sequence[Any], limit: Any) -> None:
+        if isinstance(batch[0][0], Insertion | Deletion):
+            sizes.append(len(batch))
+        await run_batch(batcher, runner, batch, limit)
 
-    monkeypatch.setattr(Batcher, "_go", counted)
+    monkeypatch.setattr(Batcher, "_run_batch", counted)
     return sizes
 
 
