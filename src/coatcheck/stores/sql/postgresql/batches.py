@@ -1,9 +1,9 @@
-"""What goes over PostgreSQL's held connections in shared trips: reads, sign-ins and revocations.
+"""Runs batches on PostgreSQL: reads, sign-ins and revocations, each a prepared statement on a connection of its own.
 
-A batch of writes is one statement, and so one transaction: durable when it is answered. It waits for nobody: a row
-that somebody else has locked is passed over (SKIP LOCKED). Whatever a batch has not done, for this reason or because
-a user's epochs have moved or one of the batch is no valid row, is without an answer here and is done by itself, in a
-transaction of its own that waits, and says why not.
+A batch of writes is one statement, and so one transaction: it is durable when it is answered. It waits for no lock: a
+row that another transaction has locked is passed over (SKIP LOCKED). What a batch has not done has no answer: because
+of a lock, because a user's epochs have moved, or because one of the batch is no valid row. The store then does it by
+itself, in a transaction of its own that waits for locks and says why it cannot.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from coatcheck.stores.sql.group_commit import Deletion, Insertion
     from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 
-# One alone goes without an array, which costs it a third more (PERF.md).
+# A lone read has no array, which would cost it a third more.
 READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
 READ_MANY = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants only)
 
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 READ_USERS = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ANY($1::text[])"  # noqa: S608 (constants only)
 
-# The users' rows are locked as by a sign-in alone, and judged as they are once they are locked.
+# Locks the users' rows as a single sign-in does, and judges them as they are once they are locked.
 INSERT = """
 WITH new AS (
     SELECT * FROM unnest(
@@ -94,14 +94,16 @@ class SessionReader:
         self._connection = connection
 
     async def run(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading]:
-        """See `BatchRunner.go`."""
         if len(keys) == 1:
             rows = await self._connection.fetch(READ_ONE, keys[0])
         else:
             rows = await self._connection.fetch(READ_MANY, keys)
-        # Filed under the id that the row has: whatever a connection answers, nobody gets another one's session.
-        readings = (reading_of((str(row[0]), *row[1:-1]), row[-1]) for row in rows)
-        return {reading.id: reading for reading in readings}
+        found: dict[SessionId, SessionReading] = {}
+        for row in rows:
+            # Filed under the id that the row has: whatever a connection answers, no caller gets another's session.
+            reading = reading_of((str(row[0]), *row[1:-1]), row[-1])
+            found[reading.id] = reading
+        return found
 
 
 class UserReader:
@@ -112,7 +114,6 @@ class UserReader:
         self._connection = connection
 
     async def run(self, keys: Sequence[UserId]) -> Mapping[UserId, UserRecord]:
-        """See `BatchRunner.go`."""
         users = map(user_of, await self._connection.fetch(READ_USERS, keys))
         return {user.id: user for user in users}
 
@@ -125,7 +126,6 @@ class SessionInserter:
         self._connection = connection
 
     async def run(self, keys: Sequence[Insertion]) -> Mapping[Insertion, SessionRecord]:
-        """See `BatchRunner.go`."""
         asked = {one.session.id: one for one in keys}
         columns = zip(*map(_insert_arguments, asked.values()), strict=True)
         try:
@@ -148,8 +148,7 @@ class SessionDeleter:
         self._origin = origin
 
     async def run(self, keys: Sequence[Deletion]) -> Mapping[Deletion, EndedSession]:
-        """See `BatchRunner.go`."""
-        asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, after it
+        asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, afterwards
         columns = ([*asked], [one.user_id for one in asked.values()])
         announcing = (CHANNEL, self._origin)
         try:
