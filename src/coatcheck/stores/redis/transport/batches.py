@@ -68,7 +68,7 @@ class SessionReader:
                     continue
                 try:
                     found[session_id] = reading_of(session_id, value, now_us)
-                except DamagedError:  # this signs nobody out: the value may be of a later version
+                except DamagedError:  # no answer, which signs no user out: the value may be of a later version
                     found[session_id] = StoreUnavailable(
                         "the stored session cannot be read: it is damaged, or of another version"
                     )
