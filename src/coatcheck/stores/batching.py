@@ -142,7 +142,7 @@ class Batcher(Generic[K, V]):
     async def _run_batch(
         self, runner: BatchRunner[K, V], batch: Sequence[_Caller[K, V]], limit: ReusableTimeout
     ) -> None:
-        # Each batch asks anew, and only now: what it reads is never older than the call.
+        # The keys are read again for each batch, and only now: an answer is never older than the call.
         keys: dict[K, None] = {}
         for key, answer, _ in batch:
             if not answer.done():
@@ -153,7 +153,7 @@ class Batcher(Generic[K, V]):
             with limit.until(batch[0][2] + self._timeout_seconds):  # the first of the batch called first
                 found = await runner.run(list(keys))
         except TimeoutError as error:
-            # No answer for so long is an outage. Callers that came meanwhile need not wait as long again.
+            # No answer within the limit is an outage. Callers that came meanwhile need not wait as long again.
             waiting, self._waiting = self._waiting, []
             message = "the store cannot answer (TimeoutError)"
             _fail(batch, self._when_cut_off(message), error)

@@ -102,7 +102,7 @@ async def test_a_connection_that_the_server_closed_causes_no_error(redis_server:
     "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
 )
 async def test_a_connection_that_was_reset_causes_no_error(anyio_backend: object) -> None:  # noqa: ARG001 (the loop)
-    """A machine that has forgotten a connection resets it (RST) and does not end it (FIN), which loops report otherwise."""
+    """A machine that has forgotten a connection resets it (RST), which event loops report otherwise than its end."""
     async with ScriptedRedis(EVALSHA=b"*0\r\n", MGET=b"*1\r\n$-1\r\n") as server, _store_on(server) as store:
         for _ in range(3):  # there are two connections of each kind
             assert await store.end_user_sessions(ADA) == ()

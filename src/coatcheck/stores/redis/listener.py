@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.url import Address
 
 HEARTBEAT_SECONDS = 5.0
-"""A listener may miss announcements for so long, and at most twice as long, before it notices."""
+"""A listener notices after this time, and at most twice this time, that it misses announcements."""
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -124,7 +124,7 @@ class Listener:
 
 
 async def _read(connection: Connection, seconds: float) -> Sequence[bytes] | None:
-    """The next message, or None if none has come after so long."""
+    """The next message, or None if none comes within `seconds`."""
     # Twice: redis-py gives up before it looks, and a message that came while this process stood still came in time.
     for limit in (max(0.0, seconds), 0.0):
         message: Sequence[bytes] | None = await connection.read_response(

@@ -32,7 +32,7 @@ class OrderedIds:
         *,
         after: str | None,
     ) -> None:
-        """`read` gives up to so many ids of each index, in order, behind an id (None: from the first on)."""
+        """`read` gives for each index the ids behind an id (None: from the first on), in order, up to a number of them."""
         self._read = read
         self._indexes = {name: _Index(after) for name in indexes}
 

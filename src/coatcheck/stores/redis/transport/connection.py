@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 Command: TypeAlias = "tuple[str | bytes | int, ...]"
 Reply: TypeAlias = Any
-"""What redis-py makes of a reply: bytes, int, None, a list of these; a RedisError where the server refuses."""
+"""A reply as redis-py gives it: bytes, int, None, a list of these; a RedisError where the server refuses."""
 
-# What redis-py raises where a server refuses one command: one that is loading its data, or that wants a password,
-# refuses each command by itself. Of commands that were sent together it may run the next.
+# redis-py raises these where a server refuses one command. A server that is loading its data, or that wants a password,
+# refuses each command by itself, and may run the next of those that were sent together.
 _REFUSALS = (ResponseError, AuthenticationError, BusyLoadingError)
 
 _log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """Runs batches on PostgreSQL: reads, sign-ins and revocations, each a prepared statement on a connection of its own.
 
 A batch of writes is one statement, and so one transaction: it is durable when it is answered. It waits for no lock: a
-row that another transaction has locked is passed over (SKIP LOCKED). What a batch has not done has no answer: because
-of a lock, because a user's epochs have moved, or because one of the batch is no valid row. The store then does it by
-itself, in a transaction of its own that waits for locks and says why it cannot.
+row that another transaction has locked is passed over (SKIP LOCKED). A key that was not done has no answer: because of
+a lock, because a user's epochs have moved, or because one of the batch is no valid row. The store then does it alone,
+in a transaction that waits for locks and says why it cannot be done.
 """
 
 from __future__ import annotations

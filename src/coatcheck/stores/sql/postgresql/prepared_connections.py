@@ -27,7 +27,7 @@ _LOST = {
 }
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises where the database does not answer."""
+"""The errors that asyncpg raises where the database does not answer."""
 
 
 class NotWrittenError(Exception):
