@@ -32,7 +32,7 @@ class OrderedIds:
         *,
         after: str | None,
     ) -> None:
-        """`read` gives for each index the ids behind an id (None: from the first on), in order, up to a number of them."""
+        """`read` gives for each index the next ids behind an id (None: from the first on), at most a number of them."""
         self._read = read
         self._indexes = {name: _Index(after) for name in indexes}
 
