@@ -6,10 +6,13 @@ import os
 import re
 import time
 from hashlib import blake2b
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 from uuid import UUID
 
 from coatcheck.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SessionId = NewType("SessionId", str)
 """A session's id: a UUIDv7 in canonical text form. May be shown and logged; it opens nothing by itself."""
@@ -85,6 +88,14 @@ def shard_of_user(user_id: UserId) -> str:
 def shard_of_session(session_id: SessionId) -> str:
     """The shard of the session's user. A session is found by its id alone, and next to all others of its user."""
     return session_id[-2:]
+
+
+def by_shard(session_ids: Iterable[SessionId]) -> dict[str, list[SessionId]]:
+    """The ids of each shard, in the order in which they were given."""
+    shards: dict[str, list[SessionId]] = {}
+    for session_id in session_ids:
+        shards.setdefault(shard_of_session(session_id), []).append(session_id)
+    return shards
 
 
 def _shard_byte(user_id: UserId) -> bytes:

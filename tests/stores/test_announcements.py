@@ -17,9 +17,9 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import MAX_BYTES, Announcement, decode, encode
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.sql.postgresql import listener
+from coatcheck.stores.sql.postgresql import listener as postgresql_listener
 from coatcheck.stores.sql.postgresql.store import PostgresStore
-from coatcheck.stores.sql.sqlite import outbox
+from coatcheck.stores.sql.sqlite import outbox as sqlite_outbox
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, sign_in
@@ -121,7 +121,7 @@ async def test_a_line_that_carries_nothing_any_more_is_found_out(
     postgres_admin_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody says that it broke, as where a firewall forgets it: the heartbeat finds out."""
-    monkeypatch.setattr(listener, "_HEARTBEAT_SECONDS", 0.001)
+    monkeypatch.setattr(postgresql_listener, "_HEARTBEAT_SECONDS", 0.001)
     async with PostgresHarness(postgres_admin_dsn) as harness:
         monkeypatch.setattr(harness.store, "_timeout_seconds", 0.5)
         async with Listening(harness.store) as listening:
@@ -141,15 +141,15 @@ async def test_a_line_that_carries_nothing_before_it_listens_is_made_again(postg
                 harness.proxy.black_hole()
             return connection
 
-        async with aclosing(listener.notifications(connect, timeout_seconds=0.2)) as heard:
+        async with aclosing(postgresql_listener.notifications(connect, timeout_seconds=0.2)) as heard:
             async with asyncio.timeout(30):
                 assert await anext(heard) is None
             assert next(attempts) > 1
 
 
 async def test_more_than_can_be_kept_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_MAX_UNREAD", 3)
-    inbox = listener._Inbox()  # noqa: SLF001 (a flood of the server's would take long)
+    monkeypatch.setattr(postgresql_listener, "_MAX_UNREAD", 3)
+    inbox = postgresql_listener._Inbox()  # noqa: SLF001 (a flood of the server's would take long)
     for text in "abcd":
         inbox.put(None, 0, "", text)
     assert await inbox.take(0) == [None, "d"]
@@ -157,26 +157,26 @@ async def test_more_than_can_be_kept_is_said_to_be_missing(monkeypatch: pytest.M
 
 async def test_what_sqlite_has_forgotten_is_said_to_be_missing(tmp_path: Path) -> None:
     harness = SqliteHarness(tmp_path)
-    async with harness, aclosing(outbox.announcements(lambda: sqlite3.connect(harness.path))) as heard:
+    async with harness, aclosing(sqlite_outbox.announcements(lambda: sqlite3.connect(harness.path))) as heard:
         assert await anext(heard) is None
         with harness.connection() as connection:  # one commit, and so one look
             for text in "abc":
-                connection.execute(outbox.INSERT, (0, text))
+                connection.execute(sqlite_outbox.INSERT, (0, text))
             connection.execute("DELETE FROM coatcheck_announcements WHERE text = 'a'")
         assert [await anext(heard) for _ in range(3)] == [None, "b", "c"]
         with harness.connection() as connection:
-            connection.execute(outbox.INSERT, (0, "d"))
+            connection.execute(sqlite_outbox.INSERT, (0, "d"))
         assert await anext(heard) == "d"
 
 
 async def test_an_insert_that_is_rolled_back_leaves_no_gap(tmp_path: Path) -> None:
     harness = SqliteHarness(tmp_path)
-    async with harness, aclosing(outbox.announcements(lambda: sqlite3.connect(harness.path))) as heard:
+    async with harness, aclosing(sqlite_outbox.announcements(lambda: sqlite3.connect(harness.path))) as heard:
         assert await anext(heard) is None
         with closing(sqlite3.connect(harness.path)) as connection:
-            connection.execute(outbox.INSERT, (0, "never"))
+            connection.execute(sqlite_outbox.INSERT, (0, "never"))
             connection.rollback()
-            connection.execute(outbox.INSERT, (0, "a"))
+            connection.execute(sqlite_outbox.INSERT, (0, "a"))
             connection.commit()
         assert await anext(heard) == "a"
 

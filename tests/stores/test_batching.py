@@ -1,4 +1,4 @@
-"""Who shares a read with whom, and who never does: every interleaving is driven by a runner that answers when told."""
+"""Which callers share a batch, and which must not. The runners here answer when the test says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = 60.0  # longer than a test may take
 
 
 class Question:
-    """One read of a runner, answered by the test."""
+    """One batch of a runner, answered by the test."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = list(keys)
@@ -31,7 +31,7 @@ class Question:
 
 
 class BatchRunner:
-    """Keeps its reads for the test."""
+    """Leaves its batches to the test."""
 
     def __init__(self, asked: asyncio.Queue[Question]) -> None:
         self._asked = asked
@@ -43,17 +43,17 @@ class BatchRunner:
 
 
 class Reads:
-    """Shared reads over runners that wait for the test."""
+    """A batcher whose runners wait for the test."""
 
     def __init__(self, runners: int) -> None:
         self.asked: asyncio.Queue[Question] = asyncio.Queue()
-        self.shared: Batcher[str, str] = Batcher(
+        self.batcher: Batcher[str, str] = Batcher(
             [BatchRunner(self.asked) for _ in range(runners)], timeout_seconds=TIMEOUT
         )
-        self.shared.open()
+        self.batcher.open()
 
     async def call(self, key: str) -> str | None:
-        return await self.shared.submit(key)
+        return await self.batcher.submit(key)
 
     def start(self, *keys: str) -> list[asyncio.Task[str | None]]:
         return [asyncio.create_task(self.call(key)) for key in keys]
@@ -63,17 +63,17 @@ class Reads:
 async def one() -> AsyncIterator[Reads]:
     reads = Reads(1)
     yield reads
-    await reads.shared.close()
+    await reads.batcher.close()
 
 
 @pytest.fixture
 async def two() -> AsyncIterator[Reads]:
     reads = Reads(2)
     yield reads
-    await reads.shared.close()
+    await reads.batcher.close()
 
 
-async def test_one_alone_is_read_at_once(one: Reads) -> None:
+async def test_a_lone_caller_is_answered_by_a_batch_of_its_own(one: Reads) -> None:
     (call,) = one.start("a")
     question = await one.asked.get()
     assert question.keys == ["a"]
@@ -87,8 +87,8 @@ async def test_a_key_that_is_not_there_is_none(one: Reads) -> None:
     assert await asyncio.gather(*calls) == [None, "B"]
 
 
-async def test_who_comes_while_a_read_is_under_way_goes_in_the_next_and_never_in_this_one(one: Reads) -> None:
-    """Promise 1: no validation is answered by a read that began before it."""
+async def test_a_caller_that_comes_during_a_round_trip_goes_into_the_next_batch(one: Reads) -> None:
+    """A validation must not be answered by a read that began before it."""
     first = one.start("a")[0]
     early = await one.asked.get()
     late = one.start("a", "b", "c")
@@ -102,12 +102,12 @@ async def test_who_comes_while_a_read_is_under_way_goes_in_the_next_and_never_in
     assert await asyncio.gather(*late) == ["A", "B", "C"]
 
 
-async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
-    """Promise 1, by counting: the number of the read that answers is larger than of all that began before the call."""
+async def test_no_answer_comes_from_a_read_that_began_before_the_call() -> None:
+    """Reads are numbered: the number that answers is larger than that of any read that began before the call."""
     begun = 0
     answered_by: list[tuple[int, int]] = []
 
-    class CountingLane:
+    class CountingRunner:
         async def run(self, keys: Sequence[str]) -> dict[str, int]:
             nonlocal begun
             begun += 1
@@ -116,7 +116,7 @@ async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
                 await asyncio.sleep(0)
             return dict.fromkeys(keys, own)
 
-    counting: Batcher[str, int] = Batcher([CountingLane(), CountingLane()], timeout_seconds=TIMEOUT)
+    counting: Batcher[str, int] = Batcher([CountingRunner(), CountingRunner()], timeout_seconds=TIMEOUT)
     counting.open()
 
     async def caller(number: int) -> None:
@@ -130,7 +130,7 @@ async def test_reads_are_counted_against_calls_in_a_long_history() -> None:
     await counting.close()
     assert len(answered_by) == 2000
     assert all(answer > before for before, answer in answered_by)
-    assert begun < 1000  # and reads were shared
+    assert begun < 1000  # so callers did share reads
 
 
 async def test_a_key_that_many_ask_for_is_read_once(one: Reads) -> None:
@@ -141,7 +141,7 @@ async def test_a_key_that_many_ask_for_is_read_once(one: Reads) -> None:
     assert await asyncio.gather(*calls) == ["A", "B", "A", "A"]
 
 
-async def test_many_are_shared_out_where_a_lane_is_idle(two: Reads) -> None:
+async def test_a_large_batch_is_split_where_another_runner_is_idle(two: Reads) -> None:
     calls = two.start(*map(str, range(20)))
     questions = [await two.asked.get(), await two.asked.get()]
     assert [len(question.keys) for question in questions] == [10, 10]
@@ -150,7 +150,7 @@ async def test_many_are_shared_out_where_a_lane_is_idle(two: Reads) -> None:
     assert await asyncio.gather(*calls) == [str(number) for number in range(20)]
 
 
-async def test_a_few_are_not_worth_a_second_round_trip(two: Reads) -> None:
+async def test_a_small_batch_is_not_split(two: Reads) -> None:
     calls = two.start("a", "b", "c")
     question = await two.asked.get()
     assert question.keys == ["a", "b", "c"]
@@ -159,7 +159,7 @@ async def test_a_few_are_not_worth_a_second_round_trip(two: Reads) -> None:
     assert two.asked.empty()
 
 
-async def test_a_batch_has_a_largest_size(one: Reads) -> None:
+async def test_a_batch_has_at_most_max_batch_keys(one: Reads) -> None:
     calls = one.start(*map(str, range(MAX_BATCH + 10)))
     question = await one.asked.get()
     assert len(question.keys) == MAX_BATCH
@@ -171,7 +171,7 @@ async def test_a_batch_has_a_largest_size(one: Reads) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-async def test_a_caller_who_is_cancelled_harms_nobody(one: Reads, position: int) -> None:
+async def test_a_cancelled_caller_does_not_disturb_the_others(one: Reads, position: int) -> None:
     calls = one.start("a", "b", "b")
     question = await one.asked.get()
     calls[position].cancel()
@@ -186,7 +186,7 @@ async def test_a_caller_who_is_cancelled_harms_nobody(one: Reads, position: int)
     assert await again == "C"
 
 
-async def test_a_caller_who_loses_patience_harms_nobody(one: Reads) -> None:
+async def test_a_caller_that_gives_up_does_not_disturb_the_others(one: Reads) -> None:
     other = one.start("b")[0]
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
@@ -196,7 +196,7 @@ async def test_a_caller_who_loses_patience_harms_nobody(one: Reads) -> None:
     assert await other == "B"
 
 
-async def test_who_was_cancelled_while_waiting_is_not_answered(one: Reads) -> None:
+async def test_a_caller_cancelled_while_it_waits_is_left_out_of_the_batch(one: Reads) -> None:
     first = one.start("a")[0]
     early = await one.asked.get()
     waiting = one.start("b")[0]
@@ -213,7 +213,7 @@ async def test_who_was_cancelled_while_waiting_is_not_answered(one: Reads) -> No
         await waiting
 
 
-async def test_no_trip_is_made_for_callers_who_have_all_gone(one: Reads) -> None:
+async def test_no_batch_is_run_when_every_caller_has_gone(one: Reads) -> None:
     first = one.start("a")[0]
     early = await one.asked.get()
     waiting = one.start("b")[0]
@@ -229,7 +229,7 @@ async def test_no_trip_is_made_for_callers_who_have_all_gone(one: Reads) -> None
     await later
 
 
-async def test_who_is_cut_off_hears_what_is_known_and_who_only_waited_that_nothing_was_done(
+async def test_a_timeout_leaves_the_running_batch_indeterminate_and_the_waiting_callers_with_nothing_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: asyncio.Queue[Question] = asyncio.Queue()
@@ -246,7 +246,7 @@ async def test_who_is_cut_off_hears_what_is_known_and_who_only_waited_that_nothi
     await writes.close()
 
 
-async def test_a_failure_reaches_each_of_the_batch_and_nobody_else(one: Reads) -> None:
+async def test_a_failed_batch_fails_its_own_callers_only(one: Reads) -> None:
     calls = one.start("a", "b")
     question = await one.asked.get()
     later = one.start("c")[0]
@@ -259,9 +259,7 @@ async def test_a_failure_reaches_each_of_the_batch_and_nobody_else(one: Reads) -
     assert await later == "C"
 
 
-async def test_a_database_that_does_not_answer_is_an_outage_for_everybody_who_waits(
-    one: Reads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_timeout_is_an_outage_for_every_caller_that_waits(one: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = one.start("a")
     question = await one.asked.get()
     calls += one.start("b", "c")
@@ -275,7 +273,7 @@ async def test_a_database_that_does_not_answer_is_an_outage_for_everybody_who_wa
     assert await again == "D"
 
 
-async def test_the_time_that_a_caller_waits_counts_from_the_call(one: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_time_limit_counts_from_the_call(one: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     first = one.start("a")[0]
     slow = await one.asked.get()
     pass_time(monkeypatch, TIMEOUT / 2 + 1)
@@ -293,39 +291,39 @@ async def test_the_time_that_a_caller_waits_counts_from_the_call(one: Reads, mon
     assert question.answer.cancelled()
 
 
-async def test_a_mistake_in_a_lane_is_raised_and_the_next_read_goes_on(
+async def test_an_unexpected_error_of_a_runner_is_logged_and_the_next_batch_runs(
     one: Reads, caplog: pytest.LogCaptureFixture
 ) -> None:
     call = one.start("a")[0]
     (await one.asked.get()).answer.set_exception(ZeroDivisionError("a mistake"))
     with pytest.raises(ZeroDivisionError):
         await call
-    assert "a shared trip to the store failed" in caplog.text
+    assert "a batch to the store failed" in caplog.text
     again = one.start("b")[0]
     (await one.asked.get()).give()
     assert await again == "B"
 
 
-async def test_closing_answers_everybody() -> None:
+async def test_closing_fails_every_caller_and_the_batcher_can_be_opened_again() -> None:
     reads = Reads(1)
     under_way = reads.start("a")[0]
     await reads.asked.get()
     waiting = reads.start("b")[0]
     await asyncio.sleep(0)
-    await reads.shared.close()
+    await reads.batcher.close()
     for call in (under_way, waiting):
         with pytest.raises(StoreUnavailable, match="closed"):
             await call
     with pytest.raises(NotOpenError):
         await reads.call("c")
-    reads.shared.open()
+    reads.batcher.open()
     again = reads.start("d")[0]
     (await reads.asked.get()).give()
     assert await again == "D"
-    await reads.shared.close()
+    await reads.batcher.close()
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_warning(one: Reads) -> None:
+async def test_a_failure_after_the_caller_has_gone_causes_no_warning(one: Reads) -> None:
     call = one.start("a")[0]
     question = await one.asked.get()
     call.cancel()
@@ -334,4 +332,4 @@ async def test_a_failure_that_nobody_waits_for_is_no_warning(one: Reads) -> None
     with pytest.raises(asyncio.CancelledError):
         await call
     del question, call
-    gc.collect()  # a future whose exception nobody took would complain now, and pytest fail
+    gc.collect()  # a future whose exception was never retrieved would warn now, and pytest would fail

@@ -1,4 +1,4 @@
-"""A limit cuts off what takes too long, and only that. Deadlines here are over at once or an hour away."""
+"""A limit ends the block that takes too long, and no other. Deadlines here are over at once or an hour away."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ async def steps_of_the_loop() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_takes_too_long_is_cut_off() -> None:
+async def test_a_block_that_takes_too_long_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError), ReusableTimeout().until(now()):
         await asyncio.Event().wait()
 
 
-async def test_the_task_goes_on_after_it_was_cut_off() -> None:
+async def test_the_task_is_not_cancelled_after_a_timeout() -> None:
     limit = ReusableTimeout()
     for _ in range(3):
         with pytest.raises(TimeoutError), limit.until(now()):
@@ -38,7 +38,7 @@ async def test_the_task_goes_on_after_it_was_cut_off() -> None:
     assert task.cancelling() == 0
 
 
-async def test_the_timer_of_one_thing_does_not_cut_off_the_next() -> None:
+async def test_the_timer_of_one_block_does_not_cut_off_the_next() -> None:
     limit = ReusableTimeout()
     with limit.until(now()):
         pass  # over before the timer goes off
@@ -47,7 +47,7 @@ async def test_the_timer_of_one_thing_does_not_cut_off_the_next() -> None:
     limit.close()
 
 
-async def test_a_timer_that_went_off_in_between_is_set_anew() -> None:
+async def test_a_timer_that_went_off_between_blocks_is_set_again() -> None:
     limit = ReusableTimeout()
     with limit.until(now()):
         pass
@@ -56,7 +56,7 @@ async def test_a_timer_that_went_off_in_between_is_set_anew() -> None:
         await asyncio.Event().wait()
 
 
-async def test_a_timer_that_goes_off_early_is_set_anew_for_what_goes_on() -> None:
+async def test_a_timer_that_goes_off_early_is_set_again_for_the_running_block() -> None:
     limit = ReusableTimeout()
     with limit.until(now()):
         pass
@@ -64,7 +64,7 @@ async def test_a_timer_that_goes_off_early_is_set_anew_for_what_goes_on() -> Non
         await asyncio.Event().wait()
 
 
-async def test_who_is_cancelled_by_somebody_else_is_cancelled() -> None:
+async def test_a_cancellation_from_outside_stays_a_cancellation() -> None:
     async def work() -> None:
         limit = ReusableTimeout()
         try:
@@ -80,7 +80,7 @@ async def test_who_is_cancelled_by_somebody_else_is_cancelled() -> None:
         await task
 
 
-async def test_who_is_cancelled_and_too_late_at_once_is_cancelled() -> None:
+async def test_a_cancellation_at_the_moment_of_the_timeout_stays_a_cancellation() -> None:
     async def work() -> None:
         with ReusableTimeout().until(now()):
             task = asyncio.current_task()
@@ -103,7 +103,7 @@ async def test_another_error_is_not_taken_for_a_timeout() -> None:
             raise LookupError from None
 
 
-async def test_it_is_made_in_a_task() -> None:
+async def test_a_reusable_timeout_must_be_made_in_a_task() -> None:
     made: list[object] = []
 
     def outside() -> None:

@@ -1,9 +1,10 @@
-"""Round trips that are shared: whoever asks while one is under way goes together with the others in the next.
+"""Batches: callers who ask while a round trip to the store is under way share the next one.
 
-Nothing waits for a timer, so a lone caller is as fast as with a trip of its own (`docs/explanation/speed.md`). A
-caller who is cancelled leaves; the trip goes on for the others and the connection never notices.
+A batch is never held back for a timer, so a lone caller is as fast as with a round trip of its own
+(`docs/explanation/speed.md`). A caller that is cancelled leaves; the batch goes on for the others, and the connection
+does not notice.
 
-Reads go this way, sign-ins and revocations. For writes that is what databases call group commit.
+Reads are batched, and so are sign-ins and revocations. For writes databases call this group commit.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_BATCH = 256
-"""How many keys go in one trip."""
+"""How many keys a batch has at most."""
 
-_SHARE_FROM = 16  # fewer are not worth a second round trip
+_SPLIT_FROM = 16  # a smaller batch is not worth a second round trip
 
 K = TypeVar("K")
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
-# For which key, who, and since when by the clock of the loop.
-_Waiting: TypeAlias = "tuple[K, asyncio.Future[V | None], float]"
+# A caller: the key it asked for, the future that it waits for, and the time of the call by the clock of the loop.
+_Caller: TypeAlias = "tuple[K, asyncio.Future[V | None], float]"
 
 
 class BatchRunner(Protocol[K, V_co]):
-    """A connection that makes one trip at a time."""
+    """Runs one batch at a time, over connections of its own."""
 
     async def run(self, keys: Sequence[K]) -> Mapping[K, V_co | StoreUnavailable]:
-        """Answer these keys, no key twice. The trip starts after the call.
+        """Answer these keys; each occurs once. The round trip starts after the call.
 
-        A key may be left without an answer; one whose answer is a StoreUnavailable has failed by itself. The trip is
-        cancelled where it takes too long; nobody else may get its answer then.
+        A key may be left without an answer. A key whose answer is a StoreUnavailable has failed by itself. A batch that
+        takes too long is cancelled; its answer must not reach a later batch.
 
         Raises:
-            StoreUnavailable: no answer. A runner that reads tries again on a new connection before it says so; one that
-                writes says what is known of the outcome (`RevocationIndeterminate`).
+            StoreUnavailable: there is no answer. A runner that reads tries again on a new connection before it says so;
+                a runner that writes says what is known of the outcome (`RevocationIndeterminate`).
         """
         ...
 
 
 class Batcher(Generic[K, V]):
-    """Gathers the questions of one event loop and hands them to its runners, a batch at a time."""
+    """Forms batches of the keys that the callers of one event loop ask for, and hands them to its runners."""
 
     def __init__(
         self,
@@ -59,16 +60,16 @@ class Batcher(Generic[K, V]):
         timeout_seconds: float,
         when_cut_off: Callable[[str], StoreUnavailable] = StoreUnavailable,
     ) -> None:
-        """Go over `runners`; two are enough. Nobody waits for longer than `timeout_seconds`, from call to answer.
+        """Use `runners`; two are enough. No caller waits for longer than `timeout_seconds`, from call to answer.
 
-        `when_cut_off` makes the error, from its text, for those whose trip was under way when that time was over or
-        the store was closed. Those who had still been waiting for a trip get `StoreUnavailable`.
+        `when_cut_off` makes the error, from its text, for callers whose batch was under way when the time was over or
+        the store was closed. Callers that were still waiting for a batch get `StoreUnavailable`.
         """
-        self._lanes = runners
+        self._runners = runners
         self._timeout_seconds = timeout_seconds
         self._when_cut_off = when_cut_off
-        self._waiting: list[_Waiting[K, V]] = []
-        self._parked: list[asyncio.Future[None]] = []
+        self._waiting: list[_Caller[K, V]] = []
+        self._idle: list[asyncio.Future[None]] = []  # one for each worker that waits for a caller
         self._is_waking = False
         self._workers: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,92 +78,58 @@ class Batcher(Generic[K, V]):
         """Start, in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._is_waking = False
-        self._workers = [self._loop.create_task(self._work(runner)) for runner in self._lanes]
+        self._workers = [self._loop.create_task(self._work(runner)) for runner in self._runners]
 
     async def close(self) -> None:
-        """Stop. Who still waits gets StoreUnavailable."""
+        """Stop. Callers that still wait get StoreUnavailable."""
         self._loop = None
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-        self._parked.clear()
+        self._idle.clear()
         waiting, self._waiting = self._waiting, []
         _fail(waiting, StoreUnavailable("the store is closed"))
 
     def submit(self, key: K) -> asyncio.Future[V | None]:
-        """The answer to `key`, or None where there is none, by a trip that starts after this call.
+        """The answer to `key`, or None where there is none, from a round trip that starts after this call.
 
         Raises:
             NotOpenError: before `open` or after `close`.
         """
         if self._loop is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
-        waiter: asyncio.Future[V | None] = self._loop.create_future()
-        self._waiting.append((key, waiter, self._loop.time()))
-        if self._parked and not self._is_waking:
+        answer: asyncio.Future[V | None] = self._loop.create_future()
+        self._waiting.append((key, answer, self._loop.time()))
+        if self._idle and not self._is_waking:
             self._wake()
-        return waiter
+        return answer
 
     async def _work(self, runner: BatchRunner[K, V]) -> None:
+        """Run one batch after the other, and sleep while no caller waits."""
+        loop = asyncio.get_running_loop()
         limit = ReusableTimeout()
         try:
             while True:
-                if not self._waiting:
-                    await self._work_to_come()
-                    continue
-                batch = self._take()
-                # Asked anew for each batch, and only now: what is read is never older than the question.
-                keys = list(dict.fromkeys([key for key, waiter, _ in batch if not waiter.done()]))
-                if keys:  # else all callers have gone
-                    await self._go(runner, batch, keys, limit)
+                while not self._waiting:
+                    sleep = loop.create_future()
+                    self._idle.append(sleep)
+                    await sleep
+                    self._is_waking = False
+                await self._run_batch(runner, self._take(), limit)
         finally:
             limit.close()
 
-    async def _go(
-        self, runner: BatchRunner[K, V], batch: Sequence[_Waiting[K, V]], keys: Sequence[K], limit: ReusableTimeout
-    ) -> None:
-        try:
-            with limit.until(batch[0][2] + self._timeout_seconds):  # the first came first
-                found = await runner.run(keys)
-        except TimeoutError as error:
-            # No answer for so long is an outage. Who came meanwhile is not made to wait as long again.
-            waiting, self._waiting = self._waiting, []
-            message = "the store cannot answer (TimeoutError)"
-            _fail(batch, self._when_cut_off(message), error)
-            _fail(waiting, StoreUnavailable(message), error)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the callers get it, and the worker goes on)
-            if not isinstance(error, StoreUnavailable):
-                _log.exception("a shared trip to the store failed")
-            _fail(batch, error, error.__cause__)
-        except BaseException:
-            _fail(batch, self._when_cut_off("the store is closed"))
-            raise
-        else:
-            for key, waiter, _ in batch:
-                if not waiter.done():  # else the caller has gone
-                    answer = found.get(key)
-                    if isinstance(answer, StoreUnavailable):
-                        waiter.set_exception(_own(answer))
-                    else:
-                        waiter.set_result(answer)
-
-    async def _work_to_come(self) -> None:
-        parked = asyncio.get_running_loop().create_future()
-        self._parked.append(parked)
-        await parked
-        self._is_waking = False
-
     def _wake(self) -> None:
-        """Have one idle runner look at who is waiting, in the next step of the loop."""
+        """Have one idle worker look at the waiting callers, in the next step of the loop."""
         self._is_waking = True
-        self._parked.pop().set_result(None)
+        self._idle.pop().set_result(None)
 
-    def _take(self) -> list[_Waiting[K, V]]:
-        """The next batch. Half of many, where another runner is idle: one is served while the other is asked."""
+    def _take(self) -> list[_Caller[K, V]]:
+        """The next batch: half of many callers where another worker is idle, which then runs the other half."""
         waiting = self._waiting
         size = min(len(waiting), MAX_BATCH)
-        if self._parked and size >= _SHARE_FROM:
+        if self._idle and size >= _SPLIT_FROM:
             size = (size + 1) // 2
             self._wake()
         if size == len(waiting):
@@ -172,15 +139,55 @@ class Batcher(Generic[K, V]):
         del waiting[:size]
         return batch
 
+    async def _run_batch(
+        self, runner: BatchRunner[K, V], batch: Sequence[_Caller[K, V]], limit: ReusableTimeout
+    ) -> None:
+        # The keys are read again for each batch, and only now: an answer is never older than the call.
+        keys: dict[K, None] = {}
+        for key, answer, _ in batch:
+            if not answer.done():
+                keys[key] = None
+        if not keys:  # every caller has gone
+            return
+        try:
+            with limit.until(batch[0][2] + self._timeout_seconds):  # the first of the batch called first
+                found = await runner.run(list(keys))
+        except TimeoutError as error:
+            # No answer within the limit is an outage. Callers that came meanwhile need not wait as long again.
+            waiting, self._waiting = self._waiting, []
+            message = "the store cannot answer (TimeoutError)"
+            _fail(batch, self._when_cut_off(message), error)
+            _fail(waiting, StoreUnavailable(message), error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the callers get it, and the worker goes on)
+            if not isinstance(error, StoreUnavailable):
+                _log.exception("a batch to the store failed")
+            _fail(batch, error, error.__cause__)
+        except BaseException:
+            _fail(batch, self._when_cut_off("the store is closed"))
+            raise
+        else:
+            _answer(batch, found)
 
-def _fail(batch: Sequence[_Waiting[K, V]], error: Exception, cause: BaseException | None = None) -> None:
-    for _, waiter, _ in batch:
-        if not waiter.done():
+
+def _answer(batch: Sequence[_Caller[K, V]], found: Mapping[K, V | StoreUnavailable]) -> None:
+    for key, answer, _ in batch:
+        if answer.done():  # the caller has gone
+            continue
+        value = found.get(key)
+        if isinstance(value, StoreUnavailable):
+            answer.set_exception(_own(value))
+        else:
+            answer.set_result(value)
+
+
+def _fail(batch: Sequence[_Caller[K, V]], error: Exception, cause: BaseException | None = None) -> None:
+    for _, answer, _ in batch:
+        if not answer.done():
             own = _own(error)
             own.__cause__ = cause
-            waiter.set_exception(own)
+            answer.set_exception(own)
 
 
 def _own(error: Exception) -> Exception:
-    # One for each: an exception that is raised in many tasks gathers the tracebacks of all.
+    # One for each caller: an exception that is raised in many tasks collects the tracebacks of all of them.
     return type(error)(str(error)) if isinstance(error, StoreUnavailable) else error

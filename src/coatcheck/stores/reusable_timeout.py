@@ -1,4 +1,4 @@
-"""A time limit for one thing after another in a task, by one timer for all of them."""
+"""A time limit for one step after another of a task, with one timer for all of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class ReusableTimeout:
-    """What `asyncio.timeout_at` does, for a task that works without end and whose deadlines never go back.
+    """Does what `asyncio.timeout_at` does, for a task that works without end and whose deadlines never move back.
 
-    `asyncio.timeout_at` sets a timer and removes it each time, which is a twentieth of a read alone. Here a timer that
-    goes off looks whether what it was set for is still going on, and is set anew for what goes on then.
+    `asyncio.timeout_at` sets a timer and removes it each time, which costs a twentieth of a read by itself. Here a
+    timer that goes off checks whether the step that it was set for still runs, and is set again for the step that runs
+    then.
     """
 
     def __init__(self) -> None:
@@ -42,10 +43,10 @@ class ReusableTimeout:
         """Begin."""
         self._cancelling = self._task.cancelling()
         if self._timer is None and self._deadline is not None:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._timer = self._loop.call_at(self._deadline, self._check)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End: what was cancelled by the timer, and by nobody else, raises TimeoutError."""
+        """End: a block that was cancelled by the timer, and by nothing else, raises TimeoutError."""
         self._deadline = None
         if not self._is_over:
             return
@@ -59,12 +60,12 @@ class ReusableTimeout:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if self._deadline is None:
             return
         if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._timer = self._loop.call_at(self._deadline, self._check)
             return
         self._is_over = True
         self._task.cancel()

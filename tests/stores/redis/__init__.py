@@ -1,1 +1,1 @@
-"""What is particular to the store on Redis and Valkey."""
+"""Tests of the store on Redis and Valkey alone."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def impatient_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RedisStore]:
-    """Makes stores that wait for a replica for a moment only, where a test sees to it that none answers."""
+    """Makes stores that wait only a moment for a replica, for tests in which none answers."""
 
     def make(url: str) -> RedisStore:
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Who may do what on a server, what two applications see of each other, and what nobody ever sees."""
+"""The rights that a store needs, applications that share a server, encryption, and secrets that never show."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.redis
 PASSWORD = "hunter2-geheim"
 _DOCUMENTED = (Path(__file__).parents[3] / "docs" / "how-to" / "redis.md").read_text("utf-8")
 LEAST = next(line for line in _DOCUMENTED.splitlines() if line.startswith("user app on")).split()[4:]
-"""What a user of a server needs who does nothing but keep sessions, as it is documented."""
+"""The rights of a user that only keeps sessions, as documented."""
 
 
 class TestPrefixes:
@@ -62,7 +62,7 @@ class TestPrefixes:
                 await other.end_user_sessions(ADA)
             assert await listening.next() == Announcement(ADA)  # and nothing of the shop's before it
 
-    async def test_two_databases_of_one_server_do_not_either(self, redis_url: str) -> None:
+    async def test_two_databases_of_one_server_do_not_see_each_other(self, redis_url: str) -> None:
         async with RedisStore(redis_url) as zero, RedisStore(redis_url.replace("/0", "/1")) as one:
             session = await sign_in(zero)
             assert await one.read_session(session.id) is None
@@ -82,7 +82,7 @@ class TestAccessRules:
     def _url(self, server: RedisServer, query: str = "") -> str:
         return f"redis://sessions:{PASSWORD}@127.0.0.1:{server.port}/0{query}"
 
-    async def test_the_least_rules_that_are_documented_are_enough(self, server: RedisServer) -> None:
+    async def test_the_documented_access_rules_are_enough(self, server: RedisServer) -> None:
         async with RedisStore(self._url(server)) as store, RedisStore(self._url(server)) as other:
             async with Listening(other) as listening:
                 await register(store, ADA, scopes={"a", "b"})
@@ -106,8 +106,8 @@ class TestAccessRules:
             await store.delete_user(ADA)
 
     @pytest.mark.parametrize("rule", sorted(set(LEAST) - {"+subscribe", "+select", "+wait"}))
-    async def test_each_of_these_rules_is_needed(self, rule: str, server: RedisServer) -> None:
-        """Without it something is an outage, or an open question where it had begun.
+    async def test_each_documented_access_rule_is_needed(self, rule: str, server: RedisServer) -> None:
+        """Without it some call is an outage, or indeterminate where it had begun.
 
         Not here: a listener goes on trying, and other databases and ?replicas= are not used.
         """
@@ -117,14 +117,16 @@ class TestAccessRules:
             await self._do_everything(self._url(server))
 
     @pytest.mark.parametrize("rule", ["&coatcheck:*", "+publish", "+role", "+info", "+wait"])
-    async def test_what_only_revocations_need_is_missed_at_the_start(self, rule: str, server: RedisServer) -> None:
-        """A user has no channels unless it is given some: everybody would sign in, and nobody could be signed out."""
+    async def test_opening_fails_without_the_rights_that_only_revocations_need(
+        self, rule: str, server: RedisServer
+    ) -> None:
+        """A user has no channels by default: every sign-in would succeed, and every revocation fail."""
         less = [each for each in LEAST if each != rule]
         server.ask("ACL SETUSER", "sessions", "reset", "on", f">{PASSWORD}", "-@all", *less)
         with pytest.raises(ConfigurationError, match=r"may not run (INFO|ROLE|PUBLISH|WAIT); docs/how-to/redis\.md"):
             await RedisStore(self._url(server, "?replicas=1")).open()
 
-    async def test_who_waits_for_no_replica_need_not_be_allowed_to(self, server: RedisServer) -> None:
+    async def test_wait_need_not_be_allowed_where_no_replica_is_waited_for(self, server: RedisServer) -> None:
         server.ask("ACL SETUSER", "sessions", "-wait")
         async with RedisStore(self._url(server)) as store:
             await store.end_user_sessions(ADA)
@@ -152,7 +154,7 @@ class TestAccessRules:
                 await store.end_user_sessions(ADA)
             assert not isinstance(caught.value, RevocationIndeterminate)
 
-    async def test_a_guarantee_without_config_takes_no_setting_for_granted(self, server: RedisServer) -> None:
+    async def test_the_guarantee_assumes_no_setting_where_config_get_is_not_allowed(self, server: RedisServer) -> None:
         server.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru")  # this is told with INFO
         async with RedisStore(self._url(server)) as store:
             guarantee = await store.guarantee()
@@ -160,7 +162,7 @@ class TestAccessRules:
         assert ["allkeys-lru" in reason for reason in guarantee.reasons] == [True, False]
         assert "CONFIG GET" in guarantee.reasons[1]
 
-    async def test_with_config_it_says_what_there_is(self, server: RedisServer) -> None:
+    async def test_the_guarantee_has_the_settings_where_config_get_is_allowed(self, server: RedisServer) -> None:
         server.ask("ACL SETUSER", "sessions", "+config|get")
         async with RedisStore(self._url(server)) as store:
             guarantee = await store.guarantee()
@@ -172,7 +174,7 @@ class TestAccessRules:
             await store.open()
         assert PASSWORD not in _chain(caught.value)
 
-    async def test_in_a_cluster_two_more_are_needed(self, shared_redis_cluster: RedisCluster) -> None:
+    async def test_a_cluster_needs_two_more_access_rules(self, shared_redis_cluster: RedisCluster) -> None:
         cluster = shared_redis_cluster
         more = ("+cluster|info", "+cluster|slots")
         url = cluster.url.replace("://", f"://sessions:{PASSWORD}@")
@@ -197,7 +199,7 @@ class TestEncryption:
 
     @pytest.fixture
     def tls_port(self, tmp_path: Path, ca_certs: str) -> Iterator[int]:
-        """Of a server whose certificate is for the name localhost."""
+        """The port of a server whose certificate is for the name localhost."""
         certificate, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
         issued = self.AUTHORITY.issue_cert("localhost")
         issued.cert_chain_pems[0].write_to_path(certificate)
@@ -225,8 +227,10 @@ class TestEncryption:
     @pytest.mark.parametrize(
         "place", ["rediss://localhost:{}", "rediss://127.0.0.1:{}?ca_certs={}", "redis://localhost:{}"]
     )
-    async def test_no_other_is_talked_to(self, place: str, tls_port: int, ca_certs: str) -> None:
-        """One that nobody vouches for, one of another name, and one that is spoken to in the clear."""
+    async def test_a_connection_without_a_valid_certificate_is_refused(
+        self, place: str, tls_port: int, ca_certs: str
+    ) -> None:
+        """The certificate has an unknown authority, or another name; or the connection is not encrypted."""
         with pytest.raises(StoreUnavailable):
             await RedisStore(place.format(tls_port, ca_certs)).open()
 
@@ -306,7 +310,7 @@ def test_a_hook_that_would_run_inside_a_transaction_is_refused_by_its_name(hook:
 
 
 def _chain(error: BaseException | None) -> str:
-    """All that a log with tracebacks would show of an error."""
+    """Everything that a log with tracebacks would show of an error."""
     said = ""
     while error is not None:
         said += f"{error!r} {error}"

@@ -15,7 +15,7 @@ from coatcheck.identifiers import UserId, shard_of_user
 from coatcheck.scope import Scope
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.transport.servers import ClusterServers
+from coatcheck.stores.redis.transport.cluster import ClusterServers
 from coatcheck.stores.redis.url import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
 from tests.servers.proxy import Proxy
@@ -38,7 +38,7 @@ USERS = [UserId(f"user {number}") for number in range(24)]
 
 @pytest.fixture(scope="module")
 def shared_cluster() -> Iterator[RedisCluster]:
-    """Its nodes change roles, and are all there again after each test."""
+    """A Cluster whose nodes change roles; all of them run again after each test."""
     with RedisCluster() as cluster:
         yield cluster
 
@@ -59,14 +59,14 @@ def _key_of(user: UserId) -> str:
 
 
 def _one_of_each(cluster: RedisCluster) -> list[UserId]:
-    """A user with each primary."""
+    """One user on each primary."""
     by_node = {cluster.primary_of(_key_of(user)).port: user for user in USERS}
     assert len(by_node) == 3
     return list(by_node.values())
 
 
 async def _until_served(store: Store, session: SessionRecord) -> None:
-    """Ask until somebody answers; of everything else an outage is the only answer."""
+    """Read until there is an answer; until then an outage is the only error allowed."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -91,7 +91,9 @@ async def test_a_planned_failover_costs_nobody_an_error(cluster: RedisCluster) -
             assert await read(store, (await sign_in(store, user)).id) is not None
 
 
-async def test_calls_that_go_on_through_a_planned_failover_are_right_or_an_outage(cluster: RedisCluster) -> None:
+async def test_calls_during_a_planned_failover_are_answered_correctly_or_fail_as_an_outage(
+    cluster: RedisCluster,
+) -> None:
     async with RedisStore(cluster.url) as store:
         user = USERS[0]
         replica = cluster.replica_of(cluster.primary_of(_key_of(user)))
@@ -108,8 +110,8 @@ async def test_calls_that_go_on_through_a_planned_failover_are_right_or_an_outag
         await promotion
 
 
-async def test_right_after_an_election_the_one_who_was_replaced_is_followed_though_nobody_else_knows() -> None:
-    """The members still say that the old primary has everything. It says itself who has it now."""
+async def test_a_moved_answer_of_the_replaced_primary_is_followed_before_other_members_know() -> None:
+    """The members still say that the old primary has every slot. It answers itself where they are now."""
 
     def cluster(command: list[bytes]) -> bytes:
         if command[1] == b"INFO":
@@ -145,7 +147,7 @@ async def _two_scripted() -> AsyncIterator[tuple[ScriptedRedis, ScriptedRedis, U
         yield first, second, users[False], users[True]
 
 
-async def test_a_mistake_in_a_trip_to_one_member_leaves_what_was_sent_to_others_as_it_was(
+async def test_an_unexpected_error_with_one_member_leaves_calls_to_other_members_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with _two_scripted() as (first, second, one, other):
@@ -165,7 +167,9 @@ async def test_a_mistake_in_a_trip_to_one_member_leaves_what_was_sent_to_others_
         assert second.times_asked(b"EVALSHA") == 1
 
 
-async def test_a_mistake_behind_the_trips_leaves_open_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_after_the_round_trips_leaves_endings_indeterminate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def mistaken(_: ClusterServers) -> None:
         raise ZeroDivisionError("a mistake")
 
@@ -178,7 +182,7 @@ async def test_a_mistake_behind_the_trips_leaves_open_what_was_sent(monkeypatch:
         assert first.times_asked(b"EVALSHA") == 1
 
 
-async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends_that(
+async def test_a_dead_primary_affects_only_its_own_users_until_a_replica_is_promoted(
     cluster: RedisCluster, impatient_store: Callable[[str], RedisStore]
 ) -> None:
     async with RedisStore(cluster.url) as store:
@@ -200,7 +204,7 @@ async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends
             assert len((await store.end_user_sessions(user)).ended) == 1
         with pytest.raises(StoreUnavailable) as caught:
             await store.end_user_sessions(unlucky)
-        assert not isinstance(caught.value, RevocationIndeterminate)  # nobody was there to begin with it
+        assert not isinstance(caught.value, RevocationIndeterminate)  # no server was there to begin it
         cluster.promote(replica, how="TAKEOVER")
         await _until_served(store, sessions[unlucky])
         async with impatient_store(cluster.url) as impatient:
@@ -210,7 +214,7 @@ async def test_where_a_primary_has_died_only_its_users_wait_and_a_promotion_ends
 
 
 async def test_a_store_can_be_opened_where_a_primary_is_down(cluster: RedisCluster) -> None:
-    """An application that is started then serves the users of the others."""
+    """An application that starts meanwhile serves the users of the other primaries."""
     users = _one_of_each(cluster)
     cluster.primary_of(_key_of(users[0])).kill()
     async with RedisStore(cluster.url) as store:
@@ -223,10 +227,10 @@ async def test_a_store_can_be_opened_where_a_primary_is_down(cluster: RedisClust
         assert any("do not answer" in condition for condition in guarantee.conditions)
 
 
-async def test_where_a_primary_hangs_the_users_of_others_are_served_and_a_promotion_is_noticed(
+async def test_a_hanging_primary_affects_only_its_own_users_until_a_replica_is_promoted(
     cluster: RedisCluster,
 ) -> None:
-    """Nothing is refused and nothing breaks off: whoever asks it learns of it by waiting in vain, and only once."""
+    """It neither refuses nor disconnects: only a timeout shows that it hangs, and only one call pays for it."""
     async with RedisStore(cluster.url, timeout_seconds=4.0) as store:
         users = _one_of_each(cluster)
         sessions = {user: await sign_in(store, user) for user in users}
@@ -252,7 +256,7 @@ async def test_where_a_primary_hangs_the_users_of_others_are_served_and_a_promot
         await read_present(store, (await sign_in(store, unlucky)).id)
 
 
-async def test_a_primary_that_hung_and_goes_on_is_asked_again(cluster: RedisCluster) -> None:
+async def test_a_primary_that_hung_is_used_again_once_it_answers(cluster: RedisCluster) -> None:
     async with RedisStore(cluster.url, timeout_seconds=4.0) as store:
         session = await sign_in(store, USERS[0])
         primary = cluster.primary_of(_key_of(USERS[0]))
@@ -263,8 +267,8 @@ async def test_a_primary_that_hung_and_goes_on_is_asked_again(cluster: RedisClus
         await _until_served(store, session)
 
 
-async def test_one_who_was_demoted_is_not_believed(cluster: RedisCluster) -> None:
-    """It is still connected to, by a store that has not heard of the election, and it has the old data."""
+async def test_the_answer_of_a_demoted_primary_is_not_believed(cluster: RedisCluster) -> None:
+    """A store that has not heard of the election is still connected to it, and it has the old data."""
     async with RedisStore(cluster.url, timeout_seconds=20) as store, RedisStore(cluster.url) as other:
         session = await sign_in(store, USERS[0])
         await read_present(other, session.id)
@@ -274,8 +278,8 @@ async def test_one_who_was_demoted_is_not_believed(cluster: RedisCluster) -> Non
         assert await read(other, session.id) is None
 
 
-async def test_all_primaries_may_be_replaced_one_after_the_other(cluster: RedisCluster) -> None:
-    """No seed is needed for long: what members say of each other is enough."""
+async def test_the_store_goes_on_after_all_primaries_were_replaced(cluster: RedisCluster) -> None:
+    """The addresses in the URL are needed only at first: the members know each other."""
     users = _one_of_each(cluster)
     seed = cluster.primary_of(_key_of(users[0]))
     async with RedisStore(f"redis+cluster://127.0.0.1:{seed.port}?replicas=0") as store:
@@ -290,7 +294,7 @@ async def test_all_primaries_may_be_replaced_one_after_the_other(cluster: RedisC
 
 
 async def test_members_are_found_where_remap_says_they_are(cluster: RedisCluster) -> None:
-    """Behind NAT the addresses that members know are of no use. Here a proxy stands at each of the others."""
+    """Behind NAT the addresses that members know cannot be reached. Here a proxy is at each of the others."""
     proxies = {node.port: Proxy(node.port) for node in cluster.nodes}
     for proxy in proxies.values():
         await proxy.__aenter__()
@@ -314,7 +318,7 @@ class TestMovingSlots:
 
     @pytest.fixture
     def ends(self, cluster: RedisCluster) -> Iterator[tuple[ClusterNode, ClusterNode]]:
-        """The slot's server, which is handing it over, and the one that takes it; it stays there."""
+        """The server that hands the slot over, and the one that takes it and keeps it."""
         source = cluster.primary_of(_key_of(USERS[0]))
         target = next(node for node in cluster.primaries if node is not source)
         yield source, target
@@ -322,7 +326,7 @@ class TestMovingSlots:
         for node in cluster.primaries:
             node.ask("CLUSTER SETSLOT", slot, "NODE", target.id)
 
-    async def test_callers_get_the_right_answer_or_an_outage_and_in_the_end_all_is_as_it_should_be(
+    async def test_callers_get_the_right_answer_or_an_outage_while_slots_move(
         self, cluster: RedisCluster, ends: tuple[ClusterNode, ClusterNode]
     ) -> None:
         source, target = ends
@@ -382,7 +386,7 @@ def _begin(source: ClusterNode, target: ClusterNode) -> None:
 
 
 def _keys(node: ClusterNode) -> list[str]:
-    """Those of the slot, in an order that is the same each time."""
+    """The keys of the slot, in the same order each time."""
     return sorted(node.ask("CLUSTER GETKEYSINSLOT", _slot(), 100))
 
 

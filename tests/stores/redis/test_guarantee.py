@@ -1,4 +1,4 @@
-"""What the settings of Redis servers allow to be promised, each by itself and all together."""
+"""The guarantee that the settings of Redis servers allow, each by itself and all together."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_server_by_itself_that_syncs_each_write_is_strict() -> None:
         ({"maxmemory-policy": "allkeys-random"}, GuaranteeLevel.BEST_EFFORT, "allkeys-random"),
     ],
 )
-def test_one_setting_is_enough_to_lower_the_level(changed: dict[str, str], level: GuaranteeLevel, reason: str) -> None:
+def test_a_single_weak_setting_lowers_the_level(changed: dict[str, str], level: GuaranteeLevel, reason: str) -> None:
     found = judge([SOUND | changed], is_cluster=False, replicas=0)
     assert found.level == level
     assert len(found.reasons) == 1
@@ -57,13 +57,13 @@ def test_one_setting_is_enough_to_lower_the_level(changed: dict[str, str], level
         ({"maxmemory-policy": "volatile-ttl"}, "Memory does not run out: maxmemory-policy volatile-ttl"),
     ],
 )
-def test_what_ends_sessions_but_brings_none_back_is_a_condition(changed: dict[str, str], condition: str) -> None:
+def test_a_setting_that_can_only_end_sessions_is_a_condition(changed: dict[str, str], condition: str) -> None:
     found = judge([SOUND | changed], is_cluster=False, replicas=0)
     assert found.level == GuaranteeLevel.STRICT
     assert any(each.startswith(condition) for each in found.conditions)
 
 
-def test_settings_that_a_server_does_not_tell_are_taken_for_its_defaults() -> None:
+def test_settings_that_a_server_does_not_tell_count_as_its_defaults() -> None:
     told = {"redis_version", "role", "connected_slaves", "maxmemory-policy"}
     found = judge([{name: SOUND[name] for name in told}], is_cluster=False, replicas=0)
     assert found.level == GuaranteeLevel.STRICT_UNTIL_CRASH
@@ -71,7 +71,7 @@ def test_settings_that_a_server_does_not_tell_are_taken_for_its_defaults() -> No
     assert "CONFIG GET" in found.reasons[0]
 
 
-def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
+def test_a_cluster_is_best_effort_however_many_replicas_it_waits_for() -> None:
     for replicas, said in ((0, "does not wait for any"), (1, "waits for 1, which Redis need not choose")):
         found = judge([SOUND, SOUND], is_cluster=True, replicas=replicas)
         assert found.level == GuaranteeLevel.BEST_EFFORT
@@ -79,8 +79,8 @@ def test_a_cluster_is_best_effort_whatever_it_waits_for() -> None:
         assert found.conditions[-1] == "No slot is being moved to another server."
 
 
-def test_who_waits_for_a_replica_has_one_also_while_its_link_is_down() -> None:
-    """It may have lost what it would need, and be made the primary the next moment."""
+def test_a_store_that_waits_for_a_replica_counts_as_replicated_while_none_is_connected() -> None:
+    """The replica may lack the latest changes, and become the primary the next moment."""
     found = judge([SOUND], is_cluster=False, replicas=1)
     assert found.level == GuaranteeLevel.BEST_EFFORT
     assert "waits for 1" in found.reasons[0]
@@ -92,7 +92,7 @@ def test_primaries_that_are_down_are_a_condition() -> None:
     assert found.conditions[-1] == "The primaries that do not answer now are set up like those that do."
 
 
-def test_of_several_servers_the_weakest_counts_and_each_reason_is_given_once() -> None:
+def test_the_weakest_of_several_servers_counts_and_each_reason_is_given_once() -> None:
     weak = SOUND | {"appendfsync": "everysec"}
     found = judge([SOUND, weak, weak, SOUND | {"role": "slave"}], is_cluster=False, replicas=0)
     assert found.level == GuaranteeLevel.EVENTUAL

@@ -1,4 +1,4 @@
-"""Announcements come through, or it is said that they may not have."""
+"""Announcements are heard, or the listener reports that some may have been missed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANNEL = "coatcheck:announcements"
 
 
 class Places:
-    """Servers that are asked one after the other, as far as a listener needs to know of them."""
+    """Servers that are tried one after the other, as far as a listener needs to know them."""
 
     is_cluster = True
 
@@ -91,7 +91,7 @@ def _listener(
 
 
 async def _nothing(shard: str, channel: str, text: str) -> None:
-    """A heartbeat that does not come through."""
+    """Publish nothing, so that the probe does not come back."""
 
 
 async def _next(texts: AsyncGenerator[str | None, None]) -> str | None:
@@ -99,25 +99,25 @@ async def _next(texts: AsyncGenerator[str | None, None]) -> str | None:
         return await anext(texts)
 
 
-async def test_heartbeats_are_heard_by_nobody_but_the_listener(shared_redis: RedisServer) -> None:
-    beats = asyncio.Queue[str]()
+async def test_probes_reach_only_the_listener_that_sends_them(shared_redis: RedisServer) -> None:
+    probes = asyncio.Queue[str]()
 
     async def publish(shard: str, channel: str, text: str) -> None:
         shared_redis.ask("PUBLISH", channel, text)
-        beats.put_nowait(shard)
-        if beats.qsize() == 3:
+        probes.put_nowait(shard)
+        if probes.qsize() == 3:
             shared_redis.ask("PUBLISH", CHANNEL, "hello")
 
     async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0.5)) as texts:
         assert [await _next(texts), await _next(texts)] == [None, "hello"]
 
 
-async def test_heartbeats_go_on_while_there_is_much_to_hear(shared_redis: RedisServer) -> None:
-    """The one whose announcements do not come is another server than the one whose do."""
-    beats: list[str] = []
+async def test_probes_go_on_while_many_announcements_come(shared_redis: RedisServer) -> None:
+    """The server whose announcements are missing may be another than the server whose announcements come."""
+    probes: list[str] = []
 
     async def publish(shard: str, channel: str, text: str) -> None:
-        beats.append(shard)
+        probes.append(shard)
         shared_redis.ask("PUBLISH", channel, text)
 
     async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0)) as texts:
@@ -125,29 +125,29 @@ async def test_heartbeats_go_on_while_there_is_much_to_hear(shared_redis: RedisS
         for number in range(4):
             shared_redis.ask("PUBLISH", CHANNEL, f"{number}")
         assert [await _next(texts) for _ in range(4)] == list("0123")
-    assert beats
+    assert probes
 
 
-async def test_a_process_that_stood_still_does_not_take_what_has_come_meanwhile_for_missing(
+async def test_a_process_that_stood_still_reads_what_has_come_before_it_reports_a_gap(
     shared_redis: RedisServer,
 ) -> None:
     def come_late(*texts: tuple[str, str]) -> None:
-        time.sleep(0.3)  # the process stands still until the next heartbeat is due
+        time.sleep(0.3)  # the process stands still until the next probe is due
         for channel, text in texts:
             shared_redis.ask("PUBLISH", channel, text)
 
-    beats: list[str] = []
+    probes: list[str] = []
 
     async def publish(_: str, channel: str, text: str) -> None:
-        beats.append(text)
-        if len(beats) == 1:  # a later one would come when the test is over
+        probes.append(text)
+        if len(probes) == 1:  # a later one would come when the test is over
             asyncio.get_running_loop().call_later(0.05, come_late, (channel, text), (CHANNEL, "hello"))
 
     async with aclosing(_listener(Places(shared_redis.port), publish, heartbeat_seconds=0.2)) as texts:
         assert [await _next(texts), await _next(texts)] == [None, "hello"]
 
 
-async def test_a_heartbeat_that_does_not_come_through_says_that_something_may_be_missing(
+async def test_a_probe_that_does_not_come_back_is_reported_as_a_gap(
     shared_redis: RedisServer,
 ) -> None:
     """In a Cluster one member may be cut off from the one that is listened to, and nothing else shows it."""
@@ -155,7 +155,7 @@ async def test_a_heartbeat_that_does_not_come_through_says_that_something_may_be
         assert [await _next(texts) for _ in range(4)] == [None] * 4  # begun, lost, begun again, lost
 
 
-async def test_a_line_that_carries_nothing_any_more_is_found_out(shared_redis: RedisServer) -> None:
+async def test_a_connection_that_carries_nothing_any_more_is_noticed(shared_redis: RedisServer) -> None:
     async def publish(_: str, channel: str, text: str) -> None:
         shared_redis.ask("PUBLISH", channel, text)
 
@@ -171,8 +171,10 @@ async def test_a_line_that_carries_nothing_any_more_is_found_out(shared_redis: R
         assert await _next(texts) is None
 
 
-async def test_a_server_that_does_not_let_us_listen_is_given_up_for_the_next(shared_redis: RedisServer) -> None:
-    """It takes the connection and then says nothing, as one that hangs."""
+async def test_a_server_that_does_not_answer_the_subscription_is_given_up_for_the_next(
+    shared_redis: RedisServer,
+) -> None:
+    """It accepts the connection and then does not answer, as a server that hangs."""
     async with ScriptedRedis(CLIENT=b"") as silent, ScriptedRedis(SUBSCRIBE=b"") as mute:
         places = First(silent.port, mute.port, shared_redis.port)
         async with aclosing(_listener(places, _nothing, answer_seconds=0.1)) as texts:
@@ -181,7 +183,7 @@ async def test_a_server_that_does_not_let_us_listen_is_given_up_for_the_next(sha
             assert await _next(texts) == "hello"
 
 
-async def test_a_server_that_refuses_is_given_up_for_the_next(shared_redis: RedisServer) -> None:
+async def test_a_server_that_refuses_the_subscription_is_given_up_for_the_next(shared_redis: RedisServer) -> None:
     refusal = b"-NOPERM this user has no permissions to access the channel\r\n"
     async with (
         ScriptedRedis(SUBSCRIBE=refusal) as strict,
@@ -205,7 +207,7 @@ async def test_a_listener_whose_server_dies_goes_to_another(
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe", b"not JSON", b'{"v":2,"user":"ada"}', b'{"v":1}', b"[" * 100_000])
-async def test_a_text_that_cannot_be_read_may_have_said_anything(payload: bytes, shared_redis: RedisServer) -> None:
+async def test_an_unreadable_announcement_is_reported_as_a_gap(payload: bytes, shared_redis: RedisServer) -> None:
     async with RedisStore(shared_redis.url) as store, Listening(store) as listening:
         connection = _connect(Address("127.0.0.1", shared_redis.port))
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say

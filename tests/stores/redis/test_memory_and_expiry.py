@@ -47,7 +47,7 @@ class TestFullMemory:
         async with RedisStore(redis_server.url) as store:
             yield store
 
-    async def test_nobody_signs_in_and_everybody_else_goes_on(
+    async def test_a_full_server_refuses_sign_ins_and_serves_everything_else(
         self, store: RedisStore, redis_server: RedisServer
     ) -> None:
         await register(store, ADA, scopes={"a", "b"})
@@ -81,7 +81,7 @@ class TestFullMemory:
         assert await read(store, bobs.id) is None
         assert await store.delete_user(BOB) == Change(announced=(Announcement(BOB),))
 
-    async def test_scripts_that_end_sessions_are_taken_by_a_full_server_that_does_not_know_them(
+    async def test_a_full_server_accepts_new_scripts_that_end_sessions(
         self, store: RedisStore, redis_server: RedisServer
     ) -> None:
         session = await sign_in(store)
@@ -90,7 +90,7 @@ class TestFullMemory:
         await store.end_user_sessions(ADA)
         assert await read(store, session.id) is None
 
-    async def test_it_is_over_when_there_is_room_again(self, store: RedisStore, redis_server: RedisServer) -> None:
+    async def test_sign_ins_work_again_once_there_is_memory(self, store: RedisStore, redis_server: RedisServer) -> None:
         await register(store)
         redis_server.ask("CONFIG SET", "maxmemory", 1)
         with pytest.raises(StoreUnavailable):
@@ -149,7 +149,9 @@ class TestExpiry:
         await store.touch_sessions([SessionUse(session.id, clock.time_us)])
         assert _is_kept_for(redis_server, session, None)
 
-    async def test_no_other_change_moves_it(self, store: RedisStore, redis_server: RedisServer) -> None:
+    async def test_no_change_but_a_touch_moves_the_servers_deadline(
+        self, store: RedisStore, redis_server: RedisServer
+    ) -> None:
         await register(store, ADA, scopes={"a", "b"})
         session = await sign_in_following(store, lifetime_us=HOUR_US)
         await store.set_session_scopes(session.id, frozenset({Scope("a")}))
@@ -161,7 +163,7 @@ class TestExpiry:
         assert (await read_present(store, session.id)).key == key_of("another")
         assert _is_kept_for(redis_server, session, 3_600_000)
 
-    async def test_what_the_server_expired_is_in_no_list_and_no_count_and_revocations_do_not_stumble_over_it(
+    async def test_a_session_that_the_server_expired_is_in_no_list_and_does_not_disturb_revocations(
         self, store: RedisStore, redis_server: RedisServer
     ) -> None:
         gone, stays = await sign_in(store, lifetime_us=HOUR_US), await sign_in(store)
@@ -187,7 +189,7 @@ class TestExpiry:
         assert [one.session.id for one in (*first, *rest)] == sorted(left)
         assert rest.next_after is None
 
-    async def test_pruning_goes_on_over_what_the_server_has_expired(
+    async def test_pruning_goes_on_past_sessions_that_the_server_has_expired(
         self, store: RedisStore, redis_server: RedisServer, clock: StandingClock
     ) -> None:
         """The pruner stops at a step that is done: many that are gone must not hide those behind them."""
@@ -204,7 +206,7 @@ class TestExpiry:
         for index in ("sessions", "expiring"):
             assert redis_server.ask("ZCARD", f"{ROOT}:{index}") == 0
 
-    async def test_a_sweep_for_idle_sessions_takes_what_is_gone_out_of_the_index(
+    async def test_a_sweep_for_idle_sessions_removes_missing_ones_from_the_index(
         self, store: RedisStore, redis_server: RedisServer
     ) -> None:
         gone, stays = await sign_in(store, expire_after_unused_for_us=HOUR_US), await sign_in(store)
@@ -212,10 +214,10 @@ class TestExpiry:
         await store.prune_idle(None, 100)
         assert redis_server.ask("ZRANGE", f"{ROOT}:sessions", 0, -1) == [stays.id]
 
-    async def test_indexes_stay_bounded_where_nobody_prunes_and_old_sessions_live_on(
+    async def test_indexes_stay_bounded_without_pruning_while_old_sessions_live(
         self, store: RedisStore, redis_server: RedisServer
     ) -> None:
-        """Sign-ins tidy up: of the user's sessions and of the shard's, also behind some that never end."""
+        """Sign-ins remove missing sessions from the user's index and the shard's, also behind some that never end."""
         for _ in range(3):
             await sign_in(store)
         largest = 0
@@ -266,7 +268,7 @@ def _key(session: SessionRecord) -> str:
 
 
 def _expire(server: RedisServer, session: SessionRecord) -> None:
-    """What the server does when the time has come."""
+    """Delete the session, as the server does when its deadline has passed."""
     assert server.ask("DEL", _key(session)) == 1
 
 

@@ -1,4 +1,4 @@
-"""Many indexes that are each in order are one index in order."""
+"""Many indexes, each in order, are read as one index in order."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=3)
 
 
 class Indexes:
-    """What servers would answer, and how much they were asked."""
+    """The indexes on the servers, and how much was read of them."""
 
     def __init__(self, ids: Mapping[str, Sequence[str]]) -> None:
         # As ZRANGEBYLEX has them: by their bytes.
         self.ids = {name: sorted(set(theirs), key=str.encode) for name, theirs in ids.items()}
-        self.trips = 0
+        self.reads = 0
         self.ids_read = 0
 
     async def read(self, after: Mapping[str, str | None], count: int) -> Sequence[Sequence[str]]:
-        self.trips += 1
+        self.reads += 1
         found = [[id_ for id_ in self.ids[name] if last is None or id_ > last][:count] for name, last in after.items()]
         self.ids_read += sum(map(len, found))
         return found
@@ -55,14 +55,14 @@ def test_takes_in_a_row_are_the_sorted_ids_without_gap_or_repetition(
 
 
 @given(st.integers(1, 2000), st.integers(1, 500), st.integers(1, 256))
-def test_one_index_that_has_everything_takes_few_trips(size: int, count: int, others: int) -> None:
+def test_a_single_index_with_all_ids_takes_few_reads(size: int, count: int, others: int) -> None:
     indexes = Indexes({"big": [f"{number:05}" for number in range(size)], **{str(n): [] for n in range(others - 1)}})
     (taken,) = asyncio.run(_taken(indexes, None, [count]))
     assert taken == [f"{number:05}" for number in range(min(size, count))]
-    assert indexes.trips <= 8  # chunks double from 8 to 500
+    assert indexes.reads <= 8  # chunks double from 8 to 500
 
 
-def test_even_indexes_are_read_about_once_for_what_is_taken() -> None:
+def test_even_indexes_are_read_little_beyond_what_is_taken() -> None:
     indexes = Indexes({str(n): [f"{place:03}-{n}" for place in range(100)] for n in range(64)})
     (taken,) = asyncio.run(_taken(indexes, None, [256]))
     assert len(taken) == 256

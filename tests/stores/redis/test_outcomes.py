@@ -1,4 +1,4 @@
-"""What callers hear when something goes wrong: a revocation is done, or is not, only where that is known."""
+"""The outcome of a call that fails: a revocation is reported as done, or as not done, only where that is known."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def _store_on(proxy: Proxy | ScriptedRedis) -> RedisStore:
     return RedisStore(f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=TIMEOUT)
 
 
-# --- connections that were closed while nobody used them ---
+# --- connections that were closed while no call used them ---
 
 
-async def test_a_restart_between_two_revocations_costs_the_second_nothing(redis_server: RedisServer) -> None:
+async def test_a_restart_between_two_revocations_causes_no_error(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         for _ in range(3):
             session = await sign_in(store)
@@ -88,7 +88,7 @@ async def test_a_restart_between_two_revocations_costs_the_second_nothing(redis_
             redis_server.start()  # the loop has not run since: nothing has told us of the closed connections
 
 
-async def test_a_connection_that_the_server_closed_costs_nobody_an_error(redis_server: RedisServer) -> None:
+async def test_a_connection_that_the_server_closed_causes_no_error(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         session = await sign_in(store)
         await store.end_user_sessions(BOB)
@@ -101,8 +101,8 @@ async def test_a_connection_that_the_server_closed_costs_nobody_an_error(redis_s
 @pytest.mark.parametrize(
     "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
 )
-async def test_a_connection_that_was_reset_costs_nobody_an_error(anyio_backend: object) -> None:  # noqa: ARG001 (the loop)
-    """A machine that has forgotten it does not end it (FIN), it breaks it off (RST): loops tell of that otherwise."""
+async def test_a_connection_that_was_reset_causes_no_error(anyio_backend: object) -> None:  # noqa: ARG001 (the loop)
+    """A machine that has forgotten a connection resets it (RST), which event loops report otherwise than its end."""
     async with ScriptedRedis(EVALSHA=b"*0\r\n", MGET=b"*1\r\n$-1\r\n") as server, _store_on(server) as store:
         for _ in range(3):  # there are two connections of each kind
             assert (await store.end_user_sessions(ADA)).ended == ()
@@ -154,7 +154,7 @@ async def test_an_ending_whose_answer_does_not_come_in_time_is_indeterminate(
             await call
 
 
-async def test_what_has_not_left_when_time_is_over_was_certainly_not_done(
+async def test_an_ending_that_was_not_sent_in_time_is_known_not_to_be_done(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with _store_on(proxy) as store:
@@ -193,16 +193,16 @@ async def test_a_sign_in_whose_answer_is_lost_is_an_outage_and_is_not_sent_twice
         assert not isinstance(caught.value, RevocationIndeterminate)
         await proxy.heal()
         assert _calls_of(shared_redis) == sent
-        assert len(await stored_ids(store, ADA)) == 1  # it had arrived, and nobody has its token
+        assert len(await stored_ids(store, ADA)) == 1  # it had arrived, and no client has its token
 
 
-async def test_a_read_whose_answer_is_lost_is_asked_again() -> None:
+async def test_a_read_whose_answer_is_lost_is_sent_again() -> None:
     answers = [None, b"*1\r\n$-1\r\n"]
     async with ScriptedRedis(MGET=lambda _: answers.pop(0)) as server, _store_on(server) as store:
         assert await store.read_session(unknown_id()) is None
 
 
-async def test_an_answer_that_comes_too_late_is_nobodys(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_comes_too_late_reaches_no_caller(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     async with _store_on(proxy) as store:
         sessions = {user: await sign_in(store, user) for user in (ADA, BOB)}
         for user, session in sessions.items():
@@ -227,7 +227,7 @@ async def test_an_answer_that_comes_too_late_is_nobodys(proxy: Proxy, monkeypatc
             assert (await store.delete_sessions(SessionFilter(session_id=unknown_id()))).ended == ()
 
 
-async def test_a_caller_who_is_cancelled_harms_nobody(proxy: Proxy, shared_redis: RedisServer) -> None:
+async def test_a_cancelled_caller_does_not_disturb_the_others(proxy: Proxy, shared_redis: RedisServer) -> None:
     async with _store_on(proxy) as store:
         mine, other = await sign_in(store), await sign_in(store, BOB)
         await store.end_user_sessions(UserId("nobody"))
@@ -274,7 +274,7 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-async def test_what_a_server_has_not_begun_is_certainly_not_done(refusal: bytes) -> None:
+async def test_an_ending_refused_before_it_began_is_known_not_to_be_done(refusal: bytes) -> None:
     async with ScriptedRedis(EVALSHA=refusal, EVAL=refusal, MGET=refusal) as server, _store_on(server) as store:
         for call in (ENDINGS["end_user_sessions"], OTHERS["insert_session"], OTHERS["read_session"]):
             with pytest.raises(StoreUnavailable) as caught:
@@ -284,7 +284,7 @@ async def test_what_a_server_has_not_begun_is_certainly_not_done(refusal: bytes)
 
 
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
-async def test_any_other_answer_leaves_open_whether_sessions_were_ended(answer: bytes | None) -> None:
+async def test_any_other_answer_leaves_an_ending_indeterminate(answer: bytes | None) -> None:
     async with ScriptedRedis(EVALSHA=answer, EVAL=answer, MGET=answer) as server, _store_on(server) as store:
         with pytest.raises(RevocationIndeterminate):
             await ENDINGS["end_user_sessions"](store)
@@ -296,8 +296,8 @@ async def test_any_other_answer_leaves_open_whether_sessions_were_ended(answer: 
         assert server.times_asked(b"EVALSHA") == 2
 
 
-async def test_of_calls_sent_together_one_may_be_refused_while_the_server_loads_and_the_next_be_done() -> None:
-    """A server that is loading looks at its connections now and then; the rest of a long batch it may do."""
+async def test_a_call_refused_while_the_server_loads_does_not_fail_the_next_of_its_batch() -> None:
+    """A server that is loading reads its connections now and then; it may run the rest of a long batch."""
     answers = [REFUSALS["loading"], b"*0\r\n"]
     async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
         outcomes = await asyncio.gather(
@@ -309,15 +309,15 @@ async def test_of_calls_sent_together_one_may_be_refused_while_the_server_loads_
 
 
 @pytest.mark.parametrize("limit", [None, 5])
-async def test_a_deletion_that_is_refused_half_way_is_not_called_an_outage(limit: int | None) -> None:
-    """What has ended in one shard was ended, and nobody is told who that was."""
+async def test_a_deletion_refused_half_way_is_indeterminate_and_no_outage(limit: int | None) -> None:
+    """Sessions of one shard have ended, and the caller is not told which."""
     answers = [b"*3\r\n$0\r\n\r\n$3\r\nada\r\n$3\r\nthe\r\n", REFUSALS["loading"]]
     async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
         with pytest.raises(RevocationIndeterminate, match="failed after 1 sessions"):
             await store.delete_sessions(SessionFilter(method="sms"), limit=limit)
 
 
-async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is_open() -> None:
+async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is_indeterminate() -> None:
     answers: list[bytes | None] = [b"*0\r\n", None]
     async with ScriptedRedis(EVALSHA=lambda _: answers.pop(0)) as server, _store_on(server) as store:
         outcomes = await asyncio.gather(
@@ -326,8 +326,8 @@ async def test_an_ending_before_a_broken_answer_is_done_and_the_one_behind_it_is
         assert [type(outcome) for outcome in outcomes] == [RevocationIndeterminate, RevocationIndeterminate]
 
 
-async def test_a_script_that_fails_on_its_way_is_finished_by_the_next_attempt(redis_server: RedisServer) -> None:
-    """Something that is not ours is where the index of the shard should be."""
+async def test_a_script_that_fails_half_way_is_finished_by_the_next_attempt(redis_server: RedisServer) -> None:
+    """The key of the shard's index has a value that is not ours."""
     async with RedisStore(redis_server.url) as store:
         session = await sign_in(store)
         root = f"coatcheck:{{{shard_of_user(ADA)}}}"
@@ -340,7 +340,7 @@ async def test_a_script_that_fails_on_its_way_is_finished_by_the_next_attempt(re
         assert await read(store, session.id) is None
 
 
-async def test_a_user_whose_deletion_failed_on_its_way_is_still_there_to_be_deleted(redis_server: RedisServer) -> None:
+async def test_a_user_whose_deletion_failed_half_way_can_still_be_deleted(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         sessions = [await sign_in(store) for _ in range(2)]
         root = f"coatcheck:{{{shard_of_user(ADA)}}}"
@@ -353,10 +353,10 @@ async def test_a_user_whose_deletion_failed_on_its_way_is_still_there_to_be_dele
         assert await read_together(store, [session.id for session in sessions]) == [None, None]
 
 
-async def test_scopes_whose_change_failed_on_its_way_are_taken_from_every_session_by_the_next(
+async def test_a_scope_change_that_failed_half_way_is_finished_by_the_next_attempt(
     redis_server: RedisServer,
 ) -> None:
-    """The row changes last: were it first, the next attempt would find nothing that the user had lost."""
+    """The row changes last: otherwise the next attempt would not find that the user has lost a scope."""
     async with RedisStore(redis_server.url) as store:
         await register(store, ADA, scopes={"a", "b"})
         sessions = [await insert(store, new_session(scopes={"a", "b"})) for _ in range(3)]
@@ -374,12 +374,12 @@ async def test_scopes_whose_change_failed_on_its_way_are_taken_from_every_sessio
 
 
 def _unreadable(server: RedisServer, session: SessionRecord) -> None:
-    """Have the session stored as a program of another version would, or as damage leaves it."""
+    """Store the session as a program of another version would, or as damage would leave it."""
     server.ask("SET", f"coatcheck:{{{shard_of_user(session.user_id)}}}:session:{session.id}", "nothing of ours")
 
 
-async def test_nobody_is_told_that_a_session_is_gone_that_cannot_be_read(redis_server: RedisServer) -> None:
-    """It may live for a program of a version to come, which shares the server."""
+async def test_a_session_that_cannot_be_read_is_not_reported_as_gone(redis_server: RedisServer) -> None:
+    """It may be valid for a program of a later version that shares the server."""
     async with RedisStore(redis_server.url) as store:
         unreadable = await sign_in(store, scopes={"a", "b"})
         _unreadable(redis_server, unreadable)
@@ -403,8 +403,10 @@ async def test_nobody_is_told_that_a_session_is_gone_that_cannot_be_read(redis_s
 
 
 @pytest.mark.parametrize("end", ["delete_one", "delete_of_user", "end_by_method", "end_all", "replace", "rescope"])
-async def test_what_has_ended_was_announced_whatever_fails_on_the_way(redis_server: RedisServer, end: str) -> None:
-    """A script is not rolled back: who tries again finds nothing to announce, and so it comes first."""
+async def test_every_session_that_ended_was_announced_whatever_fails_half_way(
+    redis_server: RedisServer, end: str
+) -> None:
+    """A script is not rolled back, and a retry finds nothing to announce: so the announcement comes first."""
     redis_server.ask("ACL SETUSER", "mute", "on", ">pass", "~*", "resetchannels", "&coatcheck:announcements:*", "+@all")
     url = redis_server.url.replace("redis://", "redis://mute:pass@")
     async with RedisStore(url) as store, RedisStore(redis_server.url) as other:
@@ -428,7 +430,7 @@ async def test_what_has_ended_was_announced_whatever_fails_on_the_way(redis_serv
             assert heard.user_id == ADA
 
 
-async def test_a_damaged_session_fails_by_itself_and_can_be_ended(redis_server: RedisServer) -> None:
+async def test_a_damaged_session_fails_alone_and_can_be_ended(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         damaged, sound = await sign_in(store), await sign_in(store)
         _unreadable(redis_server, damaged)

@@ -1,4 +1,4 @@
-"""A session survives being packed into one value, and a damaged value is nobody's session."""
+"""A session is packed into one value and back without loss; a damaged value is not taken for a session."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_hash_is_found_where_a_script_replaces_it(new: NewSession) -> None:
 
 
 @given(sessions(), st.data())
-def test_a_value_that_was_cut_off_is_nobodys_session(new: NewSession, data: st.DataObject) -> None:
+def test_a_truncated_value_is_damaged(new: NewSession, data: st.DataObject) -> None:
     value = pack(new)
     size = data.draw(st.integers(0, len(value) - 1))
     cut = value[:size]
@@ -90,7 +90,7 @@ def test_a_value_that_was_cut_off_is_nobodys_session(new: NewSession, data: st.D
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_session_or_damaged(value: bytes) -> None:
+def test_any_bytes_are_read_as_a_session_or_as_damaged(value: bytes) -> None:
     session_id = new_session_id(ADA)
     with suppress(DamagedError):
         listed_of(session_id, value)
@@ -98,14 +98,14 @@ def test_any_bytes_are_a_session_or_damaged(value: bytes) -> None:
         reading_of(session_id, value, 0)
 
 
-def test_a_version_to_come_is_not_guessed_at() -> None:
+def test_a_value_of_an_unknown_version_is_damaged() -> None:
     value = pack(new_session())
     with pytest.raises(DamagedError):
         reading_of(new_session_id(ADA), b"\x02" + value[1:], 0)
 
 
 @pytest.mark.parametrize("field", ["user", "pepper"])
-def test_bytes_that_are_no_text_are_not_repeated_by_the_error(field: str) -> None:
+def test_the_error_for_bytes_that_are_not_text_does_not_repeat_them(field: str) -> None:
     value = pack(new_session(UserId("someone"), key=key_of("geheim", pepper_id="pepper-9")))
     damaged = value.replace(b"someone" if field == "user" else b"pepper-9", b"\xff" * (7 if field == "user" else 8))
     with pytest.raises(DamagedError) as caught:
@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text_are_not_repeated_by_the_error(field: str) -> Non
     assert caught.value.__suppress_context__
 
 
-def test_a_client_that_is_damaged_is_no_client() -> None:
+def test_a_damaged_client_counts_as_unknown() -> None:
     value = pack(new_session(client=ClientInfo(label="Firefox")))
     for other in (b'{"label":"Firef\xff"', b'{"label":""}      ', b'{"lobel":"Firefox"}'):
         damaged = value.replace(b'{"label":"Firefox"}', other.ljust(19))

@@ -1,4 +1,4 @@
-"""Only a primary is believed, and what replicas have to have is waited for."""
+"""Only the answers of a primary count, and an ending waits for replicas where the URL says so."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def replica(pair: tuple[RedisServer, RedisServer]) -> Iterator[RedisServer]:
 
 
 class TestDemoted:
-    """A server that is made a replica while connections to it are held."""
+    """A server that is made a replica while there are connections to it."""
 
     @pytest.mark.parametrize("read_something", READS.values(), ids=READS)
-    async def test_it_is_not_asked_for_what_it_has(
+    async def test_a_demoted_primary_is_not_read_from(
         self, read_something: Callable[[Store], Awaitable[object]], redis_server: RedisServer
     ) -> None:
         async with RedisStore(redis_server.url) as store:
@@ -109,7 +109,7 @@ class TestDemoted:
             await read_something(store)
 
     @pytest.mark.parametrize("write_something", [*WRITES.values(), *ENDINGS.values()], ids=[*WRITES, *ENDINGS])
-    async def test_it_is_not_written_to_and_says_for_certain_that_nothing_was_done(
+    async def test_a_write_to_a_demoted_primary_is_known_not_to_be_done(
         self, write_something: Callable[[Store], Awaitable[object]], redis_server: RedisServer
     ) -> None:
         async with RedisStore(redis_server.url) as store:
@@ -137,10 +137,10 @@ class TestDemoted:
                     await mistaken.read_session(session.id)
             primary.resume()
 
-    async def test_its_successor_is_found_at_the_same_address(
+    async def test_the_new_primary_is_found_at_the_same_address(
         self, redis_server: RedisServer, shared_redis: RedisServer
     ) -> None:
-        """Names and addresses that follow the primary move on; connections that are held stay where they are."""
+        """A name or address may move on to the new primary; open connections stay with the old one."""
         shared_redis.flush()
         async with Proxy(redis_server.port) as address, RedisStore(address.through(redis_server.url)) as store:
             await sign_in(store)
@@ -154,7 +154,7 @@ class TestDemoted:
             assert await stored_ids(store) == {session.id}
             assert len((await store.end_user_sessions(ADA)).ended) == 1
 
-    async def test_its_guarantee_says_so(self, redis_server: RedisServer) -> None:
+    async def test_the_guarantee_says_that_the_server_is_a_replica(self, redis_server: RedisServer) -> None:
         async with RedisStore(redis_server.url) as store:
             redis_server.ask("REPLICAOF", "127.0.0.1", "1")
             guarantee = await store.guarantee()
@@ -163,19 +163,19 @@ class TestDemoted:
 
 
 class TestReplicas:
-    """`?replicas=1`: an ending returns when a replica has it."""
+    """`?replicas=1`: an ending returns once a replica has it."""
 
-    async def test_an_ending_returns_when_a_replica_has_it(self, primary: RedisServer, replica: RedisServer) -> None:
+    async def test_an_ending_returns_once_a_replica_has_it(self, primary: RedisServer, replica: RedisServer) -> None:
         async with _patient_store(primary) as store:
             for _ in range(20):
                 session = await sign_in(store)
                 await store.delete_sessions(SessionFilter(session_id=session.id))
                 assert [key for key in replica.ask("KEYS", "*") if ":session:" in key] == []
 
-    async def test_what_the_replica_does_not_have_is_indeterminate_and_a_retry_that_finds_nothing_too(
+    async def test_an_ending_that_no_replica_has_is_indeterminate_and_so_is_its_retry(
         self, primary: RedisServer, replica: RedisServer, impatient_store: Callable[[str], RedisStore]
     ) -> None:
-        """The first attempt has done it on the primary. An answer "there is no such session" would be a promise."""
+        """The first attempt has done it on the primary alone. "There is no such session" would be a promise."""
         async with impatient_store(f"{primary.url}?replicas=1") as store, _patient_store(primary) as patient:
             session = await sign_in(store)
             _in_step(primary, replica)
@@ -189,7 +189,7 @@ class TestReplicas:
             assert [key for key in replica.ask("KEYS", "*") if ":session:" in key] == []
 
     @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-    async def test_every_ending_waits_also_where_it_finds_nothing(
+    async def test_every_ending_waits_for_replicas_even_where_it_finds_nothing(
         self,
         ending: Callable[[Store], Awaitable[object]],
         primary: RedisServer,
@@ -206,7 +206,9 @@ class TestReplicas:
             replica.resume()
             await ending(patient)
 
-    async def test_sign_ins_reads_and_touches_are_not_held_up(self, primary: RedisServer, replica: RedisServer) -> None:
+    async def test_sign_ins_reads_and_touches_do_not_wait_for_replicas(
+        self, primary: RedisServer, replica: RedisServer
+    ) -> None:
         async with _patient_store(primary) as store:
             session = await sign_in(store)
             _in_step(primary, replica)
@@ -219,7 +221,7 @@ class TestReplicas:
             replica.resume()
             await held_up
 
-    async def test_a_sign_in_that_ends_a_session_is_held_up_as_every_ending_is(
+    async def test_a_sign_in_that_ends_a_session_waits_for_replicas(
         self, primary: RedisServer, replica: RedisServer, impatient_store: Callable[[str], RedisStore]
     ) -> None:
         async with impatient_store(f"{primary.url}?replicas=1") as store:
@@ -242,12 +244,12 @@ class TestReplicas:
             ("redis+cluster://a?replicas=0", 0),
         ],
     )
-    def test_a_cluster_waits_for_one_unless_told_otherwise(self, url: str, replicas: int) -> None:
+    def test_a_cluster_waits_for_one_replica_by_default(self, url: str, replicas: int) -> None:
         assert RedisStore(url)._calls.replicas == replicas  # noqa: SLF001 (what its guarantee says)
 
 
 def _patient_store(primary: RedisServer) -> RedisStore:
-    """It waits for a replica longer than one takes that is off its core, or has to catch up."""
+    """It waits long enough for a replica that is busy or has to catch up."""
     return RedisStore(f"{primary.url}?replicas=1", timeout_seconds=20)
 
 

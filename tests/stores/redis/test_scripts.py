@@ -1,4 +1,4 @@
-"""Scripts are called by their digest, and a server that does not know them costs nobody an error."""
+"""Scripts are called by their digest, and a server that does not know them causes no error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USERS = [UserId(f"user {number}") for number in range(30)]  # some with each mem
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_digest_is_the_servers_own(name: str, shared_redis: RedisServer) -> None:
+def test_the_digest_of_a_script_is_the_one_that_the_server_computes(name: str, shared_redis: RedisServer) -> None:
     found = script(name)
     assert found.digest == sha1(found.text.encode(), usedforsecurity=False).hexdigest()
     assert shared_redis.ask("SCRIPT LOAD", found.text) == found.digest
@@ -36,12 +36,12 @@ def test_a_digest_is_the_servers_own(name: str, shared_redis: RedisServer) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_script_runs_on_a_replica(name: str) -> None:
-    """The flag no-writes would let it."""
+    """With the flag no-writes a replica would run it."""
     first, *_ = script(name).text.splitlines()
     assert first in {"#!lua", "#!lua flags=allow-oom"}
 
 
-async def test_a_server_that_forgot_the_scripts_in_the_middle_of_it_all_costs_no_error(
+async def test_a_server_that_forgot_the_scripts_causes_no_error(
     redis_server: RedisServer,
 ) -> None:
     async with RedisStore(redis_server.url) as store:
@@ -53,7 +53,7 @@ async def test_a_server_that_forgot_the_scripts_in_the_middle_of_it_all_costs_no
         assert await read(store, (await sign_in(store)).id) is not None
 
 
-async def test_a_batch_of_which_each_call_brings_its_script_along_is_done_once(redis_server: RedisServer) -> None:
+async def test_a_batch_that_is_sent_again_with_its_scripts_is_done_once(redis_server: RedisServer) -> None:
     async with RedisStore(redis_server.url) as store:
         for user in USERS:
             await sign_in(store, user)
@@ -64,7 +64,7 @@ async def test_a_batch_of_which_each_call_brings_its_script_along_is_done_once(r
         assert revocations == {1}
 
 
-async def test_a_server_that_was_restarted_costs_no_error(redis_server: RedisServer) -> None:
+async def test_a_restarted_server_causes_no_error(redis_server: RedisServer) -> None:
     """It keeps nothing on disk: keys and scripts are gone, and the connections with them."""
     async with RedisStore(redis_server.url) as store:
         session = await sign_in(store)

@@ -1,4 +1,4 @@
-"""What a URL of a Redis store may say, and what errors say of one."""
+"""URLs of Redis stores: which are valid, and the errors for those that are not."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_a_url_names_one_server_or_the_members_of_a_cluster(url: str, addresses:
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
 @pytest.mark.parametrize("cluster", ["", "+cluster"])
-def test_every_scheme_is_known_and_an_s_means_tls(scheme: str, cluster: str) -> None:
+def test_every_scheme_is_accepted_and_an_s_means_tls(scheme: str, cluster: str) -> None:
     url = f"{scheme}{cluster}://db"
     assert parse_url(url).is_encrypted == (scheme in {"rediss", "valkeys"})
     assert isinstance(store_from_url(url), RedisStore)
 
 
-def test_what_a_url_does_not_say_has_a_default() -> None:
+def test_each_missing_part_of_a_url_has_a_default() -> None:
     target = parse_url("redis://db")
     assert target.addresses == (Address("db", 6379),)
     assert (target.database, target.prefix, target.replicas, target.ca_certs) == (0, "coatcheck", None, None)
@@ -105,13 +105,13 @@ def test_any_name_and_password_can_be_percent_encoded(username: str, password: s
         ("postgresql://db", "Redis or Valkey"),
     ],
 )
-def test_what_is_wrong_is_named(url: str, what_is_wrong: str) -> None:
+def test_the_error_for_an_invalid_url_names_the_wrong_part(url: str, what_is_wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=what_is_wrong):
         parse_url(url)
 
 
 def _said_of(url: str) -> str:
-    """What a log would show of a URL, whether it can be read or not."""
+    """The text that a log would show of a URL, valid or not."""
     try:
         return repr(parse_url(url))
     except ConfigurationError as error:
@@ -128,7 +128,7 @@ def test_no_error_repeats_a_password_however_it_was_written(tail: str) -> None:
         assert PASSWORD not in said.replace(f"host={PASSWORD!r}", "").replace(f"username={PASSWORD!r}", "")
 
 
-def test_a_sharp_in_a_password_does_not_turn_its_beginning_into_a_host() -> None:
+def test_a_number_sign_in_a_password_does_not_turn_its_beginning_into_a_host() -> None:
     with pytest.raises(ConfigurationError, match="%23"):
         parse_url("redis://ann:123#4@db")
 
@@ -144,7 +144,7 @@ def test_no_repr_shows_a_password() -> None:
 @pytest.mark.parametrize(
     "url", [f"ftp://ann:{PASSWORD}@db", f"REDIS://:{PASSWORD}@db", PASSWORD, f"{PASSWORD}@db:6379"]
 )
-def test_a_url_of_no_store_is_not_repeated(url: str) -> None:
+def test_the_error_for_an_unknown_url_does_not_repeat_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="redis://") as caught:
         store_from_url(url)
     assert PASSWORD not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Waiting for what a server does by itself."""
+"""Waits for a server to do something by itself."""
 
 from __future__ import annotations
 

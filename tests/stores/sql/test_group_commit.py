@@ -1,4 +1,4 @@
-"""Sign-ins and revocations that share a transaction: none waits for, fails with or hides another's."""
+"""Sign-ins and revocations share transactions, and none waits for another or fails with it."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ async def postgres(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many went in each shared write."""
+    """The size of each batch that writes."""
     sizes: list[int] = []
-    go = Batcher._go  # noqa: SLF001 (where trips begin)
+    run_batch = Batcher._run_batch  # noqa: SLF001 (where a batch begins)
 
-    async def counted(trips: Any, runner: Any, batch: Any, keys: Sequence[object], limit: Any) -> None:
-        if isinstance(keys[0], PlainInsertion | PlainDeletion):
-            sizes.append(len(keys))
-        await go(trips, runner, batch, keys, limit)
+    async def counted(batcher: Any, runner: Any, batch: Sequence[Any], limit: Any) -> None:
+        if isinstance(batch[0][0], PlainInsertion | PlainDeletion):
+            sizes.append(len(batch))
+        await run_batch(batcher, runner, batch, limit)
 
-    monkeypatch.setattr(Batcher, "_go", counted)
+    monkeypatch.setattr(Batcher, "_run_batch", counted)
     return sizes
 
 
@@ -66,7 +66,7 @@ async def test_sign_ins_at_once_share_a_transaction(store: Store, written: list[
     assert await stored_ids(store) == {one.id for one in made}
 
 
-async def test_what_is_said_of_a_session_is_what_is_stored(store: Store) -> None:
+async def test_the_record_of_a_new_session_equals_the_stored_row(store: Store) -> None:
     await register(store)
     made = await insert(store, new_session(lifetime_us=5_000_000, scopes={"a", "b"}, expire_after_unused_for_us=7))
     (listed,) = await store.list_sessions(SessionFilter(user_id=ADA))
@@ -75,7 +75,7 @@ async def test_what_is_said_of_a_session_is_what_is_stored(store: Store) -> None
 
 
 @WITH_TRANSACTIONS
-async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: Store, written: list[int]) -> None:
+async def test_a_refused_or_invalid_sign_in_does_not_disturb_its_batch(store: Store, written: list[int]) -> None:
     await register(store)
     await register(store, BOB)
     await store.end_user_sessions(BOB)
@@ -91,7 +91,7 @@ async def test_one_that_is_refused_or_wrong_leaves_the_others_alone(store: Store
 
 
 @pytest.mark.postgres
-async def test_a_locked_user_keeps_nobody_else_waiting(postgres: PostgresStore) -> None:
+async def test_a_locked_user_does_not_delay_other_sign_ins(postgres: PostgresStore) -> None:
     await register(postgres)
     await register(postgres, BOB)
     async with postgres.transaction() as transaction:
@@ -103,7 +103,7 @@ async def test_a_locked_user_keeps_nobody_else_waiting(postgres: PostgresStore) 
 
 
 @WITH_TRANSACTIONS
-async def test_users_of_the_application_share_where_the_store_knows_their_scopes(
+async def test_sign_ins_of_the_applications_users_share_a_transaction_where_the_store_knows_their_scopes(
     store: Store, written: list[int]
 ) -> None:
     known = frozenset({"a"})
@@ -117,7 +117,7 @@ async def test_users_of_the_application_share_where_the_store_knows_their_scopes
     assert written == [1, 1, 1]
 
 
-async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own(
+async def test_revocations_at_once_share_a_transaction_and_each_returns_its_own_session(
     store: Store, written: list[int]
 ) -> None:
     await register(store)
@@ -138,17 +138,17 @@ async def test_revocations_at_once_share_a_transaction_and_each_hears_of_its_own
 
 
 @pytest.mark.postgres
-async def test_a_locked_session_keeps_no_other_waiting_and_ends_all_the_same(
+async def test_a_locked_session_does_not_delay_other_revocations_and_ends_later(
     postgres: PostgresStore,
 ) -> None:
     await register(postgres)
-    held, free = await insert(postgres, new_session()), await insert(postgres, new_session())
+    locked, free = await insert(postgres, new_session()), await insert(postgres, new_session())
     async with postgres.transaction() as transaction:
-        await postgres.set_session_scopes(held.id, frozenset(), transaction=transaction)
-        waiting = asyncio.create_task(postgres.delete_sessions(SessionFilter(session_id=held.id)))
+        await postgres.set_session_scopes(locked.id, frozenset(), transaction=transaction)
+        waiting = asyncio.create_task(postgres.delete_sessions(SessionFilter(session_id=locked.id)))
         assert len((await postgres.delete_sessions(SessionFilter(session_id=free.id))).ended) == 1
         assert not waiting.done()
-    assert (await waiting).ended == (EndedSession(ADA, held.id),)
+    assert (await waiting).ended == (EndedSession(ADA, locked.id),)
 
 
 @pytest.mark.postgres
@@ -181,16 +181,16 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: Postgres
 
 
 @pytest.mark.postgres
-async def test_the_connections_of_shared_writes_are_durable_whatever_the_server_says(postgres_dsn: str) -> None:
+async def test_batched_writes_are_durable_whatever_the_servers_default(postgres_dsn: str) -> None:
     name = postgres_dsn.rpartition("/")[2]
     admin = await asyncpg.connect(postgres_dsn)
     await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     await admin.close()
     async with PostgresStore(postgres_dsn) as store:
-        for held in (*store._inserters, store._deleter):  # noqa: SLF001 (what the writes go over)
-            await held.open()
-            assert held._connection is not None  # noqa: SLF001 (the connection itself)
-            assert await held._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)
+        for prepared in (*store._inserters, store._deleter):  # noqa: SLF001 (the connections of batched writes)
+            await prepared.open()
+            assert prepared._connection is not None  # noqa: SLF001 (the connection itself)
+            assert await prepared._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)
 
 
 class FailingAtCommit(sqlite3.Connection):
@@ -204,7 +204,7 @@ class FailingAtCommit(sqlite3.Connection):
         return super().execute(statement, *values)
 
 
-async def test_a_commit_that_fails_on_sqlite_is_said_to_be_what_it_is(
+async def test_a_failed_commit_on_sqlite_is_indeterminate_for_a_revocation_and_an_outage_for_a_sign_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "sessions.db"
@@ -225,7 +225,7 @@ async def test_a_commit_that_fails_on_sqlite_is_said_to_be_what_it_is(
         assert len((await store.delete_sessions(SessionFilter(session_id=session.id))).ended) == 1
 
 
-async def test_a_file_that_another_process_writes_to_for_long_is_an_outage_in_which_nothing_was_done(
+async def test_a_file_locked_by_another_process_is_an_outage_in_which_nothing_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coatcheck.stores.sql.sqlite.store._BUSY_TIMEOUT_SECONDS", 0.01)

@@ -1,9 +1,10 @@
-"""The tables: made at start by one process while others wait, or by the application's own Alembic; equal either way."""
+"""The tables are made when a store opens or by the application's own Alembic, and are equal either way."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 import textwrap
 from pathlib import Path
@@ -48,7 +49,7 @@ def store_at(url: str, *, migrates: bool = True) -> SqlStore:
 
 
 def differences(connection: Connection) -> list[object]:
-    """What Alembic would still change to make the database equal to the schema in the code."""
+    """The changes by which Alembic would make the database equal to the schema in the code."""
     of_sqlite = connection.dialect.name == "sqlite"
     context = MigrationContext.configure(
         connection,
@@ -81,7 +82,39 @@ async def test_opening_again_changes_nothing(url: str) -> None:
         assert await store.read_user(UserId("ann")) is not None
 
 
-async def test_processes_that_start_together_make_the_tables_once(url: str) -> None:
+async def test_a_store_brings_the_tables_of_an_earlier_revision_to_the_newest(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of an earlier release has the first revision alone."""
+    earlier = tmp_path / "versions"
+    earlier.mkdir()
+    shutil.copy(migrations_path() / "0001_sessions.py", earlier)
+    with monkeypatch.context() as patch:
+        patch.setattr("coatcheck.stores.sql.migrate.migrations_path", lambda: earlier)
+        async with store_at(url):
+            pass
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) != []
+    async with store_at(url):
+        pass
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_tables_without_a_version_are_refused_as_those_of_another_alembic(url: str) -> None:
+    async with store_at(url):
+        pass
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"DELETE FROM {VERSION_TABLE}"))  # noqa: S608 (a constant)
+    await engine.dispose()
+    with pytest.raises(ConfigurationError, match="they belong to another Alembic"):
+        await store_at(url).open()
+
+
+async def test_stores_that_open_together_make_the_tables_once(url: str) -> None:
     stores = [store_at(url) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))
     for store in stores:
@@ -171,7 +204,7 @@ async def test_user_and_deadline_are_indexed_and_last_use_is_not(tmp_path: Path)
 
 @pytest.mark.postgres
 async def test_touches_are_hot_updates(postgres_dsn: str) -> None:
-    """An index on last use would make each touch write to every index (PERF.md)."""
+    """An index on last use would make each touch write to every index."""
     async with PostgresStore(postgres_dsn):
         connection = await asyncpg.connect(postgres_dsn)
         indexed = await connection.fetch(

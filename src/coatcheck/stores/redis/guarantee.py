@@ -1,4 +1,4 @@
-"""What Redis or Valkey promises, judged by its settings."""
+"""Judges what Redis or Valkey can promise, by its settings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
-"""What CONFIG GET is asked for."""
+"""The settings that are asked for with CONFIG GET."""
 
 FACTS = {
     **{name: name for name in ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")},
     "maxmemory_policy": "maxmemory-policy",
 }
-"""What is taken from INFO, and what CONFIG calls it, or would."""
+"""The lines taken from INFO, each with its name in CONFIG, or the name it would have there."""
 
 _HONEST_DISK = "The disk keeps what it says it has written."
 _NO_FAILOVER = "No other server takes over."
@@ -30,14 +30,14 @@ _NOT_UNDER_WAY = "No slot is being moved to another server."
 
 
 def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int, silent: int = 0) -> Guarantee:
-    """The guarantee of these primaries, each with its settings and facts; of several the weakest counts.
+    """The guarantee of these primaries, each given by its settings and facts; of several the weakest counts.
 
-    `replicas` is how many replicas each revocation waits for, `silent` how many primaries there are beside.
+    `replicas` is how many replicas each revocation waits for, `silent` how many more primaries do not answer.
     """
     findings: dict[str, GuaranteeLevel] = {}
     conditions: dict[str, None] = {}
     for server in servers:
-        # Who waits for replicas has some, also while none of them is connected.
+        # A store that waits for replicas has some, even while none of them is connected.
         is_replicated = is_cluster or replicas > 0 or server.get("connected_slaves", "0") != "0"
         for level, why in _findings(server, is_replicated=is_replicated, replicas=replicas):
             findings[why] = min(level, findings.get(why, level))

@@ -1,4 +1,4 @@
-"""How keys and channels are named, as in `scripts/prelude.lua`, where it is said what is in each."""
+"""The names of keys and channels. `scripts/prelude.lua` has the same names and describes what each key holds."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 class Keys:
-    """The names of one application's data in one database."""
+    """The keys of one application's data in one database."""
 
     def __init__(self, prefix: str, database: int) -> None:
         """All begin with `prefix`."""
         self._prefix = prefix
-        # Databases of one server have keys of their own, and their channels together.
+        # Each database of a server has its own keys, but all databases share the server's channels.
         self.channel = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
 
     def root(self, shard: str) -> str:
-        """What the keys of a shard begin with. Of it a Cluster hashes what is in braces."""
+        """The beginning of every key of a shard. A Cluster hashes only the part in braces, so they share a slot."""
         return f"{self._prefix}:{{{shard}}}"
 
     def session(self, session_id: SessionId) -> str:
         """A session."""
-        return f"{self.root(shard_of_session(session_id))}:session:{session_id}"
+        return f"{self._prefix}:{{{shard_of_session(session_id)}}}:session:{session_id}"  # `root`, on the hot path
 
     def user(self, user_id: UserId) -> str:
         """A user."""

@@ -1,8 +1,8 @@
-"""Hearing what other processes announce through Redis, over a connection that does nothing else (SUBSCRIBE).
+"""Hears the announcements of other processes through Redis, over a connection that only listens (SUBSCRIBE).
 
-In a Cluster a message travels from the server that publishes it to all others. Whether it does is tried out: every few
-seconds each primary publishes something that only this listener hears, and if one of these does not come, messages may
-have been missed.
+In a Cluster a message travels from the server that publishes it to all others. The listener probes whether it does:
+every few seconds each primary publishes a message that only this listener hears. If one of these does not come,
+announcements may have been missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.url import Address
 
 HEARTBEAT_SECONDS = 5.0
-"""So long, and at most twice, a listener may be deaf without knowing it."""
+"""A listener notices after this time, and at most twice this time, that it misses announcements."""
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listens to one channel, by way of one server after the other until one lets it."""
+    """Listens to one channel: on one server, and on another where that one does not accept it."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Listener:
         answer_seconds: float,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        """`publish(shard, channel, text)` goes by way of the server that has the shard; `own_channel` is ours alone.
+        """`publish(shard, channel, text)` publishes on the server that has the shard; only we hear `own_channel`.
 
-        A server that takes longer than `answer_seconds` to let us listen is given up for another.
+        A server that takes longer than `answer_seconds` to accept a subscription is given up for another.
         """
         self._servers = servers
         self._connect = connect
@@ -60,9 +60,9 @@ class Listener:
         self._heartbeat_seconds = heartbeat_seconds
 
     async def texts(self) -> AsyncGenerator[str | None, None]:
-        """The texts of the channel from now on; None where some may have been missed, first when listening begins.
+        """The texts of the channel from now on; None where some may have been missed, and first when listening begins.
 
-        A connection that is lost is made again, for as long as it takes.
+        A connection that is lost is made again, however long that takes.
         """
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -106,26 +106,26 @@ class Listener:
     async def _heard(self, connection: Connection) -> AsyncGenerator[str | None, None]:
         loop = asyncio.get_running_loop()
         missing: set[str] = set()
-        next_beat = loop.time() + self._heartbeat_seconds
+        next_probe = loop.time() + self._heartbeat_seconds
         while True:
-            if not missing and loop.time() >= next_beat:
+            if not missing and loop.time() >= next_probe:
                 missing = set(self._servers.all().values())
-                next_beat = loop.time() + self._heartbeat_seconds
+                next_probe = loop.time() + self._heartbeat_seconds
                 await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
-            message = await _read(connection, next_beat - loop.time())
+            message = await _read(connection, next_probe - loop.time())
             if message is not None:
                 _, channel, payload = message
                 if channel.decode() == self._own_channel:
                     missing.discard(payload.decode())
                 else:
                     yield _text(payload)
-            elif missing:  # and all that has come was heard: what is behind it may still come
+            elif missing:  # and every message that has come was read, so the probes have not come
                 raise StoreUnavailable("announcements do not come through")
 
 
 async def _read(connection: Connection, seconds: float) -> Sequence[bytes] | None:
-    """The next message, or None if none has come after so long."""
-    # Twice: what came while this process stood still has come in time, and redis-py gives up before it looks.
+    """The next message, or None if none comes within `seconds`."""
+    # Twice: redis-py gives up before it looks, and a message that came while this process stood still came in time.
     for limit in (max(0.0, seconds), 0.0):
         message: Sequence[bytes] | None = await connection.read_response(
             disable_decoding=True, timeout=limit, disconnect_on_error=False

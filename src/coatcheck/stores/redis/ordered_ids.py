@@ -1,4 +1,4 @@
-"""Ids in their order, out of many indexes that are each in order: a merge that reads as little as it can."""
+"""Merges many indexes, each in the order of ids, into one, and reads as little of them as it can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALLEST_CHUNK = 8
 
 @dataclass(slots=True)
 class _Index:
-    """What was read of an index and not handed out yet, and where to go on."""
+    """The ids that were read from an index and not handed out yet, and where to read on."""
 
     after: str | None
     waiting: deque[str] = field(default_factory=deque)
@@ -23,7 +23,7 @@ class _Index:
 
 
 class OrderedIds:
-    """Walks through all indexes as if they were one."""
+    """Reads all indexes as if they were one."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class OrderedIds:
         *,
         after: str | None,
     ) -> None:
-        """`read` gives the next so many ids of each index behind an id (None: from the first on), in their order."""
+        """`read` gives for each index the next ids behind an id (None: from the first on), at most a number of them."""
         self._read = read
         self._indexes = {name: _Index(after) for name in indexes}
 
@@ -55,7 +55,7 @@ class OrderedIds:
         return taken
 
     async def _fill(self, chunk: int) -> None:
-        """Read on in every index of which nothing is waiting."""
+        """Read on in every index that has no id waiting."""
         empty = {name: index for name, index in self._indexes.items() if not index.waiting and not index.is_at_its_end}
         if not empty:
             return

@@ -1,4 +1,4 @@
-"""A session as one value: a head of fixed size, then the parts whose lengths it has, the scopes last.
+"""Packs a session into one value: a head of fixed size, then the parts whose lengths it has, the scopes last.
 
     version, flags                              one byte each; flags 1: the session follows its user
     created, last used, expires, unused for     eight bytes each, microseconds; all bits set where there is none
@@ -37,11 +37,11 @@ _NO_PEPPER = 2**16 - 1
 
 
 class DamagedError(ValueError):
-    """A value is no session of a version that is known here."""
+    """A value is not a session, or one of a version that is not known here."""
 
 
 def pack(new: NewSession) -> bytes:
-    """A session to be inserted. The script sets the times that count from the insertion."""
+    """Pack a session to be inserted. The script sets the times that count from the insertion."""
     key = new.key
     pepper = None if key.pepper_id is None else key.pepper_id.encode()
     user, method, client = new.user_id.encode(), new.method.encode(), _packed_client(new.client)
@@ -62,15 +62,15 @@ def pack(new: NewSession) -> bytes:
 
 
 def packed_key(key: KeyHash) -> tuple[bytes, bytes]:
-    """The lengths and the bytes of a hash as a packed session has them."""
+    """The lengths and the bytes of a hash, as in a packed session."""
     return _LENGTHS.pack(*_key_lengths(key)), key.hash + key.salt + (key.pepper_id or "").encode()
 
 
 def reading_of(session_id: SessionId, value: bytes, now_us: int) -> SessionReading:
-    """What a validation needs of a packed session. Damaged scopes are None, which grants nothing.
+    """Unpack the part of a session that a validation needs. Damaged scopes are None, which grants nothing.
 
     Raises:
-        DamagedError: it is damaged elsewhere.
+        DamagedError: another part is damaged.
     """
     if len(value) < _HEAD.size:
         raise DamagedError("too short")
@@ -100,14 +100,14 @@ def reading_of(session_id: SessionId, value: bytes, now_us: int) -> SessionReadi
             now_us,
         )
     except UnicodeDecodeError:
-        raise DamagedError("no text where there should be") from None  # that error would show the bytes
+        raise DamagedError("a text is not UTF-8") from None  # the decoder's error would show the bytes
 
 
 def listed_of(session_id: SessionId, value: bytes) -> ListedSession:
-    """All of a packed session.
+    """Unpack a whole session.
 
     Raises:
-        DamagedError: as for `reading_of`.
+        DamagedError: as `reading_of`.
     """
     reading = reading_of(session_id, value, 0)
     _, flags, created, *_, method_size, client_size = _HEAD.unpack_from(value)
@@ -129,7 +129,7 @@ def listed_of(session_id: SessionId, value: bytes) -> ListedSession:
 
 
 def scopes_of(value: bytes) -> bytes:
-    """The end of a packed session: the text of its scopes."""
+    """The text of a packed session's scopes, which is its end."""
     lengths = _HEAD.unpack_from(value)[6:]
     return value[_HEAD.size + sum(size for size in lengths if size != _NO_PEPPER) :]
 
@@ -150,7 +150,7 @@ def _packed_client(client: ClientInfo) -> bytes:
 
 
 def _client_of(packed: bytes) -> ClientInfo:
-    """The client; what is damaged is no client."""
+    """The client; a damaged one counts as unknown."""
     if not packed:
         return UNKNOWN_CLIENT
     try:

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
+from coatcheck.identifiers import SHARDS, SessionId, UserId, by_shard, shard_of_session, shard_of_user
 from coatcheck.pages import Page
 from coatcheck.stores.deadlines import deadline_reached
 from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep, PepperCount
@@ -75,7 +75,7 @@ async def prune_idle(calls: ServerCalls, after: SessionId | None, window: int) -
     """Delete the idle among the next `window` sessions in order of id."""
     ids = await OrderedIds(SHARDS, _Reader(calls, calls.keys.sessions).read, after=after).take(window)
     replies = await asyncio.gather(
-        *(calls.run("prune_idle", shard, *theirs) for shard, theirs in _by_shard(ids).items())
+        *(calls.run("prune_idle", shard, *theirs) for shard, theirs in by_shard(map(SessionId, ids)).items())
     )
     ended = [one for pairs in replies for one in ended_in(pairs)]
     return IdleSweep(SessionId(ids[-1]) if len(ids) == window else None, ended=_in_order(ended))
@@ -150,22 +150,14 @@ class _Reader:
 
 async def _read(calls: ServerCalls, ids: Iterable[str]) -> list[ListedSession]:
     """Those of these sessions that exist, in the order of their ids. What is damaged is none."""
-    by_shard = _by_shard(ids)
+    of_shards = by_shard(map(SessionId, ids))
     replies = await asyncio.gather(
-        *(calls.read(shard, "MGET", *map(calls.keys.session, theirs)) for shard, theirs in by_shard.items())
+        *(calls.read(shard, "MGET", *map(calls.keys.session, theirs)) for shard, theirs in of_shards.items())
     )
     found = []
-    for theirs, values in zip(by_shard.values(), replies, strict=True):
+    for theirs, values in zip(of_shards.values(), replies, strict=True):
         for session_id, value in zip(theirs, values, strict=True):
             with suppress(DamagedError):
                 if value is not None:
                     found.append(listed_of(session_id, value))
     return sorted(found, key=lambda listed: listed.session.id)
-
-
-def _by_shard(ids: Iterable[str]) -> dict[str, list[SessionId]]:
-    shards: dict[str, list[SessionId]] = {}
-    for id_ in ids:
-        session_id = SessionId(id_)
-        shards.setdefault(shard_of_session(session_id), []).append(session_id)
-    return shards

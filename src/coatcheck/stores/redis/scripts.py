@@ -1,4 +1,4 @@
-"""The scripts, each sent once to a server and called by its digest from then on."""
+"""Loads the scripts. Each is sent to a server once and called by its digest from then on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
-# On a server whose memory is full nobody signs in, and all else goes on: what ends or shrinks sessions, and what writes
-# in their place. A rehash makes a session longer once at most, by the few bytes that the superseded form did not have.
+# On a server whose memory is full sign-ins fail, and these scripts still run: they end or shrink sessions, or write in
+# place. A rehash makes a session longer at most once, by the few bytes that the superseded form did not have.
 _ON_A_FULL_SERVER = frozenset(
     (
         *("delete_session", "delete_matching", "end_user_sessions", "set_session_scopes", "change_user", "delete_user"),
@@ -19,7 +19,7 @@ _ON_A_FULL_SERVER = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its text, and the digest by which a server knows it."""
+    """A script: its text, and the digest by which a server knows it."""
 
     name: str
     text: str = field(repr=False)
@@ -30,7 +30,7 @@ class Script:
 def script(name: str) -> Script:
     """The script in `scripts/<name>.lua`, behind the prelude.
 
-    It has no flag `no-writes`: a server that is not a primary refuses it, whatever it does.
+    It does not have the flag `no-writes`, so that a replica refuses it, whatever it does.
     """
     folder = files("coatcheck.stores.redis") / "scripts"
     flags = "#!lua flags=allow-oom" if name in _ON_A_FULL_SERVER else "#!lua"

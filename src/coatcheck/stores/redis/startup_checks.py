@@ -1,4 +1,4 @@
-"""What each primary says of itself, and whether this library can use it."""
+"""Asks each primary for its settings and rights when a store opens, and refuses one that cannot be used."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _OLDEST = 7
 
 
 async def facts_of_each(calls: ServerCalls) -> Sequence[Mapping[str, str]]:
-    """The settings of each primary that answers, and what it says of itself.
+    """The settings and facts of each primary that answers.
 
     Raises:
-        StoreUnavailable: none does.
+        StoreUnavailable: no primary answers.
     """
     shards = calls.servers.all().values()
     found = await asyncio.gather(*(_facts_of(calls, shard) for shard in shards), return_exceptions=True)
@@ -32,25 +32,28 @@ async def facts_of_each(calls: ServerCalls) -> Sequence[Mapping[str, str]]:
 
 
 def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
-    """See that the servers are of a kind that can be used.
+    """Check that the servers are of a kind that can be used.
 
     Raises:
-        ConfigurationError: one is too old, or a member of a Cluster that the URL does not call one, or the reverse.
+        ConfigurationError: a server is too old; or it is a member of a Cluster and the URL does not say so, or the
+            reverse.
     """
     for server in servers:
-        version = server["redis_version"]  # Valkey, too, says with which Redis it is compatible
+        version = server["redis_version"]  # Valkey has the version of Redis that it is compatible with
         if int(version.partition(".")[0]) < _OLDEST:
             raise ConfigurationError(f"the server is Redis {version}; 7.0 or newer is needed, or Valkey")
         if server["cluster_enabled"] != str(int(is_cluster)):
-            what = "no member of a Cluster" if is_cluster else "a member of a Cluster"
-            raise ConfigurationError(f"the server is {what}; redis+cluster://... is for those, redis://... not")
+            found, scheme = ("no member", "redis://") if is_cluster else ("a member", "redis+cluster://")
+            raise ConfigurationError(f"the server is {found} of a Cluster; the store URL must begin with {scheme}")
 
 
 async def check_rights(calls: ServerCalls) -> None:
-    """See that what no sign-in needs and every revocation does is allowed: before it is needed. An outage is let pass.
+    """Check that this user may run the commands that every revocation needs, before the first one does.
+
+    A sign-in does not need them, and so would not show that they are missing. A server that is down is passed over.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: this user may not run one of them.
     """
     needed: list[tuple[str | int, ...]] = [("INFO",), ("ROLE",), ("PUBLISH", f"{calls.keys.channel}:opening", "")]
     if calls.replicas:
@@ -69,12 +72,12 @@ async def check_rights(calls: ServerCalls) -> None:
 
 
 async def _facts_of(calls: ServerCalls, shard: str) -> Mapping[str, str]:
-    info = await calls.ask_server(shard, "INFO")
-    told = _pairs(line.partition(b":")[::2] for line in info.splitlines())
-    facts = {FACTS[name]: value for name, value in told.items() if name in FACTS}
+    reply = await calls.ask_server(shard, "INFO")
+    info = _pairs(line.partition(b":")[::2] for line in reply.splitlines())
+    facts = {FACTS[name]: value for name, value in info.items() if name in FACTS}
     try:
         reply = await calls.ask_server(shard, "CONFIG", "GET", *SETTINGS)
-    except StoreUnavailable:  # it answers, as we have just seen, but not everybody
+    except StoreUnavailable:  # the server has just answered, so this user may not CONFIG GET
         return facts
     return _pairs(zip(reply[::2], reply[1::2], strict=True)) | facts
 

@@ -1,4 +1,4 @@
-"""Where the servers are and how they are connected to: what a URL says."""
+"""Parses a URL of Redis, Valkey or a Cluster, and makes connections as it says."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:\[\]@%]+))
 
 
 class Address(NamedTuple):
-    """A server."""
+    """A server's host and port."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """As it is written in URLs."""
+        """Write it as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """What a URL says. `replicas` None: it says nothing of how many must have a revocation."""
+    """A parsed URL. `replicas` None: it does not say how many replicas must have a revocation."""
 
     addresses: tuple[Address, ...]
     is_cluster: bool
@@ -57,14 +57,14 @@ class RedisUrl:
     password: str | None = field(repr=False)
 
     def connection(self, address: Address, *, timeout_seconds: float) -> Connection:
-        """A connection, not connected yet, that tries once and has no limit of its own for answers."""
+        """A connection, not connected yet, that tries once and does not limit the time for replies."""
         options: dict[str, Any] = {
             "host": address.host,
             "port": address.port,
             "db": self.database,
             "username": self.username,
             "password": self.password,
-            "protocol": 2,  # answers as they are; nothing is pushed in between
+            "protocol": 2,  # replies without attributes, and no pushed messages in between
             "client_name": "coatcheck",
             "driver_info": None,  # Redis 7.0 does not know CLIENT SETINFO
             "socket_timeout": None,
@@ -77,11 +77,11 @@ class RedisUrl:
 
 
 def parse_url(url: str) -> RedisUrl:
-    """What `url` says.
+    """Parse `url`.
 
     Raises:
-        ConfigurationError: it is no URL of a Redis or Valkey store. No part of it is repeated: where a password was
-            not percent-encoded, any part may hold a piece of it.
+        ConfigurationError: it is no URL of a Redis or Valkey store. The error repeats no part of it: where a password
+            was not percent-encoded, any part may hold a piece of it.
     """
     try:
         parts = urlsplit(url)
@@ -90,20 +90,20 @@ def parse_url(url: str) -> RedisUrl:
     is_cluster = parts.scheme.endswith(_CLUSTER)
     scheme = parts.scheme.removesuffix(_CLUSTER)
     if scheme not in _SCHEMES:
-        raise ConfigurationError(f"the store URL is none of Redis or Valkey; allowed are {ALLOWED}")
+        raise ConfigurationError(f"the store URL is not one of Redis or Valkey; allowed are {ALLOWED}")
     if "#" in url:
-        raise ConfigurationError("the store URL holds a #; in a user name or a password it is written %23")
+        raise ConfigurationError("the store URL has a #; in a user name or a password write %23")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     if not options.keys() <= set(_OPTIONS):
-        raise ConfigurationError(f"the store URL has an option that is none of {', '.join(_OPTIONS)}")
+        raise ConfigurationError(f"the store URL has an unknown option; allowed are {', '.join(_OPTIONS)}")
     if "ca_certs" in options and not (scheme in _ENCRYPTED and options["ca_certs"]):
-        raise ConfigurationError("ca_certs in the store URL names a file, and is for rediss:// and valkeys://")
+        raise ConfigurationError("ca_certs in the store URL must name a file; it is for rediss:// and valkeys://")
     addresses = tuple(map(_address, hosts.split(",")))
     if len(addresses) > 1 and not is_cluster:
         raise ConfigurationError(
-            "the store URL names several hosts; that is for a Cluster: redis+cluster://host:6379,host:6379"
+            "the store URL has several hosts; that is for a Cluster: redis+cluster://host:6379,host:6379"
         )
     return RedisUrl(
         addresses,
@@ -121,7 +121,7 @@ def parse_url(url: str) -> RedisUrl:
 def _address(text: str) -> Address:
     found = _ADDRESS.fullmatch(text)
     if found is None:
-        raise ConfigurationError(f"the store URL names no host, or none that can be; allowed are {ALLOWED}")
+        raise ConfigurationError(f"the store URL has no host, or an invalid one; allowed are {ALLOWED}")
     port = found["port"]
     return Address(
         found["ipv6"] or found["name"], _DEFAULT_PORT if port is None else _number("the port", port, 1, 65535)
@@ -135,7 +135,7 @@ def _number(what: str, text: str, lowest: int, highest: int) -> int:
 
 
 def _prefix(text: str) -> str:
-    # Braces would move the slot, and a pattern of an access rule (`~coatcheck:*`) has to mean what it says.
+    # Braces would change the slot, and other signs have a meaning in the pattern of an access rule (`~coatcheck:*`).
     if (
         not 1 <= len(text) <= _MAX_PREFIX
         or not text.isascii()

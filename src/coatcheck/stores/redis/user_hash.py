@@ -1,4 +1,4 @@
-"""A user as a hash of fields, which scripts change one by one."""
+"""Reads a user, which is a hash whose fields the scripts change one by one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def user_row(keys: Keys, user_id: UserId) -> tuple[str, ...]:
 
 
 def user_of(user_id: UserId, row: Sequence[bytes | None]) -> UserRecord | None:
-    """A user from their fields; None where there is no row. Damaged scopes are no scopes."""
+    """The user of these fields; None where there is no row. Damaged scopes are no scopes."""
     created, scopes, blocked, registered, revocations, rescopes = row
     if created is None:
         return None

@@ -1,4 +1,4 @@
-"""Bringing the tables up to date with Alembic, at start or from an application's own migrations.
+"""Upgrades the tables with Alembic, when a store opens or from an application's own migrations.
 
 By default a store upgrades its tables when it opens and keeps the version in `coatcheck_alembic_version`. An
 application with Alembic of its own adds `migrations_path()` to its `version_locations` and opens its store with
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
 VERSION_TABLE = "coatcheck_alembic_version"
 
-# Any constant will do, as long as every process uses the same one: "coat" in ASCII.
+# Any constant would do, as long as every process uses the same one: "coat" in ASCII.
 _POSTGRES_LOCK = 0x636F6174
 
 
 def migrations_path() -> Path:
-    """The folder of revisions, for an application's `version_locations`."""
+    """The folder of revisions, for the `version_locations` of an application."""
     return Path(__file__).parent / "migrations" / "versions"
 
 
 async def upgrade(engine: AsyncEngine) -> None:
-    """Bring the tables to the newest revision. One process does it while the others wait.
+    """Upgrade the tables to the newest revision. One process does it while the others wait.
 
     Raises:
-        ConfigurationError: the tables are there but are not under this version table.
+        ConfigurationError: the tables exist but this version table does not have them.
     """
     async with engine.connect() as connection:
         await connection.execution_options(coatcheck_reads_only=True)
@@ -64,10 +65,11 @@ def _upgrade(connection: Connection) -> None:
     def steps(current: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
         if not current and inspect(connection).has_table("coatcheck_sessions"):
             raise ConfigurationError(
-                f"the tables are there but {VERSION_TABLE} is empty: they belong to another Alembic; "
+                f"the tables exist but {VERSION_TABLE} is empty: they belong to another Alembic; "
                 "open the store with migrates=False"
             )
-        return scripts._upgrade_revs("heads", current)  # type: ignore[arg-type]  # noqa: SLF001 (what alembic.command calls)
+        newest_first = scripts.iterate_revisions("heads", current)
+        return [MigrationStep.upgrade_from_script(scripts.revision_map, one) for one in reversed([*newest_first])]
 
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "fn": steps})
     with Operations.context(context):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.upstream import sqlalchemy_isolation_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -196,10 +197,7 @@ async def connection_of(transaction: Transaction) -> AsyncConnection:
 
 def _is_autocommit(connection: AsyncConnection) -> bool:
     inner = connection.sync_connection
-    if inner is None:
-        return False
-    of_the_engine = getattr(inner.engine.dialect, "_on_connect_isolation_level", None)
-    return bool(inner.get_execution_options().get("isolation_level", of_the_engine) == "AUTOCOMMIT")
+    return inner is not None and sqlalchemy_isolation_level(inner) == "AUTOCOMMIT"
 
 
 class CallersOwnError(Exception):

@@ -1,4 +1,4 @@
-"""What a URI of a PostgreSQL store may say, and what errors say of one."""
+"""URIs of PostgreSQL stores: which are valid, and the errors for those that are not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PASSWORD = "hunter2-geheim"
 )
 def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, int | None]], database: str) -> None:
     target = parse_dsn(uri)
-    assert (list(target.addresses), target.database) == (addresses, database)
+    assert (list(target.hosts), target.database) == (addresses, database)
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, 
         ("postgresql://ann:a[b]@db", "%5B"),
         ("postgresql://ann:a\N{FULLWIDTH NUMBER SIGN}b@db", "cannot be read"),
         ("postgresql://db?name", "cannot be read"),
-        ("postgresql://:5433", "a host"),
-        ("postgresql://one,", "a host"),
-        ("postgresql://one,,two", "a host"),
-        ("postgresql://::1", "a host"),
-        ("postgresql://[::1", "a host"),
-        ("postgresql://[db]5433", "a host"),
-        ("postgresql://d b", "a host"),
-        ("postgresql://?host=one,", "a host"),
+        ("postgresql://:5433", "invalid host"),
+        ("postgresql://one,", "invalid host"),
+        ("postgresql://one,,two", "invalid host"),
+        ("postgresql://::1", "invalid host"),
+        ("postgresql://[::1", "invalid host"),
+        ("postgresql://[db]5433", "invalid host"),
+        ("postgresql://d b", "invalid host"),
+        ("postgresql://?host=one,", "invalid host"),
         ("postgresql://db:0", "a port"),
         ("postgresql://db:65536", "a port"),
         ("postgresql://db:six", "a port"),
@@ -76,13 +76,13 @@ def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, 
         ("postgresql://?port=1,", "a port"),
     ],
 )
-def test_what_is_wrong_is_named(uri: str, what_is_wrong: str) -> None:
+def test_the_error_for_an_invalid_uri_names_the_wrong_part(uri: str, what_is_wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=what_is_wrong):
         PostgresStore(uri)
 
 
 def _said_of(uri: str) -> str:
-    """What a log would show of a URI, whether it can be read or not."""
+    """The text that a log would show of a URI, valid or not."""
     try:
         return repr(PostgresStore(uri)) + repr(parse_dsn(uri))
     except ConfigurationError as error:
@@ -102,11 +102,11 @@ def test_neither_an_error_nor_a_repr_shows_a_password_however_it_was_written(bef
 
 
 @pytest.mark.parametrize("tail", ["", *"/?#[]:,"])
-def test_nor_that_of_a_uri_in_which_the_host_was_forgotten(tail: str) -> None:
+def test_no_error_shows_the_password_of_a_uri_without_a_host(tail: str) -> None:
     assert PASSWORD not in _said_of(f"postgresql://ann:{PASSWORD}{tail}")
 
 
-async def test_a_password_in_an_option_is_not_shown_either() -> None:
+async def test_no_repr_shows_a_password_given_as_an_option() -> None:
     uri = f"postgresql://db/name?user=ann&password={PASSWORD}"
     assert _said_of(uri).startswith("PostgresStore(db/name)Dsn(")
     assert PASSWORD not in _said_of(uri)

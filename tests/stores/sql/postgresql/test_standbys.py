@@ -1,4 +1,4 @@
-"""PostgreSQL with a synchronous standby: what is confirmed is on both, and what is not is said not to be.
+"""PostgreSQL with a synchronous standby: a confirmed change is on both, and any other is reported as unconfirmed.
 
 The standby is a real one; while it is "away" its processes are stopped (SIGSTOP). `wait_event = 'SyncRep'` is how the
 server shows a COMMIT that waits for it; nobody else sees what that COMMIT did.
@@ -106,7 +106,7 @@ async def session(store: Store) -> SessionId:
 
 @asynccontextmanager
 async def away(pair: Pair) -> AsyncIterator[None]:
-    """The standby does not answer for so long."""
+    """The standby does not answer for that long."""
     pair.standby.pause()
     try:
         yield
@@ -163,7 +163,7 @@ ENDING = [revoke, delete_by_user, sign_out_everywhere, block, delete_user]
 
 
 @pytest.mark.parametrize("end", ENDING)
-async def test_who_does_not_wait_for_the_standby_leaves_the_commit_to_the_server(
+async def test_a_caller_that_stops_waiting_for_the_standby_leaves_the_commit_to_the_server(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], store: Store, session: SessionId, end: Call
 ) -> None:
     """Cancelled, it would be done on the primary for all to see, and undone by a failover."""
@@ -180,7 +180,7 @@ async def test_who_does_not_wait_for_the_standby_leaves_the_commit_to_the_server
 
 
 @pytest.mark.parametrize("call", [revoke, rescope, own_transaction])
-async def test_a_write_that_waits_for_longer_than_the_limit_is_left_to_the_server_too(
+async def test_a_write_that_waits_longer_than_the_limit_is_left_to_the_server(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], dsn: str, session: SessionId, call: Call
 ) -> None:
     async with PostgresStore(dsn, timeout_seconds=2, migrates=False) as store:
@@ -215,7 +215,7 @@ async def test_a_revocation_whose_wait_for_the_standby_was_cancelled_is_indeterm
 
 
 @pytest.mark.parametrize("call", [rescope, rescope_user, sign_in, own_transaction])
-async def test_any_write_of_ours_whose_wait_was_cancelled_is_not_confirmed(
+async def test_a_write_whose_wait_for_the_standby_was_cancelled_is_not_confirmed(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], store: Store, session: SessionId, call: Call
 ) -> None:
     async with away(pair):
@@ -239,7 +239,7 @@ async def test_a_revocation_whose_connection_an_operator_ends_is_indeterminate(
 
 
 @pytest.mark.parametrize("again", [*ENDING, rescope, own_transaction])
-async def test_what_is_found_done_on_the_primary_alone_is_not_confirmed_by_trying_again(
+async def test_a_retry_does_not_confirm_a_revocation_that_only_the_primary_has(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], store: Store, session: SessionId, again: Call
 ) -> None:
     """A retry that finds no row would be acknowledged in a millisecond, and a failover would bring the row back."""
@@ -259,7 +259,7 @@ async def test_what_is_found_done_on_the_primary_alone_is_not_confirmed_by_tryin
     await again(store, session)
 
 
-async def test_while_a_standby_is_away_retrying_does_not_use_up_the_server(
+async def test_retries_while_a_standby_is_away_do_not_use_up_the_servers_connections(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], store: Store, session: SessionId
 ) -> None:
     await register(store, BOB)
@@ -280,7 +280,7 @@ async def test_while_a_standby_is_away_retrying_does_not_use_up_the_server(
     assert await revoke(store, session)
 
 
-async def test_validations_go_to_the_primary_and_a_standby_alone_is_an_outage(
+async def test_validations_go_to_the_primary_and_a_lone_standby_is_an_outage(
     pair: Pair, dsn: str, store: Store, session: SessionId
 ) -> None:
     assert await store.read_session(session) is not None
@@ -290,7 +290,7 @@ async def test_validations_go_to_the_primary_and_a_standby_alone_is_an_outage(
             pytest.fail("it should not open")
 
 
-async def test_a_host_that_does_not_even_refuse_does_not_keep_the_primary_from_being_asked(
+async def test_a_host_that_does_not_answer_does_not_delay_finding_the_primary(
     pair: Pair, dsn: str, session: SessionId
 ) -> None:
     name = dsn.rpartition("/")[2]
@@ -305,7 +305,7 @@ async def test_a_host_that_does_not_even_refuse_does_not_keep_the_primary_from_b
 
 
 @pytest.mark.parametrize("end", ["killed", "immediate"])
-async def test_after_a_failover_the_same_store_goes_on_and_nothing_that_was_confirmed_is_lost(end: str) -> None:
+async def test_a_store_goes_on_after_a_failover_and_loses_nothing_that_was_confirmed(end: str) -> None:
     if reason := postgres.missing():
         pytest.skip(reason)
     pair = Pair()
@@ -329,7 +329,7 @@ async def test_after_a_failover_the_same_store_goes_on_and_nothing_that_was_conf
         pair.remove()
 
 
-async def test_a_commit_of_the_applications_waits_as_well_but_its_warning_reaches_nobody(
+async def test_a_commit_of_the_application_waits_for_the_standby_but_its_warning_is_lost(
     pair: Pair, admin: asyncpg.Connection[asyncpg.Record], dsn: str, store: Store, session: SessionId
 ) -> None:
     """On a connection of the application's we do not see how its COMMIT is answered: the how-to says so."""

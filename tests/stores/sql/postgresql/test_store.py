@@ -1,4 +1,4 @@
-"""What is particular to the PostgreSQL store: its clock, its held connections, its durability, its plans."""
+"""The PostgreSQL store alone: its clock, its prepared connections, its durability, its plans."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pod_on(dsn: str, *, timeout_seconds: float = 5.0) -> tuple[Pod, AuthServices
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """What comes of it once it is done in time: on a busy machine a short limit may take a few attempts."""
+    """The result of the first attempt that is done in time: on a busy machine a short limit may take a few."""
     while True:
         with suppress(StoreUnavailable):
             return await call()
@@ -66,7 +66,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def impatient(dsn: str) -> AsyncIterator[AuthServices]:
-    """A pod that waits for half a second only, for what is to be waited for in vain."""
+    """A pod that waits only half a second, for tests in which it waits in vain."""
     pod, auth = pod_on(dsn, timeout_seconds=0.5)
     await patiently(pod.__aenter__)
     try:
@@ -91,7 +91,7 @@ def proxied_dsn(postgres_dsn: str, proxy: Proxy) -> str:
     return parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
 
 
-async def test_the_clock_of_the_database_decides_and_not_this_machines(
+async def test_the_clock_of_the_database_decides_and_not_that_of_this_machine(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod, auth = pod_on(postgres_dsn)
@@ -127,7 +127,6 @@ async def test_validation_does_not_look_through_an_old_snapshot_of_the_callers(p
 
 
 async def test_a_session_of_sqlalchemys_orm_is_a_transaction_too(postgres_dsn: str) -> None:
-    """T6."""
     pod, auth = pod_on(postgres_dsn)
     engine = create_async_engine(postgres_dsn.replace("://", "+asyncpg://"))
     async with pod:
@@ -174,7 +173,7 @@ async def test_an_outage_is_unavailable_and_the_same_token_works_afterwards(
         assert await patiently(lambda: auth.token_manager.validate_token(success.token)) is not None
 
 
-async def test_nothing_waits_for_ever_on_a_server_that_does_not_answer(proxied_dsn: str, proxy: Proxy) -> None:
+async def test_no_call_waits_for_ever_for_a_server_that_does_not_answer(proxied_dsn: str, proxy: Proxy) -> None:
     pod, auth = pod_on(proxied_dsn)
     async with pod, impatient(proxied_dsn) as hasty:
         user = await patiently(hasty.auth_users.create)
@@ -233,7 +232,7 @@ async def test_a_revocation_whose_commit_goes_unanswered_is_indeterminate(proxie
         assert await auth.token_manager.revoke_token(token_id=success.server_side_session_id)
 
 
-async def test_a_cancelled_validation_harms_no_other(postgres_dsn: str) -> None:
+async def test_a_cancelled_validation_does_not_disturb_the_others(postgres_dsn: str) -> None:
     pod, auth = pod_on(postgres_dsn)
     async with pod:
         users = [await auth.auth_users.create() for _ in range(8)]
@@ -249,15 +248,15 @@ async def test_a_cancelled_validation_harms_no_other(postgres_dsn: str) -> None:
                 assert isinstance(answer, asyncio.CancelledError) or answer.user_identifier == user.id  # type: ignore[union-attr]  # never None
 
 
-async def test_concurrent_validations_share_reads_and_a_lone_one_has_its_own(
+async def test_concurrent_validations_share_a_batch_and_a_lone_one_has_its_own(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
     fetch = PreparedConnection.fetch
 
-    async def counted(held: PreparedConnection, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    async def counted(connection: PreparedConnection, statement: str, *arguments: object) -> list[asyncpg.Record]:
         read.append(1 if statement == READ_ONE else len(cast("list[object]", arguments[0])))
-        return await fetch(held, statement, *arguments)
+        return await fetch(connection, statement, *arguments)
 
     pod, auth = pod_on(postgres_dsn)
     async with pod:
@@ -272,7 +271,7 @@ async def test_concurrent_validations_share_reads_and_a_lone_one_has_its_own(
         assert read == [1]
 
 
-async def test_a_whole_batch_outlives_its_connection(proxied_dsn: str, proxy: Proxy) -> None:
+async def test_a_batch_is_read_again_when_its_connection_breaks(proxied_dsn: str, proxy: Proxy) -> None:
     pod, auth = pod_on(proxied_dsn)
     async with pod:
         user = await auth.auth_users.create()
@@ -326,8 +325,8 @@ async def test_a_batch_of_touches_does_not_wait_for_a_row_that_somebody_holds(po
 
 
 @pytest.mark.parametrize("plan", ["", NESTED_LOOP], ids=["usual", "nested loop"])
-async def test_a_limit_limits_whatever_the_plan(postgres_dsn: str, plan: str) -> None:
-    """S15: a subquery that is run anew for each row would let all of them go."""
+async def test_a_deletion_with_a_limit_keeps_to_it_whatever_the_plan(postgres_dsn: str, plan: str) -> None:
+    """A subquery that is run again for each row would delete all of them."""
     async with PostgresStore(postgres_dsn) as store:
         for _ in range(5):
             await sign_in(store, expires_at_us=1, expire_after_unused_for_us=None)
@@ -337,7 +336,7 @@ async def test_a_limit_limits_whatever_the_plan(postgres_dsn: str, plan: str) ->
         assert len(await stored_ids(store)) == 1
 
 
-async def test_what_must_be_durable_is_whatever_the_server_says(postgres_dsn: str) -> None:
+async def test_durable_writes_are_durable_whatever_the_servers_default(postgres_dsn: str) -> None:
     name = postgres_dsn.rpartition("/")[2]
     admin = await asyncpg.connect(postgres_dsn)
     await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
@@ -349,7 +348,9 @@ async def test_what_must_be_durable_is_whatever_the_server_says(postgres_dsn: st
     await admin.close()
 
 
-async def test_an_error_of_the_applications_in_a_transaction_of_its_own_stays_its_own(postgres_dsn: str) -> None:
+async def test_an_error_of_the_application_in_its_own_transaction_reaches_the_application_unchanged(
+    postgres_dsn: str,
+) -> None:
     async with PostgresStore(postgres_dsn) as store:
         with pytest.raises(ProgrammingError):
             async with store.transaction() as connection:
@@ -409,7 +410,7 @@ async def test_replacing_a_session_in_ones_own_transaction_waits_for_sign_out_ev
     await watcher.close()
 
 
-async def test_an_error_that_was_swallowed_in_a_transaction_does_not_pass_for_a_commit(postgres_dsn: str) -> None:
+async def test_a_transaction_with_a_swallowed_error_does_not_pass_for_committed(postgres_dsn: str) -> None:
     """PostgreSQL answers the COMMIT of an aborted transaction with a silent ROLLBACK."""
     pod, auth = pod_on(postgres_dsn)
     async with pod:
@@ -423,8 +424,7 @@ async def test_an_error_that_was_swallowed_in_a_transaction_does_not_pass_for_a_
         assert await auth.token_manager.validate_token(success.token) is not None
 
 
-async def test_an_error_that_was_swallowed_in_the_hook_does_not_pass_for_a_session(postgres_dsn: str) -> None:
-    """S10."""
+async def test_a_sign_in_whose_hook_swallowed_an_error_does_not_pass_for_done(postgres_dsn: str) -> None:
 
     async def swallow(_user: UserId, _session: SessionId, connection: AsyncConnection) -> None:
         with suppress(ProgrammingError):
@@ -473,10 +473,10 @@ async def test_a_connection_that_is_made_while_its_holder_closes_does_not_outliv
         await may_connect.wait()
         return made
 
-    held = PreparedConnection(connect, ("SELECT 1",))
-    fetching = asyncio.create_task(held.fetch("SELECT 1"))
+    connection = PreparedConnection(connect, ("SELECT 1",))
+    fetching = asyncio.create_task(connection.fetch("SELECT 1"))
     await is_connecting.wait()
-    await held.close(timeout_seconds=5)
+    await connection.close(timeout_seconds=5)
     may_connect.set()
     with pytest.raises(StoreUnavailable, match="closed"):
         await fetching
@@ -500,7 +500,7 @@ async def test_an_outage_inside_ones_own_transaction_is_unavailable(proxied_dsn:
                 await tx.execute(text("SELECT 'the application speaking'"))
 
 
-async def test_a_broken_statement_in_the_callers_transaction_is_the_callers(postgres_dsn: str) -> None:
+async def test_an_error_of_the_callers_statement_reaches_the_caller_unchanged(postgres_dsn: str) -> None:
     pod, auth = pod_on(postgres_dsn)
     async with pod:
         user = await auth.auth_users.create()

@@ -1,4 +1,4 @@
-"""What is particular to the SQLite store: one file, several processes, reads that wait for nobody."""
+"""The SQLite store alone: one file, several processes, reads that never wait for a writer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_validation_does_not_wait_for_a_writer(pod: Pod, auth: AuthServi
     assert await auth.token_manager.validate_token(success.token) is None
 
 
-async def test_touches_follow_each_other_even_when_whoever_asked_was_cancelled(path: Path) -> None:
+async def test_touches_are_written_one_after_another_even_when_a_caller_is_cancelled(path: Path) -> None:
     async with SqliteStore(path) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # the touch has to wait for it, in its thread
@@ -120,7 +120,7 @@ async def test_a_file_that_cannot_be_read_is_unavailable(auth: AuthServices, pat
 async def test_an_engine_of_the_applications_shares_the_file(
     auth: AuthServices, path: Path, *, own_begin: bool
 ) -> None:
-    """T6. With sqlite3's own transaction control BEGIN comes before the first write only."""
+    """With sqlite3's own transaction control BEGIN comes before the first write only."""
     user = await auth.auth_users.create(scopes={"a"})
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
     async with AsyncSession(engine) as mine:

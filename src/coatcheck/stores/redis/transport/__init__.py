@@ -1,1 +1,1 @@
-"""From a call to the server that has its shard, and back."""
+"""The transport: batches calls, routes each to the server that has its shard, and pipelines them over connections."""

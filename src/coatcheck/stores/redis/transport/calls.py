@@ -1,9 +1,9 @@
-"""All that goes to the servers: which runner it takes, and what every script is told."""
+"""Every call to the servers: which batches it goes into, and which arguments every script gets."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS
@@ -11,9 +11,10 @@ from coatcheck.stores.batching import Batcher
 from coatcheck.stores.redis.keys import Keys
 from coatcheck.stores.redis.scripts import script
 from coatcheck.stores.redis.transport.batches import CallRunner, EndingRunner, SessionReader, time_of
+from coatcheck.stores.redis.transport.cluster import ClusterServers
 from coatcheck.stores.redis.transport.connection import PipelinedConnection
 from coatcheck.stores.redis.transport.router import Call, Router, call_script
-from coatcheck.stores.redis.transport.servers import ClusterServers, SingleServer
+from coatcheck.stores.redis.transport.servers import SingleServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.transport.servers import Servers
     from coatcheck.stores.redis.url import Address, RedisUrl
 
-# A replica that takes longer has a trouble of its own, and what else is in the batch waits as long.
+# A replica that takes longer is in trouble, and the rest of the batch waits for it.
 _WAIT_MS = 500
 
 
 class ServerCalls:
-    """The runners of a store, each with connections of its own: for reads of sessions, for endings, for all else."""
+    """Three batchers, each with its own connections: for reads of sessions, calls that end sessions, and the rest."""
 
     def __init__(
         self,
-        target: RedisUrl,
+        url: RedisUrl,
         *,
         origin: str,
         clock: Clock | None,
@@ -44,21 +45,23 @@ class ServerCalls:
         timeout_seconds: float,
     ) -> None:
         """Set up without connecting. `clock` None: the servers' own."""
-        self._target = target
+        self._url = url
         self._clock = clock
         self._origin = origin
         self._timeout_seconds = timeout_seconds
-        # Who comes while a trip is under way waits for its end and then for another, and both are to fit.
-        self._trip_seconds = timeout_seconds / 2
-        self.keys = Keys(target.prefix, target.database)
-        self.replicas = int(target.is_cluster) if target.replicas is None else target.replicas
+        # A caller that comes while a round trip is under way waits for its end and then for another: both must fit.
+        self._round_trip_seconds = timeout_seconds / 2
+        self.keys = Keys(url.prefix, url.database)
+        self.replicas = int(url.is_cluster) if url.replicas is None else url.replicas
         self.servers: Servers = (
-            ClusterServers(map(remap, target.addresses), self._member, remap)
-            if target.is_cluster
-            else SingleServer(target.addresses[0])
+            ClusterServers(map(remap, url.addresses), self._probe, remap)
+            if url.is_cluster
+            else SingleServer(url.addresses[0])
         )
-        # Two of each, so that one batch is made ready while the other is under way.
-        self._routers = [Router(self.servers, self._hold) for _ in range(6)]
+        time_of_reply = time_of if clock is None else lambda _: clock.now_us()
+        self._time_of: Callable[[Reply], int] = time_of_reply
+        # Two of each kind, so that one batch is prepared while the other is under way.
+        self._routers = [Router(self.servers, self._pipelined) for _ in range(6)]
         read, other_read, call, other_call, end, other_end = self._routers
         self._reads = Batcher(
             [SessionReader(router, self.servers, self.keys.session, self._time_of) for router in (read, other_read)],
@@ -67,7 +70,9 @@ class ServerCalls:
         self._calls = Batcher([CallRunner(router) for router in (call, other_call)], timeout_seconds=timeout_seconds)
         self._endings = Batcher(
             [
-                EndingRunner(router, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(self._trip_seconds * 800)))
+                EndingRunner(
+                    router, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(self._round_trip_seconds * 800))
+                )
                 for router in (end, other_end)
             ],
             timeout_seconds=timeout_seconds,
@@ -79,11 +84,11 @@ class ServerCalls:
         """Find the servers.
 
         Raises:
-            StoreUnavailable: nobody says where they are.
+            StoreUnavailable: no member of the Cluster says where they are.
         """
         self.is_open = True
-        for trips in (self._reads, self._calls, self._endings):
-            trips.open()
+        for batcher in (self._reads, self._calls, self._endings):
+            batcher.open()
         try:
             await self.servers.refresh()
             if not self.servers.all():
@@ -93,16 +98,16 @@ class ServerCalls:
             raise
 
     async def close(self) -> None:
-        """Disconnect. Who still waits gets StoreUnavailable."""
+        """Disconnect. Callers that still wait get StoreUnavailable."""
         self.is_open = False
-        for trips in (self._reads, self._calls, self._endings):
-            await trips.close()
+        for batcher in (self._reads, self._calls, self._endings):
+            await batcher.close()
         for router in self._routers:
             await router.close()
         await self.servers.close()
 
     def check_open(self) -> None:
-        """For calls that may turn out to have nothing to ask.
+        """Check, for methods of the store that may turn out to have nothing to ask.
 
         Raises:
             NotOpenError: before `open` or after `close`.
@@ -113,15 +118,15 @@ class ServerCalls:
     # --- calls ---
 
     def read_session(self, session_id: SessionId) -> asyncio.Future[SessionReading | None]:
-        """See `Store.read_session`."""
+        """Read a session from the primary that has it. See `Store.read_session`."""
         return self._reads.submit(session_id)
 
     def read(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
-        """Read what is stored, by a command, from the primary that has `shard`."""
+        """Read stored data, by a command, from the primary that has `shard`."""
         return self._calls.submit(Call(shard, command, reads=True))
 
     def ask_server(self, shard: str, *command: str | bytes | int) -> asyncio.Future[Reply]:
-        """Run a command that has nothing to do with what is stored, on the server that has `shard`."""
+        """Run a command that does not touch stored data, on the server that has `shard`."""
         return self._calls.submit(Call(shard, command))
 
     def run(self, name: str, shard: str, *arguments: str | bytes | int) -> asyncio.Future[Reply]:
@@ -141,33 +146,30 @@ class ServerCalls:
         return self._endings.submit(self._script_call(name, self.keys.root(shard), shard, arguments))
 
     async def read_every_shard(self, make: Callable[[str], Iterable[str | bytes | int]]) -> Mapping[str, Reply]:
-        """Read in every shard, in a trip to each server."""
+        """Read in every shard, in one round trip to each server."""
         replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS))
         return dict(zip(SHARDS, replies, strict=True))
 
     async def times(self, shards: Collection[str]) -> Mapping[str, int]:
-        """The time on the clock of the server that has it, for each of these shards. No other server is asked."""
+        """For each of these shards the time on the clock of its server. No other server is asked."""
         by_address = {self.servers.of(shard): shard for shard in shards}
         replies = await asyncio.gather(*(self.ask_server(shard, "TIME") for shard in by_address.values()))
         times = dict(zip(by_address, map(self._time_of, replies), strict=True))
         latest = max(times.values())
-        return {shard: times.get(self.servers.of(shard), latest) for shard in shards}  # it may have moved meanwhile
+        return {shard: times.get(self.servers.of(shard), latest) for shard in shards}  # one may have moved meanwhile
 
     def connection(self, address: Address) -> Connection:
-        """A connection for a purpose of its own, not connected."""
-        return self._target.connection(address, timeout_seconds=self._timeout_seconds)
+        """A connection that shares nothing with the batches, not connected."""
+        return self._url.connection(address, timeout_seconds=self._timeout_seconds)
 
-    def _hold(self, address: Address) -> PipelinedConnection:
-        # Of several servers one that hangs must not make the others' callers wait until their time is over.
-        limit_seconds = self._trip_seconds if self._target.is_cluster else None
+    def _pipelined(self, address: Address) -> PipelinedConnection:
+        # One of several servers that hangs must not make the others' callers wait until their time is over.
+        limit_seconds = self._round_trip_seconds if self._url.is_cluster else None
         return PipelinedConnection(lambda: self.connection(address), limit_seconds=limit_seconds)
 
-    def _member(self, address: Address) -> PipelinedConnection:
+    def _probe(self, address: Address) -> PipelinedConnection:
         return PipelinedConnection(lambda: self.connection(address), limit_seconds=self._timeout_seconds / 5)
 
     def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
         now = "" if self._clock is None else str(self._clock.now_us())
         return call_script(script(name), key, shard, (now, self._origin, self.keys.channel, *arguments))
-
-    def _time_of(self, reply: Any) -> int:  # noqa: ANN401 (a reply is what the server says)
-        return time_of(reply) if self._clock is None else self._clock.now_us()

@@ -1,9 +1,13 @@
-"""Commands to the servers that have their shards, and back: one trip to each server, all at the same time."""
+"""Routes calls to the servers that have their shards: one round trip to each server, all at the same time.
+
+Calls that a server refuses because it is not, or no longer, the primary of the shard are sent to the one that is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from redis.exceptions import (
@@ -26,21 +30,21 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.transport.connection import Command, PipelinedConnection, Reply
     from coatcheck.stores.redis.transport.servers import Servers
 
-_MOST_TRIPS = 4
+_MAX_ATTEMPTS = 4
 _ROLE: Command = ("ROLE",)
-# What a server says that is no longer, or not yet, the primary of the shard.
+# The refusals of a server that is no longer, or not yet, the primary of the shard.
 _ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, TryAgainError, BusyLoadingError)
 
 
 class ReplicaError(NotSentError):
-    """What the server says does not count: it is a replica, and may not have heard of what was done before."""
+    """The reply does not count: the server is a replica, and may not have heard of earlier changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A command for the server that has `shard`, and the script that it calls. Equal calls are still two.
+    """A command for the server that has `shard`, and the script that it runs. Equal calls are still two.
 
-    `reads` says that it reads what is stored, and is not a script: those are refused by a replica itself.
+    `reads` says that it reads stored data without a script: a replica refuses a script by itself, but not such a read.
     """
 
     shard: str
@@ -56,17 +60,27 @@ def call_script(script: Script, root: str, shard: str, arguments: Iterable[str |
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `reply` may be a RedisError; `trailing` has the replies to the last commands of that trip."""
+    """The server's reply. `trailing` has the replies to the last commands of the same round trip."""
 
-    reply: Reply
+    reply: Reply = field(repr=False)  # it may hold a hash
     trailing: Sequence[Reply] = ()
 
 
-Outcome: TypeAlias = Answer | NotSentError | LostError
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The server's error in place of a reply."""
+
+    error: RedisError = field(repr=False)  # its text may repeat what was sent
+
+
+Outcome: TypeAlias = Answer | Refusal | NotSentError | LostError
+
+_command_of = attrgetter("command")
+_reads = attrgetter("reads")
 
 
 class Router:
-    """The connections of one runner, one to each server. For one caller at a time."""
+    """The connections of one batch runner, one to each server. For one caller at a time."""
 
     def __init__(self, servers: Servers, connect: Callable[[Address], PipelinedConnection]) -> None:
         """Set up without connecting."""
@@ -83,121 +97,145 @@ class Router:
     async def run(
         self, calls: Sequence[Call], *, trailing: Sequence[Command] = (), may_repeat: bool = False
     ) -> dict[Call, Outcome]:
-        """Have all of `calls` done, each trip to a server ending with the commands `trailing`.
+        """Run all of `calls`; each round trip to a server ends with the commands `trailing`.
 
-        What a server has not begun is sent again if another one has the shard by now. What may have been done is sent
-        again only where it `may_repeat`.
+        A call that a server has not begun is sent again if another server has the shard by now. A call that may have
+        been run is sent again only where it `may_repeat`.
         """
-        due = {call: call.command for call in calls}
+        due: Mapping[Call, Command] = dict(zip(calls, map(_command_of, calls), strict=True))
         outcomes: dict[Call, Outcome] = {}
-        for _ in range(_MOST_TRIPS):
-            sent_to = {call: self._servers.of(call.shard) for call in due}
-            outcomes |= await self._make_trips(due, sent_to, trailing)
-            failed = [call for call in due if sent_to[call] and _may_be_elsewhere(outcomes[call], may_repeat)]
-            if failed:
-                await self._servers.refresh()
-                self._follow(failed, sent_to, outcomes)
-            due = {
-                call: call.command
-                for call in failed
-                if may_repeat or self._servers.of(call.shard) not in {None, sent_to[call]}
-            } | {call: _with_text(call) for call in due if _is_not_loaded(outcomes[call])}
+        for _ in range(_MAX_ATTEMPTS):
+            routes = self._route(due)
+            if len(routes) == 1:
+                ((address, commands),) = routes.items()
+                outcomes |= await self._send(address, commands, trailing)
+            else:
+                outcomes |= await self._send_to_each(routes, trailing)
+            failed: dict[Call, Address | None] = {}
+            for address, commands in routes.items():
+                for call in commands:
+                    if not isinstance(outcomes[call], Answer):
+                        failed[call] = address
+            if not failed:
+                break
+            due = await self._due_again(failed, outcomes, may_repeat)
             if not due:
                 break
         return outcomes
 
-    def _follow(
-        self, failed: Iterable[Call], sent_to: Mapping[Call, Address | None], outcomes: Mapping[Call, Outcome]
-    ) -> None:
-        # Right after an election most members may not have heard of it; the one who was replaced has.
-        for call in failed:
-            asked, outcome = sent_to[call], outcomes[call]
-            if asked is None or self._servers.of(call.shard) != asked:
-                continue
-            if isinstance(outcome, Answer) and isinstance(outcome.reply, MovedError):
-                self._servers.follow(call.shard, Address(outcome.reply.host or asked.host, outcome.reply.port))
+    def _route(self, due: Mapping[Call, Command]) -> dict[Address | None, dict[Call, Command]]:
+        """The commands for each server; those for None have no server that is known and answers."""
+        routes: dict[Address | None, dict[Call, Command]] = {}
+        for call, command in due.items():
+            routes.setdefault(self._servers.of(call.shard), {})[call] = command
+        return routes
 
-    async def _make_trips(
-        self, due: Mapping[Call, Command], sent_to: Mapping[Call, Address | None], trailing: Sequence[Command]
+    async def _send_to_each(
+        self, routes: Mapping[Address | None, Mapping[Call, Command]], trailing: Sequence[Command]
     ) -> dict[Call, Outcome]:
-        outcomes: dict[Call, Outcome] = {}
-        by_address: dict[Address, list[Call]] = {}
-        for call, address in sent_to.items():
-            if address is None:
-                outcomes[call] = NotSentError("no server is known to have the shard and to answer")
-            else:
-                by_address.setdefault(address, []).append(call)
-        if len(by_address) == 1:
-            ((address, theirs),) = by_address.items()
-            return outcomes | await self._make_trip(address, theirs, due, trailing)
         # A group, so that none goes on where another fails: the connections are for one caller at a time.
         async with asyncio.TaskGroup() as group:
-            trips = [
-                group.create_task(self._make_trip(address, theirs, due, trailing))
-                for address, theirs in by_address.items()
+            sending = [
+                group.create_task(self._send(address, commands, trailing)) for address, commands in routes.items()
             ]
-        for trip in trips:
-            outcomes |= trip.result()
+        outcomes: dict[Call, Outcome] = {}
+        for task in sending:
+            outcomes |= task.result()
         return outcomes
 
-    async def _make_trip(
-        self, address: Address, calls: Sequence[Call], due: Mapping[Call, Command], trailing: Sequence[Command]
+    async def _send(
+        self, address: Address | None, commands: Mapping[Call, Command], trailing: Sequence[Command]
     ) -> dict[Call, Outcome]:
-        # A member of a Cluster that is no primary refuses to read; a server by itself has to be asked what it is. The
-        # question comes first: one that was promoted behind its answers might have given old ones.
-        leading = [_ROLE] if not self._servers.is_cluster and any(call.reads for call in calls) else []
+        """Send `commands` to one server, in one round trip."""
+        if address is None:
+            return dict.fromkeys(commands, NotSentError("no server is known to have the shard and to answer"))
         connection = self._connections.get(address)
         if connection is None:
             connection = self._connections[address] = self._connect(address)
+        # A member of a Cluster that is no primary refuses to read. A server by itself has to be asked for its role,
+        # and first of all: had it been promoted after its replies, these might be old.
+        asks_role = not self._servers.is_cluster and any(map(_reads, commands))
         try:
-            replies = await connection.exchange([*leading, *(due[call] for call in calls), *trailing])
+            replies = await connection.exchange([*((_ROLE,) if asks_role else ()), *commands.values(), *trailing])
         except (NotSentError, LostError) as error:
             if isinstance(error.__cause__, TimeoutError):
                 self._servers.suspect(address)
-            return dict.fromkeys(calls, error)
-        first, last = len(leading), len(leading) + len(calls)
-        outcomes: dict[Call, Outcome] = {
-            call: Answer(reply, replies[last:]) for call, reply in zip(calls, replies[first:last], strict=True)
-        }
-        if leading and (refusal := _replica_error(replies[0])):
-            outcomes |= dict.fromkeys((call for call in calls if call.reads), refusal)
-        if not self._servers.is_cluster and any(map(_is_from_a_replica, outcomes.values())):
+            return dict.fromkeys(commands, error)
+        replica_error = _replica_error(replies.pop(0)) if asks_role else None
+        is_replica = replica_error is not None
+        trailing_replies = replies[len(commands) :]
+        outcomes: dict[Call, Outcome] = {}
+        for call, reply in zip(commands, replies, strict=False):  # behind them are the trailing ones
+            if replica_error is not None and call.reads:
+                outcomes[call] = replica_error
+            elif isinstance(reply, RedisError):
+                outcomes[call] = Refusal(reply)
+                is_replica = is_replica or isinstance(reply, ReadOnlyError)
+            else:
+                outcomes[call] = Answer(reply, trailing_replies)
+        if is_replica and not self._servers.is_cluster:
             await connection.close()  # its address may be another server's by now
         return outcomes
+
+    async def _due_again(
+        self, failed: Mapping[Call, Address | None], outcomes: Mapping[Call, Outcome], may_repeat: bool
+    ) -> dict[Call, Command]:
+        """The calls to send once more, of those that have `failed` at these servers."""
+        elsewhere = {
+            call: address
+            for call, address in failed.items()
+            if address is not None and _may_be_elsewhere(outcomes[call], may_repeat)
+        }
+        if elsewhere:
+            await self._servers.refresh()
+            self._follow_moved(elsewhere, outcomes)
+        moved = {
+            call: call.command
+            for call, address in elsewhere.items()
+            if may_repeat or self._servers.of(call.shard) not in {None, address}
+        }
+        return moved | {call: _with_script_text(call) for call in failed if _lacks_script(outcomes[call])}
+
+    def _follow_moved(self, failed: Mapping[Call, Address], outcomes: Mapping[Call, Outcome]) -> None:
+        """Go where a MOVED error points, for shards of which the members still say that they are where they were.
+
+        Right after an election most members may not have heard of it; the primary that was replaced has.
+        """
+        for call, address in failed.items():
+            outcome = outcomes[call]
+            if not isinstance(outcome, Refusal) or not isinstance(outcome.error, MovedError):
+                continue
+            if self._servers.of(call.shard) == address:
+                moved = outcome.error
+                self._servers.follow(call.shard, Address(moved.host or address.host, moved.port))
 
 
 def _replica_error(role: Reply) -> ReplicaError | None:
     if isinstance(role, list) and role[0] == b"master":
         return None
-    refusal = ReplicaError()
-    refusal.__cause__ = role if isinstance(role, RedisError) else None  # it may not be asked
-    return refusal
-
-
-def _is_from_a_replica(outcome: Outcome) -> bool:
-    return isinstance(outcome, ReplicaError) or (
-        isinstance(outcome, Answer) and isinstance(outcome.reply, ReadOnlyError)
-    )
+    error = ReplicaError()
+    error.__cause__ = role if isinstance(role, RedisError) else None  # this user may not ask
+    return error
 
 
 def _may_be_elsewhere(outcome: Outcome, may_repeat: bool) -> bool:
-    """Whether a server did not begin with it, or nobody knows and it may be done twice."""
-    if isinstance(outcome, Answer):
-        return isinstance(outcome.reply, _ELSEWHERE) and not came_from_within(outcome.reply)
+    """Whether a server has not begun the call, or may have and the call may be run twice."""
+    if isinstance(outcome, Refusal):
+        return isinstance(outcome.error, _ELSEWHERE) and not came_from_within(outcome.error)
     return may_repeat or isinstance(outcome, NotSentError)
 
 
-def came_from_within(refusal: Reply) -> bool:
-    """Whether it is an error of a command within a script, which may have done something before."""
+def came_from_within(refusal: RedisError) -> bool:
+    """Whether it is an error of a command within a script, which may have changed something before."""
     return "script:" in str(refusal)
 
 
-def _is_not_loaded(outcome: Outcome) -> bool:
-    return isinstance(outcome, Answer) and isinstance(outcome.reply, NoScriptError)
+def _lacks_script(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refusal) and isinstance(outcome.error, NoScriptError)
 
 
-def _with_text(call: Call) -> Command:
-    """The call as one that brings its script along, for a server that has not seen it."""
+def _with_script_text(call: Call) -> Command:
+    """The command with its script's text, for a server that has not seen the script."""
     if call.script is None:
         return call.command
     return ("EVAL", call.script.text, *call.command[2:])

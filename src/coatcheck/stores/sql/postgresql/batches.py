@@ -1,9 +1,9 @@
-"""What goes over PostgreSQL's held connections in shared trips: reads, sign-ins and revocations.
+"""Runs batches on PostgreSQL: reads, sign-ins and revocations, each a prepared statement on a connection of its own.
 
-A batch of writes is one statement, and so one transaction: durable when it is answered. It waits for nobody: a row
-that somebody else has locked is passed over (SKIP LOCKED). Whatever a batch has not done, for this reason or because
-a user's epochs have moved or one of the batch is no valid row, is without an answer here and is done by itself, in a
-transaction of its own that waits, and says why not.
+A batch of writes is one statement, and so one transaction: it is durable when it is answered. It waits for no lock: a
+row that another transaction has locked is passed over (SKIP LOCKED). A key that was not done has no answer: because of
+a lock, because a user's epochs have moved, or because one of the batch is no valid row. The store then does it alone,
+in a transaction that waits for locks and says why it cannot be done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
     from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 
-# One alone goes without an array, which costs it a third more (PERF.md).
+# A lone read has no array, which would cost it a third more.
 READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
 READ_MANY = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants only)
 
@@ -100,14 +100,16 @@ class SessionReader:
         self._connection = connection
 
     async def run(self, keys: Sequence[SessionId]) -> Mapping[SessionId, SessionReading]:
-        """See `BatchRunner.go`."""
         if len(keys) == 1:
             rows = await self._connection.fetch(READ_ONE, keys[0])
         else:
             rows = await self._connection.fetch(READ_MANY, keys)
-        # Filed under the id that the row has: whatever a connection answers, nobody gets another one's session.
-        readings = (reading_of((str(row[0]), *row[1:-1]), row[-1]) for row in rows)
-        return {reading.id: reading for reading in readings}
+        found: dict[SessionId, SessionReading] = {}
+        for row in rows:
+            # Filed under the id that the row has: whatever a connection answers, no caller gets another's session.
+            reading = reading_of((str(row[0]), *row[1:-1]), row[-1])
+            found[reading.id] = reading
+        return found
 
 
 class UserReader:
@@ -118,7 +120,6 @@ class UserReader:
         self._connection = connection
 
     async def run(self, keys: Sequence[UserId]) -> Mapping[UserId, UserRecord]:
-        """See `BatchRunner.go`."""
         users = map(user_of, await self._connection.fetch(READ_USERS, keys))
         return {user.id: user for user in users}
 
@@ -131,7 +132,6 @@ class SessionInserter:
         self._connection = connection
 
     async def run(self, keys: Sequence[PlainInsertion]) -> Mapping[PlainInsertion, Insertion]:
-        """See `BatchRunner.go`."""
         asked = {one.session.id: one for one in keys}
         columns = zip(*map(_insert_arguments, asked.values()), strict=True)
         try:
@@ -154,8 +154,7 @@ class SessionDeleter:
         self._origin = origin
 
     async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
-        """See `BatchRunner.go`."""
-        asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, after it
+        asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, afterwards
         columns = ([*asked], [one.user_id for one in asked.values()])
         announcing = (CHANNEL, self._origin)
         try:

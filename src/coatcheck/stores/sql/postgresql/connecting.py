@@ -1,4 +1,4 @@
-"""Connecting to the primary, whichever of the connection URI's hosts that is at the moment."""
+"""Connects to the primary, whichever of the connection URI's hosts that is at the moment."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 async def connect_to_primary(
-    target: Dsn, *, timeout_seconds: float, server_settings: Mapping[str, str]
+    dsn: Dsn, *, timeout_seconds: float, server_settings: Mapping[str, str]
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection to the primary, on which what the server warns of is noted (`postgresql_commits`).
+    """A connection to the primary, on which the server's warnings are noted (`commits`).
 
-    Several hosts are asked at once. One after the other, as asyncpg does it, a machine that is gone and does not even
-    refuse takes up all the time there is, and the one that has taken over is never asked.
+    All hosts are tried at once. asyncpg tries one after the other: a machine that is gone and does not even refuse then
+    uses up the time limit, and the host that has taken over is never tried.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: what the last host to answer said, where
-            none of them is a primary that lets us in.
+        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: the error of the last host to answer,
+            where none of them is a primary that accepts the connection.
     """
-    hosts: Sequence[tuple[str | None, int | None]] = target.addresses or [(None, None)]
+    hosts: Sequence[tuple[str | None, int | None]] = dsn.hosts or [(None, None)]
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
         asyncio.ensure_future(
             asyncpg.connect(
-                target.dsn,
+                dsn.without_hosts,
                 host=host,
                 port=port,
                 timeout=timeout_seconds,
-                # Where a role or a database has silenced warnings, we would not hear of a commit that did not wait.
+                # A role or a database may have silenced warnings; a commit that did not wait is known by its warning.
                 server_settings={"application_name": "coatcheck", "client_min_messages": "warning", **server_settings},
-                # A standby may answer with what was revoked long ago; only the primary will do.
+                # A standby may still accept sessions that were revoked long ago.
                 target_session_attrs=SessionAttribute.primary,
             )
         )
@@ -70,6 +70,6 @@ async def _first_to_succeed(
 
 
 def _drop(attempt: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:
-    """Close the connection of an attempt that was not waited for, and take its error."""
+    """Close the connection of an attempt that is not needed, and retrieve its error."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().terminate()

@@ -1,4 +1,4 @@
-"""Where the servers are: what a connection URI says."""
+"""Parses a connection URI of PostgreSQL: hosts, database and options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALLOWED = (
 _DEFAULT_PORT = 5432
 _HIGHEST_PORT = 65535
 
-# No @ but the one before the hosts: where there is another, a password that is not percent-encoded has been cut in two.
+# The only @ allowed is before the hosts: another one has cut a password that is not percent-encoded in two.
 _URI = re.compile(
     r"postgres(?:ql)?://(?:[^@/?#\[\]]*@)?(?P<hosts>[^@/?#]*)(?:/(?P<database>[^@/?#]*))?(?:\?(?P<options>[^@#]*))?"
 )
@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:\[\]]+))(?::(?
 
 
 class Host(NamedTuple):
-    """A server. `port` None: an option or `PGPORT` may name it."""
+    """A host that the URI names. `port` None: an option or `PGPORT` may name it."""
 
     host: str
     port: int | None
@@ -34,52 +34,51 @@ class Host(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """What a URI says. `addresses` empty: its options or `PGHOST` may name hosts."""
+    """A parsed URI. `hosts` empty: its options or `PGHOST` may name hosts."""
 
-    addresses: tuple[Host, ...]
+    hosts: tuple[Host, ...]
     database: str
-    dsn: str = field(repr=False)
-    """The URI without the addresses."""
+    without_hosts: str = field(repr=False)
+    """The URI without the hosts."""
 
     def __str__(self) -> str:
-        """Hosts and database, and nothing else."""
-        return f"{','.join(address.host for address in self.addresses)}/{self.database}"
+        """Show hosts and database, and nothing else."""
+        return f"{','.join(host for host, _ in self.hosts)}/{self.database}"
 
 
 def parse_dsn(uri: str) -> Dsn:
-    """What `uri` says.
+    """Parse `uri`.
 
     Raises:
-        ConfigurationError: it is no URI of a PostgreSQL database. No part of it is repeated: where a password was not
-            percent-encoded, any part may hold a piece of it.
+        ConfigurationError: it is no URI of a PostgreSQL database. The error repeats no part of it: where a password was
+            not percent-encoded, any part may hold a piece of it.
     """
     found = _URI.fullmatch(uri)
     if found is None:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
-    # asyncpg gets no hosts to read: newer Pythons refuse a URI that has several, with an IPv6 address behind another.
-    dsn = uri[: found.start("hosts")] + uri[found.end("hosts") :]
+    # asyncpg is not given the hosts in the URI: newer Pythons refuse an IPv6 address behind another host.
+    without_hosts = uri[: found.start("hosts")] + uri[found.end("hosts") :]
     try:
-        urlsplit(dsn)  # as asyncpg does, with errors that repeat what they complain about
+        urlsplit(without_hosts)  # as asyncpg does, with errors that repeat parts of the URI
         options = parse_qs(found["options"], strict_parsing=True) if found["options"] else {}
     except ValueError:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}") from None
-    for hosts in options.get("host", ()):
-        for one in hosts.split(","):
-            _address(one)
+    for names in options.get("host", ()):
+        for one in names.split(","):
+            _host(one)
     for ports in options.get("port", ()):
         for one in ports.split(","):
             _port(one)
-    hosts = found["hosts"]
-    addresses = tuple(_address(one) for one in hosts.split(",")) if hosts else ()
-    if len(addresses) > 1:
-        addresses = tuple(Host(host, port or _DEFAULT_PORT) for host, port in addresses)
-    return Dsn(addresses, found["database"] or "", dsn)
+    hosts = tuple(_host(one) for one in found["hosts"].split(",")) if found["hosts"] else ()
+    if len(hosts) > 1:
+        hosts = tuple(Host(host, port or _DEFAULT_PORT) for host, port in hosts)
+    return Dsn(hosts, found["database"] or "", without_hosts)
 
 
-def _address(text: str) -> Host:
+def _host(text: str) -> Host:
     found = _ADDRESS.fullmatch(text)
     if found is None:
-        raise ConfigurationError(f"the store URL names a host that cannot be; allowed are {_ALLOWED}")
+        raise ConfigurationError(f"the store URL has an invalid host; allowed are {_ALLOWED}")
     return Host(found["ipv6"] or unquote(found["name"]), _port(found["port"]) if found["port"] else None)
 
 

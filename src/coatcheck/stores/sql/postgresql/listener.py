@@ -1,4 +1,4 @@
-"""Hearing what other processes announce through PostgreSQL, over a connection that does nothing else (LISTEN)."""
+"""Hears the announcements of other processes through PostgreSQL, over a connection that only listens (LISTEN)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 async def notifications(
     connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]], *, timeout_seconds: float
 ) -> AsyncGenerator[str | None, None]:
-    """The texts of the channel from now on; None where some may have been missed, first of all when listening begins.
+    """The texts of the channel from now on; None where some may have been missed, and first when listening begins.
 
-    A connection that is lost is made again, for as long as it takes.
+    A connection that is lost is made again, however long that takes.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -47,7 +47,7 @@ async def notifications(
             while not inbox.has_ended:
                 for text in await inbox.take(_HEARTBEAT_SECONDS):
                     yield text
-                if inbox.is_quiet:  # a line that is cut in the middle says nothing
+                if inbox.is_quiet:  # a network that is cut reports nothing
                     await connection.execute("SELECT 1", timeout=timeout_seconds)
         except (*DRIVER_ERRORS, TimeoutError) as error:
             _log.debug("listening ended: %s", type(error).__name__)
@@ -71,7 +71,7 @@ async def _listening(
 
 
 class _Inbox:
-    """What has come and was not taken yet. One that is not taken from is emptied: what it had was missed."""
+    """Notifications that were not read yet. Where too many wait they are dropped, and count as missed."""
 
     def __init__(self) -> None:
         self._texts: deque[str | None] = deque()
@@ -80,7 +80,7 @@ class _Inbox:
         self.is_quiet = False
 
     def put(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        """What asyncpg calls for each notification."""
+        """Keep a notification: asyncpg calls this for each."""
         if len(self._texts) >= _MAX_UNREAD:
             self._texts.clear()
             self._texts.append(None)
@@ -88,12 +88,12 @@ class _Inbox:
         self._something.set()
 
     def end(self, _connection: object) -> None:
-        """What asyncpg calls when the connection is gone."""
+        """End: asyncpg calls this when the connection is gone."""
         self.has_ended = True
         self._something.set()
 
     async def take(self, seconds: float) -> list[str | None]:
-        """Everything that is there; waits for the first so many seconds."""
+        """All notifications there are; waits up to `seconds` for the first."""
         try:
             async with asyncio.timeout(seconds):
                 await self._something.wait()

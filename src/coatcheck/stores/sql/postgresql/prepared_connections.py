@@ -1,6 +1,6 @@
-"""Connections held for one purpose, with its statements prepared.
+"""Connections that serve one purpose each and keep its statements prepared.
 
-Taking a pooled connection for each read costs three times as much (PERF.md).
+Taking a connection from SQLAlchemy's pool for each read costs three times as much.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
-from coatcheck.stores.sql.postgresql.commits import forget_warnings, has_warned
+from coatcheck.stores.sql.postgresql.commits import drop_outcome, forget_warnings, has_warned
 from coatcheck.stores.sql.transactions import INDETERMINATE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LOST = {
 }
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises where the database does not answer."""
+"""The errors that asyncpg raises where the database does not answer."""
 
 
 class NotWrittenError(Exception):
@@ -61,7 +61,7 @@ class PreparedConnection:
         self._is_closed = False
 
     async def close(self, *, timeout_seconds: float) -> None:
-        """Close the connection. What is still under way makes no new one."""
+        """Close the connection. Calls that are under way make no new one."""
         self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
@@ -73,7 +73,7 @@ class PreparedConnection:
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a prepared statement; once more on a new connection if the first attempt fails.
 
-        Only for statements that may run twice. How long it may take is for the caller to say.
+        Only for statements that may run twice. The caller limits the time.
 
         Raises:
             StoreUnavailable: both attempts failed.
@@ -82,14 +82,14 @@ class PreparedConnection:
             try:
                 return await (await self._prepare())[statement].fetch(*arguments)
             except DRIVER_ERRORS:
-                # A held connection may have been dead for hours without anybody noticing.
+                # The connection may have been dead for hours: nothing was sent over it meanwhile.
                 self._discard()
                 return await (await self._prepare())[statement].fetch(*arguments)
         except DRIVER_ERRORS as error:
             self._discard()
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
         except asyncio.CancelledError:
-            self._discard()  # it may be in the middle of an answer: nobody else gets that
+            self._discard()  # the rest of an answer may still come over it, and no other caller must get that
             raise
 
     async def write(
@@ -97,8 +97,8 @@ class PreparedConnection:
     ) -> list[asyncpg.Record]:
         """Run a prepared statement that writes, in a transaction of its own, and never twice.
 
-        Who is cancelled leaves the statement to the server: a COMMIT that waits for a standby and is then cancelled
-        has happened all the same.
+        A caller that is cancelled leaves the statement to the server: a COMMIT that waits for a standby and is then
+        cancelled has happened all the same.
 
         Raises:
             NotWrittenError: the server refused it, or its values cannot be sent; nothing was written.
@@ -122,15 +122,15 @@ class PreparedConnection:
         try:
             rows = await asyncio.shield(running)
         except asyncio.CancelledError:
-            running.add_done_callback(_look_at)
+            running.add_done_callback(drop_outcome)
             if self._commits is not None:
                 self._commits.abandon(connection)
             self._discard()
             raise
-        except ValueError as error:  # what asyncpg says of values that it cannot encode
+        except ValueError as error:  # asyncpg cannot encode a value
             raise NotWrittenError from error
         except DRIVER_ERRORS as error:
-            self._discard()  # also where the server refused: a table that was changed takes a new preparation
+            self._discard()  # also where the server refused: a changed table needs the statement prepared again
             if isinstance(error, asyncpg.PostgresError) and not _ends_the_connection(error):
                 raise NotWrittenError from error
             raise when_lost(_LOST[when_lost]) from error
@@ -165,49 +165,43 @@ class PreparedConnection:
 
 
 def _ends_the_connection(error: asyncpg.PostgresError) -> bool:
-    """Whether the server broke off. It may have committed before it did: a wait for a standby ends like this."""
+    """Whether the server broke off. It may have committed before: the wait for a standby can end in this way."""
     return getattr(error, "severity_en", None) in {"FATAL", "PANIC"} or str(error.sqlstate).startswith(("57", "08"))
 
 
-def _look_at(task: asyncio.Future[list[asyncpg.Record]]) -> None:
-    """Take the outcome that nobody waits for, so that it is not reported as forgotten."""
-    if not task.cancelled():
-        task.exception()
-
-
 class PreparedConnectionPool:
-    """A few held connections, handed out to one caller each."""
+    """A few prepared connections, each for one caller at a time."""
 
     def __init__(self, make: Callable[[], PreparedConnection], *, size: int, timeout_seconds: float) -> None:
-        """A call takes at most `timeout_seconds`, the wait for a connection included."""
+        """A call takes at most `timeout_seconds`, including the wait for a connection."""
         self._all = [make() for _ in range(size)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.LifoQueue[PreparedConnection] = asyncio.LifoQueue()
-        for held in self._all:
-            self._idle.put_nowait(held)
+        for connection in self._all:
+            self._idle.put_nowait(connection)
 
     def reopen(self) -> None:
         """Allow connecting; the first use of each does."""
-        for held in self._all:
-            held.reopen()
+        for connection in self._all:
+            connection.reopen()
 
     async def close(self) -> None:
         """Close every connection."""
-        for held in self._all:
-            await held.close(timeout_seconds=self._timeout_seconds)
+        for connection in self._all:
+            await connection.close(timeout_seconds=self._timeout_seconds)
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """See `PreparedConnection.fetch`.
+        """Run a prepared statement as `PreparedConnection.fetch` does.
 
         Raises:
             StoreUnavailable: both attempts failed, or no answer came in time.
         """
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                held = await self._idle.get()
+                connection = await self._idle.get()
                 try:
-                    return await held.fetch(statement, *arguments)
+                    return await connection.fetch(statement, *arguments)
                 finally:
-                    self._idle.put_nowait(held)
+                    self._idle.put_nowait(connection)
         except TimeoutError as error:
             raise StoreUnavailable("the store cannot answer (TimeoutError)") from error

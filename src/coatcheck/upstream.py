@@ -1,0 +1,37 @@
+"""The places where we rely on something that another library does not promise. Each has a test of its name.
+
+`tests/test_upstream.py` fails by name when an upgrade takes one of them away. No library is imported here: a function
+takes an object of the library, so that the module works whichever of them are installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from redis.asyncio import Connection as RedisConnection
+    from sqlalchemy import Connection as SqlConnection
+
+
+def redis_stream_writer(connection: RedisConnection) -> asyncio.StreamWriter:
+    """The stream that a connected `redis.asyncio.Connection` writes to, for its socket and its state.
+
+    redis-py can say what the event loop has noticed (`can_read`), but not what the system knows already.
+    """
+    writer: asyncio.StreamWriter | None = connection._writer  # noqa: SLF001 (redis-py has no public name for it)
+    if writer is None:
+        raise ConnectionError("the connection is not connected")
+    return writer
+
+
+def sqlalchemy_isolation_level(connection: SqlConnection) -> str | None:
+    """The isolation level that a connection was given by its options or else by its engine; None: the database's own.
+
+    The public `get_isolation_level` asks the database, which knows no AUTOCOMMIT. `detect_autocommit_setting` asks the
+    driver, and takes SQLite connections for autocommitting whose BEGIN is sent by an event handler.
+    """
+    of_the_engine: str | None = connection.engine.dialect._on_connect_isolation_level  # noqa: SLF001 (SQLAlchemy has no public name for it)
+    level: str | None = connection.get_execution_options().get("isolation_level", of_the_engine)
+    return level
