@@ -141,7 +141,7 @@ class TestAccessRules:
             await store.set_session_scopes(session.id, frozenset())
             await store.set_user_scopes(ADA, frozenset())
             await store.list_users()
-            assert await store.prune_expired(10) == 1
+            assert len((await store.prune_expired(10)).ended) == 1
             await store.delete_sessions(SessionFilter(user_id=ADA))
             await store.end_user_sessions(ADA)
 
