@@ -17,8 +17,9 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.scope import scope_set
 from coatcheck.stores.announcement import MAX_BYTES, Announcement, decode, encode
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.sql import postgresql_listener, sqlite_outbox
+from coatcheck.stores.sql.postgresql import listener as postgresql_listener
 from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.stores.sql.sqlite import outbox as sqlite_outbox
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, sign_in
