@@ -20,6 +20,7 @@ import coatcheck
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.web import SessionMiddleware, require
 from stage import new_store, show
+from tests.servers import signals
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,4 +106,5 @@ async def _request(app: AsgiApp, token: str) -> None:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

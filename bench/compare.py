@@ -24,7 +24,9 @@ from rich.progress import track
 
 import markdown
 from stage import console, show
+from tests.servers import signals
 from tests.servers.postgres import PostgresServer
+from tests.servers.programs import wait_for_end
 from tests.servers.redis import RedisServer
 
 if TYPE_CHECKING:
@@ -198,7 +200,7 @@ def _settings(given: Sequence[str]) -> dict[str, str]:
 def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitStack) -> Running:
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
     process = subprocess.Popen(_command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
-    stack.callback(process.wait)
+    stack.callback(wait_for_end, process)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
     return Running(name, store, sessions, process)
 
@@ -285,4 +287,5 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)
