@@ -60,6 +60,11 @@ bench-live: setup  ## measure how soon open connections end with their session, 
 	@scripts/install-redis
 	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
 
+bench-calls: setup  ## count our functions that a signed-in request calls, and fail above bench/calls.py's limits (BENCH_ARGS=--names)
+	@scripts/install-postgres
+	@scripts/install-redis
+	@PYTHONPATH=.:bench $(PY)/python bench/calls.py $(BENCH_ARGS)
+
 chaos: setup  ## break servers under load and count what is left of what was acknowledged (CHAOS_ARGS="--rounds 20")
 	@scripts/install-postgres
 	@scripts/install-redis
@@ -70,4 +75,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-pruning bench-live chaos clean
+.PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-calls chaos clean
