@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -30,7 +31,6 @@ from tests.servers.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from playwright.async_api import Browser
 
@@ -420,6 +420,17 @@ def test_so_is_a_program_of_a_run_that_was_started_with_sigint_ignored(request: 
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *run]
     done = programs.run(ignoring, cwd=request.config.rootpath, env=os.environ, seconds=60)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_status_of_a_child_is_seen_where_the_run_was_started_with_sigchld_ignored(tmp_path: Path) -> None:
+    waits = "import subprocess, sys; sys.exit(subprocess.run(['false']).returncode)"
+    program = f"from tests.servers import signals; signals.end_in_order(); {waits}"
+    ignores = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", ignores, sys.executable, "-c", program]
+    assert programs.run(command, cwd=tmp_path, env=environ).returncode == 1
 
 
 def test_a_program_that_does_not_stop_is_killed_with_its_servers_when_a_wait_for_it_ends(
