@@ -34,7 +34,7 @@ class TimeLimit:
         self._timer: threading.Timer | None = None
         self._stderr = os.dup(2)  # before pytest captures what is written there
 
-    @pytest.hookimpl(wrapper=True, optionalhook=True)  # pytest-timeout may be switched off
+    @pytest.hookimpl(wrapper=True)
     def pytest_timeout_set_timer(
         self, item: pytest.Item, settings: Settings
     ) -> Generator[None, bool | None, bool | None]:
