@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin
+PYTEST := $(PY)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -10,14 +11,19 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 	@scripts/venv .venv-demo requirements/demo.txt
 	@scripts/demo .venv-demo
 
-test: setup  ## run every test, servers and browser included (PYTEST_ARGS="-k name" for some, -n0 for one process)
+test: setup components  ## hold every promise, on every store and in a browser (PYTEST_ARGS="-k name" for some)
+	@$(PYTEST) -m "not extended" $(PYTEST_ARGS)
+
+test-all: setup components  ## hold them in more places, and run the benchmarks and chaos runs, small
+	@$(PYTEST) -m extended $(PYTEST_ARGS)
+
+components:
 	@scripts/install-postgres
 	@scripts/install-chromium
-	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-redis
 	@scripts/install-valkey
+	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-node || true
-	@$(PY)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
@@ -54,6 +60,11 @@ bench-live: setup  ## measure how soon open connections end with their session, 
 	@scripts/install-redis
 	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
 
+bench-calls: setup  ## count our functions that a signed-in request calls, and fail above bench/calls.py's limits (BENCH_ARGS=--names)
+	@scripts/install-postgres
+	@scripts/install-redis
+	@PYTHONPATH=.:bench $(PY)/python bench/calls.py $(BENCH_ARGS)
+
 chaos: setup  ## break servers under load and count what is left of what was acknowledged (CHAOS_ARGS="--rounds 20")
 	@scripts/install-postgres
 	@scripts/install-redis
@@ -64,4 +75,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test lint format setup lock bench bench-peers bench-http bench-pruning bench-live chaos clean
+.PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-calls chaos clean

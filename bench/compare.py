@@ -24,7 +24,9 @@ from rich.progress import track
 
 import markdown
 from stage import console, show
+from tests.servers import signals
 from tests.servers.postgres import PostgresServer
+from tests.servers.programs import wait_for_end
 from tests.servers.redis import RedisServer
 
 if TYPE_CHECKING:
@@ -212,7 +214,7 @@ def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitSt
         command = [sys.executable, str(checkout / "bench" / "ours" / "candidate.py"), "coatcheck"]
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
-    stack.callback(process.wait)
+    stack.callback(wait_for_end, process)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
     return Running(name, store, sessions, process)
 
@@ -308,4 +310,5 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

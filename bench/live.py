@@ -30,7 +30,9 @@ from rich.progress import track
 import markdown
 from live_clients import Clients, EventStream, WebSocket
 from stage import console, new_store, show
+from tests.servers import signals
 from tests.servers.ports import free_port
+from tests.servers.programs import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +86,7 @@ def _servers(store: str, stack: ExitStack, *, deaf: bool) -> list[int]:
         command = [sys.executable, "-m", "uvicorn", "live_app:create", "--factory", "--port", str(port)]
         options = ["--log-level", "error", "--ws", "websockets-sansio", "--backlog", "4096"]
         process = subprocess.Popen([*command, *options], env=environ)  # noqa: S603 (our own program)
-        stack.callback(process.wait)
+        stack.callback(wait_for_end, process)
         stack.callback(process.terminate)
         _wait_for(port, process)
     return ports
@@ -186,4 +188,5 @@ def _figures(milliseconds: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

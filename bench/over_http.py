@@ -30,7 +30,9 @@ from coatcheck.bench.filling import Population, fill
 from contract import sample_of
 from http_app import PEPPER
 from stage import console, new_store, show
+from tests.servers import signals
 from tests.servers.ports import free_port
+from tests.servers.programs import wait_for_end
 
 HERE = Path(__file__).parent
 APPS = {
@@ -103,7 +105,7 @@ def _start(name: str, store: str, url: str, tokens: Path, stack: ExitStack) -> d
     options = ["--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools"]
     environ = os.environ | {"BENCH_APP": name, "BENCH_URL": url}
     process = subprocess.Popen([sys.executable, *server, *options], env=environ)  # noqa: S603 (our own program)
-    stack.callback(process.wait)
+    stack.callback(wait_for_end, process)
     stack.callback(process.terminate)
     address = f"http://127.0.0.1:{port}/"
     _wait_for(address, process)
@@ -152,4 +154,5 @@ def _expect(condition: object, otherwise: str) -> None:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

@@ -28,6 +28,7 @@ from coatcheck import Pod, ServerSideSessionsConfig, ServerSideSessionsTokenMana
 from coatcheck.background.pruner import Pruner
 from coatcheck.bench.filling import Population, fill
 from stage import console, new_store, show
+from tests.servers import signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -167,4 +168,5 @@ def _show(document: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

@@ -28,6 +28,7 @@ from coatcheck.stores.sql.postgresql.batches import READ_MANY, READ_ONE
 from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from contract import sample_of
+from tests.servers import signals
 from tests.servers.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -133,4 +134,5 @@ def _show(stats: Any) -> None:  # noqa: ANN401 (its attributes are not typed)
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

@@ -22,6 +22,7 @@ from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from coatcheck.web import SessionMiddleware
 from http_app import PEPPER, hello, hello_you, open_fastapi, session_fastapi
+from tests.servers import signals
 
 if TYPE_CHECKING:
     from coatcheck import AuthServices
@@ -123,4 +124,5 @@ def _scope(token: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

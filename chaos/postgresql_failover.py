@@ -28,6 +28,7 @@ from coatcheck.identifiers import UserId
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.testing.samples import insert, new_session, register
+from tests.servers import signals
 from tests.servers.postgres import IMMEDIATE, STANDBY, PostgresServer
 
 if TYPE_CHECKING:
@@ -198,4 +199,5 @@ async def _confirms(store: PostgresStore, session: SessionId) -> bool:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

@@ -28,6 +28,7 @@ from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, s
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.testing.samples import insert, new_session, register
+from tests.servers import signals
 from tests.servers.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
@@ -179,4 +180,5 @@ async def _accepted(store: RedisStore, sessions: Sequence[SessionId]) -> int:
 
 
 if __name__ == "__main__":
+    signals.end_in_order()
     typer.run(main)

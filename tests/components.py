@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _NEEDS = "needs component"
 
+WHOLE_RUNS = ("", "not extended", "extended")
+"""What -m chooses where every component has tests: everything, `make test`, `make test-all`."""
+
 
 @dataclass
 class Component:
@@ -101,6 +104,6 @@ class Components:
 
 
 def _is_whole_run(config: pytest.Config) -> bool:
-    """Whether this run should have reached every test: no paths, -k, -m or the like were given."""
-    chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
-    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not chosen
+    """Whether this run should have reached every component: no paths, -k, -m or the like were given."""
+    is_partial = config.option.keyword or config.option.collectonly or config.option.markexpr not in WHOLE_RUNS
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_partial

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,9 +14,10 @@ from xdist.workermanage import NodeManager  # type: ignore[import-untyped]  # it
 
 from tests.components import Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
-from tests.servers import chromium, postgres, redis
+from tests.servers import chromium, postgres, redis, signals
 from tests.servers.redis_cluster import RedisCluster
 from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
+from tests.time_limit import TimeLimit
 from tests.worlds import NewWorld, World, worlds
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from coatcheck.testing import StoreHarness
 
-pytest_plugins = ["pytester"]  # tests/test_components.py runs pytest within pytest
+pytest_plugins = ["pytester"]  # some tests run pytest within pytest
 
 _numbers = itertools.count()
 
@@ -72,8 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for component in components:
         component.is_required = component.name in required
     config.pluginmanager.register(Components(components))
-    # `timeout`, CI and people end a run with SIGTERM. As with Ctrl+C, the servers it started end with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.pluginmanager.register(TimeLimit())
+    signals.end_in_order()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ NEEDS_A_SERVER = """
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\ntestpaths = .\nmarkers = server: needs it")
+    pytester.makeini("[pytest]\ntestpaths = .\nmarkers =\n  server: needs it\n  extended: more")
     return pytester
 
 
@@ -71,6 +71,27 @@ def test_a_run_of_some_tests_may_leave_out_what_is_required(project: pytest.Pyte
     result = run(project, server(is_required=True), *choice)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["Server tests: 0 ran"])
+
+
+@pytest.mark.parametrize(("choice", "left_out"), [("not extended", "@pytest.mark.extended"), ("extended", "")])
+def test_make_test_and_make_test_all_each_need_a_test_of_what_is_required(
+    project: pytest.Pytester, choice: str, left_out: str
+) -> None:
+    other = "" if left_out else "@pytest.mark.extended"
+    project.makepyfile(f"""
+        import pytest
+
+        {left_out}
+        @pytest.mark.server
+        def test_left_out(): ...
+
+        {other}
+        def test_other(): ...
+    """)
+    result = run(project, server(is_required=True), "-m", choice)
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "NO SERVER TEST RAN" in result.outlines[-2]
 
 
 def test_tests_that_ran_are_counted(project: pytest.Pytester) -> None:

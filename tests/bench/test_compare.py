@@ -12,6 +12,8 @@ import pytest
 from tests.bench.programs import need
 from tests.servers.programs import run
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"redis": "redis-server", "express_session": "npm"}
 
@@ -35,7 +37,7 @@ def compare(results: Path, *options: str) -> dict[str, object]:
         ),
         ("sqlite", ["coatcheck", "sqlite"]),
         pytest.param("postgresql", ["express_session"], marks=pytest.mark.postgres, id="node"),
-        ("redis", ["redis_benchmark"]),
+        pytest.param("redis", ["redis_benchmark"], marks=pytest.mark.redis),
     ],
 )
 def test_candidates_check_what_they_should_and_are_measured(tmp_path: Path, store: str, candidates: list[str]) -> None:

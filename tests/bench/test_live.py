@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers.programs import run
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 
 

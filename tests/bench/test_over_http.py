@@ -12,6 +12,8 @@ import pytest
 from tests.bench.programs import need
 from tests.servers import programs
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.extended
+
+
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_validations_are_measured_beside_each_part_of_a_prune(tmp_path: Path, store: str) -> None:
     """It fails by itself where a live session is refused, or signing out everywhere leaves one."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.extended
 @pytest.mark.postgres
 @pytest.mark.timeout(240)
 def test_a_synchronous_pair_loses_nothing_and_what_should_be_seen_to_lose_something_does(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ def test_a_synchronous_pair_loses_nothing_and_what_should_be_seen_to_lose_someth
     assert document["old primary not fenced"]["confirmed"] == 0
 
 
+@pytest.mark.extended
 @pytest.mark.redis
 @pytest.mark.timeout(240)
 def test_on_a_cluster_what_has_waited_for_the_replica_survives(tmp_path: Path) -> None:

@@ -61,6 +61,11 @@ async def notes_dsn(postgres_admin_dsn: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of either kind."""
+    return database(request, tmp_path_factory)
+
+
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a new database of the kind that is the fixture's parameter, "sqlite" or "postgres"."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('notes') / 'notes.db'}"
     dsn: str = request.getfixturevalue("notes_dsn")

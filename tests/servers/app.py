@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.servers.ports import free_port
+from tests.servers.programs import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,12 +116,7 @@ class AppServer:
         if process is None:
             return None
         process.send_signal(how)
-        try:
-            return process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        return wait_for_end(process, seconds=_STOP_SECONDS)
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         give_up = time.monotonic() + _START_SECONDS

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from tests.servers.ports import free_port
+from tests.servers.programs import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ IMMEDIATE = signal.SIGQUIT
 """`pg_ctl stop -m immediate`: as in a crash."""
 
 _START_SECONDS = 30
+_RUN_SECONDS = 100
 
 
 class _Account(TypedDict, total=False):
@@ -102,8 +104,8 @@ class PostgresServer:
         if self._process is not None:
             self._process.send_signal(how)
             self.resume()  # a paused one would not hear it
-            self._process.wait(_START_SECONDS)
-            self._process = None
+            process, self._process = self._process, None
+            wait_for_end(process)
 
     def kill(self) -> None:
         """Kill the server and all its processes (SIGKILL): none of them gets to do or to say anything more."""
@@ -111,8 +113,8 @@ class PostgresServer:
             return
         shared_memory = (self._data / "postmaster.pid").read_text().splitlines()[6].split()[1]
         self._signal(signal.SIGKILL)
-        self._process.wait(_START_SECONDS)
-        self._process = None
+        process, self._process = self._process, None
+        wait_for_end(process)
         # What the kernel would keep until the server is started again, which it may never be.
         subprocess.run(["ipcrm", "-m", shared_memory], check=False, stderr=subprocess.DEVNULL)
 
@@ -163,6 +165,7 @@ class PostgresServer:
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            timeout=_RUN_SECONDS,
             **self._account,
         )
         if done.returncode != 0:
@@ -171,7 +174,7 @@ class PostgresServer:
     def _wait_until_it_answers(self) -> None:
         ask = [_program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
         give_up = time.monotonic() + _START_SECONDS
-        while subprocess.run(ask, check=False).returncode != 0:
+        while subprocess.run(ask, check=False, timeout=_RUN_SECONDS).returncode != 0:
             has_ended = self._process is None or self._process.poll() is not None
             if has_ended or time.monotonic() > give_up:
                 raise RuntimeError("PostgreSQL did not start:\n" + self._log.read_text(errors="replace")[-4000:])

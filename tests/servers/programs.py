@@ -1,7 +1,8 @@
-"""Programs that start servers of their own, and have to be given the time to stop them."""
+"""Programs that tests, benchmarks and the chaos runs start, and wait for as long as is sensible and no longer."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from contextlib import suppress
@@ -32,8 +33,21 @@ def run(
             said, complained = program.communicate(timeout=seconds)
         except BaseException:
             program.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                program.communicate(timeout=_STOP_SECONDS)
-            program.kill()
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    program.communicate(timeout=_STOP_SECONDS)
+            finally:  # the time limit of the test may end this wait too, and nothing else would end the program then
+                with suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)  # and the servers that it has not stopped
             raise
     return subprocess.CompletedProcess(command, program.returncode, said, complained)
+
+
+def wait_for_end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, seconds: float = _STOP_SECONDS) -> int:
+    """The exit status of a child that was told to end. One that does not end in time is killed, and that raises."""
+    try:
+        return process.wait(seconds)
+    except BaseException:  # the time limit of the test, and Ctrl+C
+        process.kill()
+        process.wait()
+        raise

@@ -20,6 +20,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # 
 from redis.retry import Retry
 
 from tests.servers.ports import free_port
+from tests.servers.programs import wait_for_end
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -115,8 +116,8 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(how)
             self.resume()  # a paused one would not hear SIGTERM
-            self._process.wait(_START_SECONDS)
-            self._process = None
+            process, self._process = self._process, None
+            wait_for_end(process)
 
     def kill(self) -> None:
         """End it at once, in the middle of whatever it does."""

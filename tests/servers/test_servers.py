@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,6 +20,7 @@ from redis.cluster import RedisCluster as ClusterClient
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from tests.process_ends import has_ended
 from tests.servers import programs
 from tests.servers.app import AppServer
 from tests.servers.ports import free_port
@@ -28,7 +31,6 @@ from tests.servers.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from playwright.async_api import Browser
 
@@ -409,3 +411,47 @@ def test_a_program_is_given_the_time_to_stop_its_servers_when_we_are_interrupted
         with pytest.raises(KeyboardInterrupt):
             programs.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=os.environ)
     assert (tmp_path / "stopped its servers").exists()
+
+
+def test_so_is_a_program_of_a_run_that_was_started_with_sigint_ignored(request: pytest.FixtureRequest) -> None:
+    """As it is where a script starts the run with `&`, or CI does."""
+    interrupted = test_a_program_is_given_the_time_to_stop_its_servers_when_we_are_interrupted
+    run = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", f"{__file__}::{interrupted.__name__}"]
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *run]
+    done = programs.run(ignoring, cwd=request.config.rootpath, env=os.environ, seconds=60)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_status_of_a_child_is_seen_where_the_run_was_started_with_sigchld_ignored(tmp_path: Path) -> None:
+    waits = "import subprocess, sys; sys.exit(subprocess.run(['false']).returncode)"
+    program = f"from tests.servers import signals; signals.end_in_order(); {waits}"
+    ignores = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", ignores, sys.executable, "-c", program]
+    assert programs.run(command, cwd=tmp_path, env=environ).returncode == 1
+
+
+def test_a_program_that_does_not_stop_is_killed_with_its_servers_when_a_wait_for_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = """
+import pathlib, signal, subprocess, sys
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+server = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+pathlib.Path("server").write_text(str(server.pid))
+server.wait()
+"""
+    monkeypatch.setattr(programs, "_STOP_SECONDS", 0)
+    with pytest.raises(subprocess.TimeoutExpired):
+        programs.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ, seconds=2)
+    assert has_ended(int((tmp_path / "server").read_text()))
+
+
+def test_a_child_that_does_not_end_when_it_is_told_to_is_killed() -> None:
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired), child:
+        programs.wait_for_end(child, seconds=0)
+    assert child.returncode == -signal.SIGKILL

@@ -121,6 +121,7 @@ class TestValkey(_OnRedis):
             yield harness
 
 
+@pytest.mark.extended  # Valkey and a Cluster are each held to every promise by themselves
 @pytest.mark.valkey
 class TestValkeyCluster(_OnRedis):
     @pytest.fixture(scope="class")
