@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, request_state
-from coatcheck.web.exchanges import with_vary
+from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
 
@@ -75,21 +74,22 @@ async def test_a_500_is_not_stored_either(auth: FakeAuth, manager: FakeTokenMana
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ([], b"Authorization, Cookie"),
-        ([(b"vary", b"Accept-Encoding")], b"Accept-Encoding, Authorization, Cookie"),
-        ([(b"Vary", b"cookie")], b"cookie, Authorization"),
-        ([(b"vary", b"a"), (b"vary", b" b ,, Authorization")], b"a, b, Authorization, Cookie"),
-        ([(b"vary", b"*")], b"*"),
+        ([], "Authorization, Cookie"),
+        ([(b"vary", b"Accept-Encoding")], "Accept-Encoding, Authorization, Cookie"),
+        ([(b"Vary", b"cookie")], "cookie, Authorization"),
+        ([(b"vary", b"a"), (b"vary", b" b ,, Authorization")], "a, b, Authorization, Cookie"),
+        ([(b"vary", b"*")], "*"),
     ],
 )
-def test_vary_is_added_to_and_stays_one_field(before: Headers, after: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), *before]
-    assert with_vary(headers, [b"Authorization", b"Cookie"]) == [(b"content-type", b"text/plain"), (b"vary", after)]
+async def test_vary_is_added_to_and_stays_one_field(auth: FakeAuth, before: Headers, after: str) -> None:
+    app = page((b"content-type", b"text/plain"), *before)
+    answer = await request(SessionMiddleware(app, auth=auth, cookie=SID))
+    assert answer.headers == [(b"content-type", b"text/plain"), (b"vary", after.encode())]
 
 
 def forgetting(error: Exception | None = None) -> AsgiApp:
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
-        request_state(scope).forget_cookie()
+        forget_cookie(scope)
         if error is not None:
             raise error
         await page()(scope, receive, send)

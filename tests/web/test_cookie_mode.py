@@ -22,6 +22,7 @@ from coatcheck.web import (
     sign_in,
     sign_in_location,
 )
+from coatcheck.web.http.request_facts import RequestFacts
 from tests.web.asgi_calls import Answer, Headers, bearer, request, websocket
 from tests.web.fakes import SID, FakeAuth
 
@@ -154,7 +155,7 @@ class TestLifetime:
     )
     def test_the_cookie_lives_as_long_as_the_session_can(self, left: timedelta | None, max_age: int | None) -> None:
         """E3: max age from the token's expiry, a browser-session cookie without one."""
-        here = SID.on({"type": "http", "scheme": "https", "headers": []})
+        here = SID.on(RequestFacts("GET", "https", [], None))
         value = here.carrying(success_of("c2Fz", None if left is None else NOW + left), now=NOW).decode()
         assert ("Max-Age" in value) == (max_age is not None)
         if max_age is not None:
@@ -162,7 +163,7 @@ class TestLifetime:
 
     def test_the_longest_cookie_fits_into_a_browser(self) -> None:
         """RFC 6265bis section 5.6: 4096 bytes of name and value."""
-        here = SessionCookie(name="x" * 200).on({"type": "http", "scheme": "https", "headers": []})
+        here = SessionCookie(name="x" * 200).on(RequestFacts("GET", "https", [], None))
         longest = "c2Fz" + "A" * 1400  # the 1024 bytes of the longest secret, in base64url
         name, _, value = here.carrying(success_of(longest), now=NOW).split(b";")[0].partition(b"=")
         assert len(name) + len(value) < 4096

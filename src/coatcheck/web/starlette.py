@@ -29,11 +29,11 @@ from starlette.websockets import WebSocket
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
-from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager, answer_to, answerable_in
+from coatcheck.web.refusals import answer_to, answerable_in
 from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.browser_client import browser_module
-from coatcheck.web.routes.events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.state import SCOPE_KEY
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.auth_services import HasTokenManager
 
     ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
 
@@ -140,14 +141,16 @@ def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
 
 
 def session_events_response(streams: SessionEvents, request: Request) -> Response:
-    """The caller's stream, or 404 where nothing would end it.
+    """The caller's stream, 404 where nothing would end it, or 406 where no event stream was asked for.
 
     Raises:
         AuthenticationRequiredError: nobody is signed in.
         StoreUnavailable: the store cannot say who is.
     """
     answer = streams.stream(request)
-    return Response(status_code=404) if answer is None else _AsgiResponse(answer)
+    if answer is None:
+        return Response(status_code=404)
+    return problem_response(answer) if isinstance(answer, Problem) else _AsgiResponse(answer)
 
 
 def browser_client_response(request: Request, name: str) -> Response:

@@ -158,7 +158,7 @@ class Application:
             await send({"type": "websocket.send", "text": message["text"]})
 
 
-def app_of(application: AsgiApp, auth: Auth, **settings: timedelta) -> SessionMiddleware:
+def app_of(application: AsgiApp, auth: Auth, **settings: Any) -> SessionMiddleware:
     live = LiveConnections(auth, **{"recheck_every": NEVER, "grace": NEVER, **settings})
     return SessionMiddleware(application, auth=auth, live=live)
 
@@ -394,7 +394,7 @@ async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_
             self.token = auth.token_manager.sign_in("ann")
 
         @property
-        def auth_id(self) -> str:
+        def session_id(self) -> str:
             nonlocal asked
             asked += 1
             return auth_id(auth, self.token)
@@ -405,7 +405,7 @@ async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_
     for connection in connections:
         live.add(cast("LiveConnection", connection))
     await examined(auth, many)
-    messages = [RevokedAuthenticationAuthId(ANN, connection.auth_id) for connection in connections]
+    messages = [RevokedAuthenticationAuthId(ANN, connection.session_id) for connection in connections]
     asked = 0
     await auth.events.publish(*messages)
     await examined(auth, 2 * many)
@@ -1125,7 +1125,7 @@ async def test_no_token_is_shown(auth: Auth) -> None:
 
     app = SessionMiddleware(Application(), auth=auth, live=Spying(auth))
     async with connected(app, "websocket", token):
-        assert shown == [f"LiveConnection(user_id='ann', auth_id='{auth_id(auth, token)}')"]
+        assert shown == [f"LiveConnection(user_id='ann', session_id='{auth_id(auth, token)}')"]
 
 
 @pytest.mark.parametrize(

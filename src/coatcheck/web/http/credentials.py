@@ -56,17 +56,12 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
     if len(authorization) > 1:  # not a list field (RFC 9110 section 5.3): two parsers could each take another one
         return Credential(None, in_cookie=False)
     if authorization and _IS_BEARER.match(authorization[0]) is not None:
-        return Credential(_bearer_token(authorization[0]), in_cookie=False)
+        value = authorization[0]
+        match = _BEARER.fullmatch(value) if len(value) <= MAX_AUTHORIZATION_LENGTH else None
+        return Credential(None if match is None else Token(match[1].decode("ascii")), in_cookie=False)
     if cookie is not None and cookies:
         return _cookie_credential(cookies, cookie)
     return None
-
-
-def _bearer_token(value: bytes) -> Token | None:
-    if len(value) > MAX_AUTHORIZATION_LENGTH:
-        return None
-    match = _BEARER.fullmatch(value)
-    return None if match is None else Token(match[1].decode("ascii"))
 
 
 def _cookie_credential(lines: list[bytes], name: bytes) -> Credential | None:

@@ -9,6 +9,7 @@
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
+| `not_acceptable` | 406 | the client did not ask for the event stream that there is |
 | `invalid_request` | 400 | a parameter is wrong; `detail` says which and what is allowed |
 
 A client gives up its token on 401 with `invalid_token` and on nothing else.
@@ -99,6 +100,13 @@ def session_not_found() -> Problem:
 def invalid_request(error: InvalidArgumentError) -> Problem:
     """The answer to a request with a wrong parameter."""
     return _problem(HTTPStatus.BAD_REQUEST, "invalid_request", str(error))
+
+
+def event_stream_not_asked_for() -> Problem:
+    """The answer to a request for the events route that did not ask for an event stream."""
+    return _problem(
+        HTTPStatus.NOT_ACCEPTABLE, "not_acceptable", "This is an event stream: send Accept: text/event-stream."
+    )
 
 
 def jittered_retry_after_s() -> int:
