@@ -113,7 +113,7 @@ class SessionMiddleware:
                 else:
                     answer = await self._auth.token_manager.explain_token(token)
             except StoreUnavailable as error:
-                answer = error
+                answer = error.with_traceback(None)  # which leads to this frame, and so back to the verdict
         verdict = Verdict(answer)
         reply = Reply(cookie, token_in_cookie=in_cookie, is_refused=isinstance(answer, TokenRefusal))
         state = RequestState(verdict)
@@ -165,6 +165,8 @@ async def _is_settled(error: BaseException, exchange: Exchange, state: RequestSt
         return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
     answerable = answerable_in(error)
     if answerable is not None and await exchange.answer(answer_to(answerable, state)):
+        # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
+        error.__traceback__ = answerable.__traceback__ = None
         return True
     await exchange.finish()
     return False

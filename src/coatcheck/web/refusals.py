@@ -23,7 +23,7 @@ def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
         try:
             refusal = state.refusal
         except StoreUnavailable as outage:
-            error = outage
+            error = outage.with_traceback(None)  # which leads to this frame, and so back to the error
     return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
 
 
