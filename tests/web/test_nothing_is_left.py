@@ -27,7 +27,7 @@ STRANGER: list[tuple[bytes, bytes]] = []
 
 
 class ServerSide:
-    """A connection as uvicorn has it: its scope and its `send` are the same object's, so each may refer to the other."""
+    """A connection as uvicorn has it: one object has its scope and its `send`, so each may refer to the other."""
 
     def __init__(self, scope: AsgiScope) -> None:
         self.scope = scope

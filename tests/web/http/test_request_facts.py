@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.requests import Request
 
 from coatcheck.web import ClientCapture, SessionCookie, client_address, is_cross_site
 from coatcheck.web.asgi import facts_of
 from coatcheck.web.http.credentials import presented_credential
 from coatcheck.web.http.request_facts import RequestFacts
 from tests.web.asgi_calls import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 TOKEN = "c2FzAAECAwQFBgcICQoLDA0OD_v_-_v_-_v_-_v_-_v_-_v_-_v_-_v_-_v_-_v_-_v_"
 
@@ -68,6 +72,7 @@ def test_the_facts_of_an_asgi_scope_do_not_refer_to_it(scope: dict[str, Any], fa
         ("HEAD", False, True),
         ("OPTIONS", False, True),
         ("POST", False, False),
+        ("TRACE", False, False),
         ("GET", True, False),
     ],
 )
@@ -83,9 +88,13 @@ def test_a_header_that_is_sent_twice_has_no_only_value() -> None:
     assert (facts.host, facts.only_value_of(b"x"), facts.only_value_of(b"y")) == (None, "\xe9", None)
 
 
-def test_the_edge_functions_take_a_scope() -> None:
+@pytest.mark.parametrize("connection_of", [dict, Request], ids=["scope", "request"])
+def test_the_edge_functions_take_a_scope_or_a_request_of_starlette(
+    connection_of: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> None:
     headers = [(b"origin", b"https://evil.example"), (b"host", b"notes.example"), (b"x-forwarded-for", b"192.0.2.9")]
-    assert is_cross_site(scope_of("http", headers=headers))
-    assert not is_cross_site(scope_of("http", headers=headers), ["https://evil.example"])
-    assert str(client_address(scope_of("http", headers=headers))) == "127.0.0.1"
-    assert str(client_address(scope_of("http", headers=headers), 1)) == "192.0.2.9"
+    connection = connection_of(scope_of("http", headers=headers))
+    assert is_cross_site(connection)
+    assert not is_cross_site(connection, ["https://evil.example"])
+    assert str(client_address(connection)) == "127.0.0.1"
+    assert str(client_address(connection, 1)) == "192.0.2.9"
