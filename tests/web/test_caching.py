@@ -45,13 +45,15 @@ async def test_a_response_to_a_stranger_may_be_stored(auth: FakeAuth) -> None:
 
 
 @pytest.mark.parametrize(("cookie", "vary"), [(None, "Authorization"), (SessionCookie(), "Authorization, Cookie")])
-async def test_what_depends_on_the_caller_says_so(auth: FakeAuth, cookie: SessionCookie | None, vary: str) -> None:
+async def test_a_response_that_depends_on_the_caller_says_so(
+    auth: FakeAuth, cookie: SessionCookie | None, vary: str
+) -> None:
     """Else a page stored for a stranger would be served to those who are signed in."""
     answer = await request(SessionMiddleware(page(), auth=auth, cookie=cookie))
     assert answer.header("vary") == vary
 
 
-async def test_what_does_not_depend_on_the_caller_stays_cacheable_for_all(
+async def test_a_response_that_does_not_depend_on_the_caller_stays_cacheable_for_all(
     auth: FakeAuth, manager: FakeTokenManager
 ) -> None:
     app = SessionMiddleware(page((b"cache-control", b"public"), asks=False), auth=auth, cookie=SID)

@@ -208,7 +208,7 @@ async def test_down_is_not_signed_out(auth: FakeAuth, manager: FakeTokenManager,
     assert is_outage(await request(SessionMiddleware(app, auth=auth), headers=bearer(token)))
 
 
-async def test_down_is_no_reason_to_refuse_what_does_not_depend_on_the_caller(
+async def test_an_outage_refuses_no_answer_that_does_not_depend_on_the_caller(
     auth: FakeAuth, manager: FakeTokenManager
 ) -> None:
     token = manager.sign_in()
@@ -328,7 +328,7 @@ def test_without_the_middleware_nobody_gets_in(scope: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("setting", ["cookie", "clients", "live"])
-def test_what_is_no_setting_is_refused_at_once(auth: FakeAuth, setting: str) -> None:
+def test_a_setting_of_the_wrong_kind_is_refused_at_once(auth: FakeAuth, setting: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting} must be None or a "):
         SessionMiddleware(public, auth=auth, **{setting: "sid"})  # type: ignore[arg-type]  # that is the mistake
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
 AsgiScope: TypeAlias = MutableMapping[str, Any]
-"""What is known of a connection before its first message. Not to be confused with `coatcheck.Scope`."""
+"""All that is known of a connection before its first message. Not to be confused with `coatcheck.Scope`."""
 
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
 """One event of a connection, in either direction."""

@@ -1,4 +1,4 @@
-"""What the web layer needs of `AuthServices`, so that an application may bring its own."""
+"""The part of `AuthServices` that the web layer needs, so that an application may bring its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request and what was already sent in answer to it: what may still be said, and how.
+"""One request and what was already sent in answer to it: how much may still be said, and how.
 
 An exchange stands between the application and the server. It knows whether a response has begun, has the response carry
 what it has to, and can answer with a problem as long as that is possible.
@@ -22,7 +22,7 @@ to itself, and nobody would come to end it. Giving way is not enough: a thousand
 
 
 class Exchange(Protocol):
-    """What the middleware and what stays open need of either kind of connection."""
+    """The exchange as the middleware and open connections need it, over either kind of connection."""
 
     connection: OpenConnection | None
     """The connection of a signed-in caller, once it is open. It must not refer to its exchange strongly."""
@@ -43,11 +43,11 @@ class Exchange(Protocol):
         ...
 
     def note_over(self) -> None:
-        """Nothing is open any more: what the application does from now on, a background task, is its own affair."""
+        """Note that nothing is open any more: the application may go on, with a background task, as it likes."""
         ...
 
     def stop(self, problem: Problem) -> None:
-        """Send nothing of the application any more: what is open ends with this problem."""
+        """Send nothing of the application any more: the open connection ends with this problem."""
         ...
 
     async def tell(self) -> None:

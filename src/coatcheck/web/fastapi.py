@@ -86,7 +86,8 @@ def Requires(*scopes: str) -> SecurityParameter:  # noqa: N802 (reads as a type 
         user: Annotated[AuthenticationInfo, Requires("notes:write")]
 
     Without scopes, being signed in is enough. Also usable in `dependencies=[Requires("admin")]` of a route, a router
-    or an application. Who is not signed in gets 401, who lacks a scope 403, and while the store is down all get 503.
+    or an application. A caller who is not signed in gets 401, one who lacks a scope 403, and all get 503 while
+    the store is down.
 
     Raises:
         InvalidArgumentError: a scope is misspelt. Raised where the route is defined.

@@ -133,7 +133,7 @@ class HttpExchange:
         await self.tell()
 
     def note_over(self) -> None:
-        """Nothing is open any more, and what is not by now will not be."""
+        """Note that nothing is open any more, and nothing will be."""
         self.opens = None
         if self.use is not None:
             self.use.count()
@@ -149,7 +149,7 @@ class HttpExchange:
         self._is_stopped = self.is_unfinished = True
         if self._is_event_stream:
             is_outage = problem.status == HTTPStatus.SERVICE_UNAVAILABLE
-            # Whatever the application was in the middle of, an empty line ends it.
+            # An empty line ends whatever event the application was in the middle of.
             last = b"" if is_outage else b"\n\n" + event("session_ended", problem.body)
             self._end = {"type": "http.response.body", "body": last, "more_body": False}
 

@@ -1,4 +1,4 @@
-"""What the state and the exchange of a request need to know of its connection, should that stay open."""
+"""The protocol of an open connection: all that the verdict and the exchange of a request know of it."""
 
 from __future__ import annotations
 

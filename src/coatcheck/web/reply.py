@@ -1,4 +1,4 @@
-"""What the response to a request has to carry, whatever the application answers: a token, a cookie, or no cookie."""
+"""The wishes that the response to a request has to fulfil, whatever the application answers: a cookie, or none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mode: TypeAlias = Literal["header", "cookie"]
 
 
 class Reply:
-    """The wishes that the exchange fulfils when the response begins, an error included.
+    """The exchange fulfils these wishes when the response begins, an error included.
 
     `cookie` is the session cookie as the request has it, None where no cookie is used. `set_cookie` is the Set-Cookie
     value, None if the browser's cookie stays as it is.

@@ -1,4 +1,4 @@
-"""What a caller must be allowed: the one check that every framework's module goes through."""
+"""Requirements of a route on its caller: the one check that every framework's module goes through."""
 
 from __future__ import annotations
 

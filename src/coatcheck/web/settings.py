@@ -1,4 +1,4 @@
-"""What the application has set for its middleware, for what is called with the request alone."""
+"""The settings of the middleware, for functions that are called with the request alone."""
 
 from __future__ import annotations
 

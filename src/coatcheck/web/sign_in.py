@@ -78,7 +78,7 @@ def check_may_sign_in(request: Mapping[str, Any], mode: Mode | None = None) -> N
 
 
 def client_of(request: Mapping[str, Any]) -> ClientInfo:
-    """What is to be kept of the client behind `request`, as `SessionMiddleware(clients=...)` says."""
+    """The facts to be kept of the client behind `request`, as `SessionMiddleware(clients=...)` says."""
     return settings_of(request).clients.of(facts_of(request))
 
 

@@ -51,7 +51,7 @@ R = TypeVar("R")
 
 
 def requires(*scopes: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only callers with all of `scopes` into an endpoint; without scopes, whoever is signed in.
+    """Let only callers with all of `scopes` into an endpoint; without scopes, every signed-in caller.
 
     For functions and methods that take a `Request` or a `WebSocket`, `async` or not.
 
@@ -188,7 +188,7 @@ instead of outside of it, so that what those add (CORS headers, a request id) is
 
 
 class _AsgiResponse(Response):
-    """What an ASGI application answers, as a response."""
+    """The answer of an ASGI application, as a response."""
 
     def __init__(self, app: AsgiApp) -> None:
         super().__init__()

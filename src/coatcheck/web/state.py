@@ -1,4 +1,4 @@
-"""Who is calling, as the middleware leaves it for the application: `scope["coatcheck"]`."""
+"""The state of a request, which tells the application who is calling: `scope["coatcheck"]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCOPE_KEY = "coatcheck"
 
 
 class RequestState:
-    """Who is calling, as far as the token says. It never shows the token that was sent.
+    """It says who is calling, as far as the token tells. It never shows the token that was sent.
 
     Where the connection stays open, each look at the session renews what this says, until the session ends: the
     connection ends with it, and the application may still want to know for whom it has to clean up.
@@ -37,7 +37,7 @@ class RequestState:
 
     @property
     def authentication(self) -> AuthenticationInfo | None:
-        """Who is calling; None if no valid token was sent.
+        """The caller; None if no valid token was sent.
 
         Raises:
             StoreUnavailable: a token was sent and the store could not say whether it is valid.
@@ -47,7 +47,7 @@ class RequestState:
 
     @property
     def refusal(self) -> TokenRefusal | None:
-        """Why the token that was sent does not validate; None if it does, or if none was sent.
+        """The reason why the token that was sent does not validate; None if it does, or if none was sent.
 
         Raises:
             StoreUnavailable: as `authentication`.
@@ -98,7 +98,7 @@ def request_state(connection: Mapping[str, Any]) -> RequestState:
 
 
 def authentication_of(connection: Mapping[str, Any]) -> AuthenticationInfo | None:
-    """Who is calling, or None: `authentication_of(scope)`, `authentication_of(request)`.
+    """The caller, or None: `authentication_of(scope)`, `authentication_of(request)`.
 
     Raises:
         StoreUnavailable: a token was sent and the store could not say whether it is valid (HTTP 503).

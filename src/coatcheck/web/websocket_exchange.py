@@ -62,11 +62,11 @@ class WebSocketExchange:
         return True
 
     async def finish(self) -> None:
-        """Close what was stopped. Nothing else is ever held back."""
+        """Close a connection that was stopped. Nothing else is ever held back."""
         await self.tell()
 
     def note_over(self) -> None:
-        """Nothing is open any more."""
+        """Note that nothing is open any more."""
         if self.connection is not None:
             self.connection.finish()
 

@@ -119,7 +119,7 @@ class TestUserAgent:
         without = ClientCapture(user_agent=False).of(calling((b"user-agent", FIREFOX)))
         assert (without.user_agent, without.label) == (None, "Firefox on Linux")
 
-    def test_what_could_forge_a_line_of_a_log_is_replaced(self) -> None:
+    def test_text_that_could_forge_a_line_of_a_log_is_replaced(self) -> None:
         kept = ClientCapture().of(calling((b"user-agent", b"curl\r\n\x1b[31m\x00\x85"))).user_agent or ""
         assert kept.isprintable()
         assert kept.startswith("curl")

@@ -101,7 +101,7 @@ async def stream_until_ended(server: Server, token: str, opened: asyncio.Event) 
     return text
 
 
-async def test_what_one_server_revokes_both_end(store_url: str) -> None:
+async def test_a_session_that_one_server_revokes_ends_on_both(store_url: str) -> None:
     async with AsyncExitStack() as stack:
         here, there = [await stack.enter_async_context(Server(store_url).serving()) for _ in range(2)]
         ann = await here.auth.auth_users.create()

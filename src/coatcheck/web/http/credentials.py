@@ -1,4 +1,4 @@
-"""What a request shows as its token, read strictly from the raw header bytes.
+"""The token that a request shows, read strictly from the raw header bytes.
 
 There are three answers, and they are kept apart: nothing was sent, something was sent that cannot be a token, and
 a token (which may still be unknown, expired or revoked). The token is taken from
@@ -33,14 +33,14 @@ _BEARER = re.compile(rb"bearer (" + _TOKEN68.pattern + rb")", re.IGNORECASE)
 
 
 class Credential(NamedTuple):
-    """What was sent as a token. `token` is None where it cannot be one; `in_cookie` says how it came."""
+    """The token that was sent, `token` None where it cannot be one; `in_cookie` says how it came."""
 
     token: Token | None
     in_cookie: bool
 
 
 def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes | None = None) -> Credential | None:
-    """What the request shows as its token, or None if it shows none.
+    """The token that the request shows, or None if it shows none.
 
     `headers` are the ASGI scope's, with names in lower case. `cookie` is the name of the session cookie; None reads
     no cookie. A Bearer header wins over the cookie; another scheme than Bearer shows no token. Never raises on

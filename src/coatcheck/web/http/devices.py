@@ -62,7 +62,7 @@ class ClientCapture:
             raise ConfigurationError("ClientCapture user_agent must be True or False")
 
     def of(self, facts: RequestFacts) -> ClientInfo:
-        """What is kept of the client behind this request. Never raises on what a client can send."""
+        """The facts that are kept of the client behind this request. Never raises on anything a client can send."""
         user_agent = facts.only_value_of(b"user-agent") or ""
         label = _own_label(facts.only_value_of(LABEL_HEADER))
         if label is None and self.label is not None and user_agent:

@@ -3,7 +3,7 @@
 | code | status | when |
 |---|---|---|
 | `authentication_required` | 401 | no token was sent |
-| `invalid_token` | 401 | one was, and it does not validate; `reason` only for the holder of its secret |
+| `invalid_token` | 401 | a token was sent, and it does not validate; `reason` only for the holder of its secret |
 | `insufficient_scope` | 403 | the session lacks a scope |
 | `cross_site_request` | 403 | another site's page sent an unsafe request with the session cookie |
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
@@ -129,7 +129,7 @@ def _invalid_token(refusal: TokenRefusal) -> Problem:
 
 
 def _insufficient_scope(error: InsufficientScopeError) -> Problem:
-    # An application may raise the error with any text. What is not a scope could break out of the quotes.
+    # An application may raise the error with any text. Text that is no scope could break out of the quotes.
     required = " ".join(filter(_is_scope, error.required))
     challenge = _CHALLENGE + b', error="insufficient_scope"'
     if required:

@@ -1,4 +1,4 @@
-"""What the pure part of the web layer needs to know of a request, whichever protocol and framework it came by."""
+"""The facts of a request that the pure part of the web layer needs, whichever protocol and framework it came by."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def traffic_is_use(connection: Mapping[str, Any]) -> None:
 
 
 class Watch(Protocol):
-    """It watches over connections while they are live."""
+    """A watch over connections while they are live."""
 
     def add(self, connection: LiveConnection) -> None:
         """Watch over it from now on."""
@@ -63,8 +63,8 @@ class Watch(Protocol):
 class LiveConnection:
     """One request of a signed-in caller, and what becomes of it once it is live.
 
-    Its exchange holds it, and what holds the exchange is the request while it runs: neither the scope, nor the verdict
-    in it, nor this connection do. So nothing is left for the garbage collector, however the request ends.
+    Its exchange holds it, and the running request holds the exchange. The scope, the verdict in it and this connection
+    refer to the exchange weakly or not at all, so nothing is left for the garbage collector, however the request ends.
     """
 
     __slots__ = (
@@ -153,7 +153,7 @@ class LiveConnection:
             self._loop.call_soon_threadsafe(self.begin)
 
     def finish(self) -> None:
-        """It is over, or the application has ended: from now on its task is somebody else's."""
+        """Note that it is over, or that the application has ended: from now on its task is not ours to cancel."""
         self._has_finished = True
         if self._forced_end is not None:
             self._forced_end.cancel()
@@ -173,13 +173,13 @@ class LiveConnection:
         return self._verdict.required_scopes
 
     def confirm(self, answer: AuthenticationInfo, asked_at: float) -> None:
-        """The session lives, with these scopes: so says a read that was begun at `asked_at`."""
+        """Note that the session lives, with these scopes, by a read that was begun at `asked_at`."""
         if asked_at >= self.confirmed_at:  # else there is a newer answer already
             self.confirmed_at = asked_at
             self._verdict.answer = answer
 
     def stop(self, problem: Problem) -> None:
-        """From now on neither side hears of the other."""
+        """Let neither side hear of the other any more."""
         self._problem = problem
         exchange = self._exchange()
         if exchange is not None:
@@ -237,7 +237,7 @@ class LiveConnection:
         return receive_or_end
 
     async def _unless_left(self, receive: Receive) -> AsgiMessage | None:
-        """What has arrived, or None when the application is to end. What arrives after `stop` is dropped."""
+        """The next message, or None when the application is to end. A message that arrives after `stop` is dropped."""
         if self._problem is None:
             self._receiver = task = cast("asyncio.Task[object]", asyncio.current_task())
             cancelling = task.cancelling()

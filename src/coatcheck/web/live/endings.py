@@ -76,7 +76,7 @@ class Endings:
             _full_collections.resume(self)
 
     def _is_overdue(self) -> bool:
-        """Whether somebody has waited for others for long enough."""
+        """Whether an application has waited for other clients for long enough."""
         return bool(self._told) and asyncio.get_running_loop().time() - self._told[0][1] >= self._grace_seconds
 
     async def _tell_some(self, turn: int) -> None:

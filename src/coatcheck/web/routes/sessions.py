@@ -1,4 +1,4 @@
-"""What a signed-in person does with their sessions: the logic behind the routes of every framework's module.
+"""A signed-in person looks after their sessions: the logic behind the routes of every framework's module.
 
 Each coroutine takes the ASGI scope (or a Starlette `Request` around it) after `SessionMiddleware`, and returns plain
 data or a `Problem`. Whose sessions are meant is always taken from the caller's own session, never from the request.
@@ -77,7 +77,7 @@ class SessionPage:
 
 
 async def status(request: Mapping[str, Any]) -> Status:
-    """Am I signed in? Answers those who are not as well.
+    """Say whether the caller is signed in. Strangers are answered as well.
 
     Raises:
         StoreUnavailable: a token was sent and the store could not say whether it is valid.
