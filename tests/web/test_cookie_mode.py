@@ -349,7 +349,7 @@ class TestSigningIn:
         return (answer.header("set-cookie") or "").split(";")[0].removeprefix("__Host-sid=")
 
     async def test_each_sign_in_has_a_fresh_token_and_ends_the_one_it_replaces(self, world: World) -> None:
-        """T1, ASVS 7.2.4: no fixation, nothing left over."""
+        """ASVS 7.2.4: no fixation, nothing left over."""
         user = await world.user()
         first = self.token_in(await self.post(world, ASKS_FOR_COOKIE, user.id))
         second = self.token_in(await self.post(world, [*ASKS_FOR_COOKIE, *cookie(first)], user.id))

@@ -35,10 +35,11 @@ from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.state import SCOPE_KEY
+from coatcheck.wire import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from typing import Any
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
@@ -214,10 +215,5 @@ def _is_async(endpoint: object) -> bool:
 def _json(answer: routes.Status | routes.SignedOut | routes.SessionPage | Problem) -> Response:
     if isinstance(answer, Problem):
         return problem_response(answer)
-    body = json.dumps(asdict(answer), default=_timestamp, ensure_ascii=False, separators=(",", ":"))
+    body = json.dumps(asdict(answer), default=timestamp, ensure_ascii=False, separators=(",", ":"))
     return Response(body, media_type="application/json")
-
-
-def _timestamp(moment: datetime) -> str:
-    """An RFC 3339 time, as FastAPI writes it; `moment` is in UTC."""
-    return moment.isoformat().replace("+00:00", "Z")
