@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
 
-LIMITS = {"sqlite": 57, "postgresql": 81, "redis": 116}
+LIMITS = {"sqlite": 40, "postgresql": 60, "redis": 85}
 """The most calls that a request may make on each store. Lower them with the figures."""
 
 WARM_UP = 50

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from accounts import InvalidSignUpError, WrongCredentialsError
 from coatcheck import AuthenticationInfo, AuthSuccess, SignInSupersededError, UserBlockedError
-from coatcheck.web import check_may_sign_in, client_of, hand_out, request_state, safe_next
+from coatcheck.web import check_may_sign_in, client_of, forget_cookie, hand_out, safe_next
 from coatcheck.web.fastapi import MaybeSignedIn, Requires, SignedIn
 from notes import MAX_NOTE_ID, InvalidNoteError
 from refusals import WHY_IT_ENDED
@@ -128,7 +128,7 @@ async def sign_out(request: Request, caller: MaybeSignedIn, services: Cloakroom)
     """Sign out on this device. The browser forgets its cookie once the session has ended, so that it can try again."""
     if caller is not None:
         await services.devices.end(caller, caller.auth_id)
-    request_state(request).forget_cookie()
+    forget_cookie(request)
     return _see("/?done=signed-out")
 
 
@@ -212,7 +212,7 @@ async def end_other_devices(caller: SignedIn, services: Cloakroom) -> Response:
 async def end_all_devices(request: Request, caller: SignedIn, services: Cloakroom) -> Response:
     """Sign out everywhere."""
     await services.devices.end_all(caller)
-    request_state(request).forget_cookie()
+    forget_cookie(request)
     return _see("/?done=signed-out-everywhere")
 
 
@@ -221,7 +221,7 @@ async def end_device(request: Request, caller: SignedIn, services: Cloakroom, se
     """Sign out on one of my devices."""
     ended = await services.devices.end(caller, session_id)
     if session_id == caller.auth_id:
-        request_state(request).forget_cookie()
+        forget_cookie(request)
         return _see("/?done=signed-out")
     return _see("/devices?done=ended" if ended else "/devices?done=already-ended")
 

@@ -26,10 +26,15 @@ def auth_success_json(success: AuthSuccess) -> dict[str, object]:
     return {
         "auth_strategy": success.auth_strategy,
         "token": str(success.token),
-        "token_expires_at": None if expires_at is None else expires_at.isoformat().replace("+00:00", "Z"),
+        "token_expires_at": None if expires_at is None else timestamp(expires_at),
         "auth_user_id": success.auth_user_id,
         "scope_names": sorted(success.scope_names),
     }
+
+
+def timestamp(moment: datetime) -> str:
+    """An RFC 3339 time, as FastAPI writes it too; `moment` is in UTC."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def auth_success_of(value: object) -> AuthSuccess:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, request_state
-from coatcheck.web.exchanges import with_vary
+from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
 
@@ -46,13 +45,15 @@ async def test_a_response_to_a_stranger_may_be_stored(auth: FakeAuth) -> None:
 
 
 @pytest.mark.parametrize(("cookie", "vary"), [(None, "Authorization"), (SessionCookie(), "Authorization, Cookie")])
-async def test_what_depends_on_the_caller_says_so(auth: FakeAuth, cookie: SessionCookie | None, vary: str) -> None:
+async def test_a_response_that_depends_on_the_caller_says_so(
+    auth: FakeAuth, cookie: SessionCookie | None, vary: str
+) -> None:
     """Else a page stored for a stranger would be served to those who are signed in."""
     answer = await request(SessionMiddleware(page(), auth=auth, cookie=cookie))
     assert answer.header("vary") == vary
 
 
-async def test_what_does_not_depend_on_the_caller_stays_cacheable_for_all(
+async def test_a_response_that_does_not_depend_on_the_caller_stays_cacheable_for_all(
     auth: FakeAuth, manager: FakeTokenManager
 ) -> None:
     app = SessionMiddleware(page((b"cache-control", b"public"), asks=False), auth=auth, cookie=SID)
@@ -75,21 +76,22 @@ async def test_a_500_is_not_stored_either(auth: FakeAuth, manager: FakeTokenMana
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ([], b"Authorization, Cookie"),
-        ([(b"vary", b"Accept-Encoding")], b"Accept-Encoding, Authorization, Cookie"),
-        ([(b"Vary", b"cookie")], b"cookie, Authorization"),
-        ([(b"vary", b"a"), (b"vary", b" b ,, Authorization")], b"a, b, Authorization, Cookie"),
-        ([(b"vary", b"*")], b"*"),
+        ([], "Authorization, Cookie"),
+        ([(b"vary", b"Accept-Encoding")], "Accept-Encoding, Authorization, Cookie"),
+        ([(b"Vary", b"cookie")], "cookie, Authorization"),
+        ([(b"vary", b"a"), (b"vary", b" b ,, Authorization")], "a, b, Authorization, Cookie"),
+        ([(b"vary", b"*")], "*"),
     ],
 )
-def test_vary_is_added_to_and_stays_one_field(before: Headers, after: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), *before]
-    assert with_vary(headers, [b"Authorization", b"Cookie"]) == [(b"content-type", b"text/plain"), (b"vary", after)]
+async def test_vary_is_added_to_and_stays_one_field(auth: FakeAuth, before: Headers, after: str) -> None:
+    app = page((b"content-type", b"text/plain"), *before)
+    answer = await request(SessionMiddleware(app, auth=auth, cookie=SID))
+    assert answer.headers == [(b"content-type", b"text/plain"), (b"vary", after.encode())]
 
 
 def forgetting(error: Exception | None = None) -> AsgiApp:
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
-        request_state(scope).forget_cookie()
+        forget_cookie(scope)
         if error is not None:
             raise error
         await page()(scope, receive, send)

@@ -22,6 +22,7 @@ from coatcheck.web import (
     sign_in,
     sign_in_location,
 )
+from coatcheck.web.http.request_facts import RequestFacts
 from tests.web.asgi_calls import Answer, Headers, bearer, request, websocket
 from tests.web.fakes import SID, FakeAuth
 
@@ -77,7 +78,7 @@ class TestHandingOut:
     async def test_the_token_is_in_the_cookie_and_not_in_the_body(
         self, auth: FakeAuth, manager: FakeTokenManager
     ) -> None:
-        """T1, E3: cookie-mode requests get the token as a cookie and an empty token in the body; always HttpOnly."""
+        """Cookie-mode requests get the token as a cookie and an empty token in the body; always HttpOnly."""
         answer = await signed_in(auth, manager)
         set_cookie = answer.header("set-cookie") or ""
         pair, attributes = set_cookie.split("; ", 1)
@@ -89,7 +90,7 @@ class TestHandingOut:
     async def test_a_client_that_does_not_ask_for_a_cookie_gets_the_token_in_the_body(
         self, auth: FakeAuth, manager: FakeTokenManager
     ) -> None:
-        """E3: asked for by the client per request; both modes at once on one server."""
+        """Asked for by the client per request; both modes at once on one server."""
         for headers in ([], [(b"coatcheck-mode", b"header")], [*ASKS_FOR_COOKIE, *ASKS_FOR_COOKIE]):
             answer = await signed_in(auth, manager, headers)
             assert answer.header("set-cookie") is None
@@ -99,7 +100,7 @@ class TestHandingOut:
     async def test_without_a_configured_cookie_there_is_none_even_if_it_is_asked_for(
         self, auth: FakeAuth, manager: FakeTokenManager
     ) -> None:
-        """E3: only if the server configured a cookie."""
+        """Only if the server configured a cookie."""
         answer = await signed_in(auth, manager, settings=None)
         assert answer.header("set-cookie") is None
         assert manager.session_of(answer.body.decode()).info.user_id == "ann"
@@ -153,8 +154,8 @@ class TestLifetime:
         ],
     )
     def test_the_cookie_lives_as_long_as_the_session_can(self, left: timedelta | None, max_age: int | None) -> None:
-        """E3: max age from the token's expiry, a browser-session cookie without one."""
-        here = SID.on({"type": "http", "scheme": "https", "headers": []})
+        """Max age from the token's expiry, a browser-session cookie without one."""
+        here = SID.on(RequestFacts("GET", "https", [], None))
         value = here.carrying(success_of("c2Fz", None if left is None else NOW + left), now=NOW).decode()
         assert ("Max-Age" in value) == (max_age is not None)
         if max_age is not None:
@@ -162,7 +163,7 @@ class TestLifetime:
 
     def test_the_longest_cookie_fits_into_a_browser(self) -> None:
         """RFC 6265bis section 5.6: 4096 bytes of name and value."""
-        here = SessionCookie(name="x" * 200).on({"type": "http", "scheme": "https", "headers": []})
+        here = SessionCookie(name="x" * 200).on(RequestFacts("GET", "https", [], None))
         longest = "c2Fz" + "A" * 1400  # the 1024 bytes of the longest secret, in base64url
         name, _, value = here.carrying(success_of(longest), now=NOW).split(b";")[0].partition(b"=")
         assert len(name) + len(value) < 4096
@@ -241,7 +242,7 @@ HOST: Headers = [(b"host", b"notes.example")]
 class TestOtherSites:
     @pytest.mark.parametrize("method", UNSAFE)
     @pytest.mark.parametrize("headers", OTHERS.values(), ids=OTHERS)
-    async def test_what_another_site_sends_with_the_cookie_is_refused_unread(
+    async def test_a_request_of_another_site_with_the_cookie_is_refused_unread(
         self, auth: FakeAuth, manager: FakeTokenManager, method: str, headers: Headers
     ) -> None:
         """ASVS 3.5.1: the application does not see it, the store is not read, the cookie stays."""
@@ -256,7 +257,7 @@ class TestOtherSites:
         assert manager.explained == 0
 
     @pytest.mark.parametrize("headers", OURS.values(), ids=OURS)
-    async def test_what_our_own_pages_and_programs_send_is_served(
+    async def test_requests_of_our_own_pages_and_of_programs_are_served(
         self, auth: FakeAuth, manager: FakeTokenManager, headers: Headers
     ) -> None:
         app = SessionMiddleware(whoami, auth=auth, cookie=SID)
@@ -290,7 +291,9 @@ class TestOtherSites:
         app = SessionMiddleware(whoami, auth=auth, cookie=SID)
         assert (await request(app, headers=headers, method="POST", scheme="https")).body == b"ann"
 
-    async def test_a_trusted_origin_may_send_what_our_own_may(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
+    async def test_a_trusted_origin_may_send_the_same_as_our_own(
+        self, auth: FakeAuth, manager: FakeTokenManager
+    ) -> None:
         settings = SessionCookie(name="sid", trusted_origins=("https://App.Example.org:443",))
         app = SessionMiddleware(whoami, auth=auth, cookie=settings)
         trusted = [
@@ -346,7 +349,7 @@ class TestSigningIn:
         return (answer.header("set-cookie") or "").split(";")[0].removeprefix("__Host-sid=")
 
     async def test_each_sign_in_has_a_fresh_token_and_ends_the_one_it_replaces(self, world: World) -> None:
-        """T1, ASVS 7.2.4: no fixation, nothing left over."""
+        """ASVS 7.2.4: no fixation, nothing left over."""
         user = await world.user()
         first = self.token_in(await self.post(world, ASKS_FOR_COOKIE, user.id))
         second = self.token_in(await self.post(world, [*ASKS_FOR_COOKIE, *cookie(first)], user.id))
@@ -373,14 +376,14 @@ class TestSigningIn:
             assert await world.tokens.validate_token(planted) is None
 
     async def test_somebody_else_signs_out_first(self, world: World) -> None:
-        """T1: a signed-in caller may only issue for themself."""
+        """A signed-in caller may only issue for themself."""
         ann, bob = await world.user(), await world.user()
         anns = self.token_in(await self.post(world, ASKS_FOR_COOKIE, ann.id))
         with pytest.raises(Exception, match="sign out first"):
             await self.post(world, [*ASKS_FOR_COOKIE, *cookie(anns)], bob.id)
         assert await world.tokens.validate_token(anns) is not None
 
-    async def test_what_is_refused_makes_no_session(self, world: World) -> None:
+    async def test_a_refused_sign_in_makes_no_session(self, world: World) -> None:
         user = await world.user()
         answer = await self.post(world, [*HOST, *OTHERS["cross-site"]], user.id, mode="cookie")
         assert answer.code == "cross_site_request"
@@ -409,7 +412,7 @@ class TestSigningIn:
 
 class TestSettings:
     @pytest.mark.parametrize("name", ["", "a b", "a;b", "a=b", "é", "a\r\nb", "x" * 201, b"sid", 1, "__Host-sid"])
-    def test_what_is_no_cookie_name_is_refused(self, name: str) -> None:
+    def test_a_name_that_no_cookie_can_have_is_refused(self, name: str) -> None:
         with pytest.raises(ConfigurationError, match="SessionCookie name must be"):
             SessionCookie(name=name)
 
@@ -423,7 +426,7 @@ class TestSettings:
         ["", "app.example.org", "https://", "https://a.example/", "https://a.example/path", "https://u@a.example",
          "https://a.example:port", "https://a.example?x", "https://*.example", "ftp://a.example", "null", 1],
     )  # fmt: skip
-    def test_what_is_no_origin_is_refused(self, origin: str) -> None:
+    def test_a_trusted_origin_that_is_none_is_refused(self, origin: str) -> None:
         with pytest.raises(ConfigurationError, match="trusted_origins must be origins like"):
             SessionCookie(trusted_origins=(origin,))
 
@@ -436,7 +439,7 @@ class TestSettings:
         assert "; SameSite=Strict; " in (answer.header("set-cookie") or "")
 
     def test_the_session_id_is_not_in_an_empty_token(self) -> None:
-        """S18: an empty (cookie-mode) token gives a clear error."""
+        """An empty (cookie-mode) token gives a clear error."""
         with pytest.raises(InvalidArgumentError):
             _ = success_of("").server_side_session_id
 

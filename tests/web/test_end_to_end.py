@@ -155,7 +155,7 @@ async def test_a_strangers_session_cannot_be_ended(site: Site) -> None:
     "unknown", ["x", "%00", "%ff", "%ed%a0%80", "x" * 5000, "01890a5d-ac96-774b-bcce-b302099a8057"]
 )
 async def test_an_unknown_session_is_not_found(site: Site, unknown: str) -> None:
-    """T4: revoking an id that is unknown, or not a UUID, is no error and revokes nothing."""
+    """Revoking an id that is unknown, or not a UUID, is no error and revokes nothing."""
     async with site.client(await site.sign_in(await site.user())) as client:
         answer = await client.delete(f"/session/sessions/{unknown}")
         assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
@@ -163,7 +163,7 @@ async def test_an_unknown_session_is_not_found(site: Site, unknown: str) -> None
 
 
 async def test_signed_in_signed_out_here_and_everywhere(site: Site) -> None:
-    """E1: is signed in; sign out device; sign out all devices."""
+    """Is signed in; sign out device; sign out all devices."""
     user = await site.user()
     here, there, elsewhere = [await site.sign_in(user) for _ in range(3)]
     async with site.client(here) as first, site.client(there) as second, site.client(elsewhere) as third:
@@ -180,7 +180,7 @@ async def test_signed_in_signed_out_here_and_everywhere(site: Site) -> None:
 async def test_signing_out_in_a_browser_expires_the_cookie_even_if_ending_the_session_fails(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """E2: the cookie first, then the session."""
+    """The cookie first, then the session."""
     success = await site.sign_in(await site.user())
 
     async def fail(**_: object) -> bool:
@@ -261,7 +261,7 @@ async def test_every_single_changed_character_is_refused(site: Site) -> None:
 
 
 async def test_the_right_id_with_a_wrong_secret_learns_nothing(site: Site) -> None:
-    """S2: wrong secret → None; the answer is that to an id that never was, even when the session has expired."""
+    """Wrong secret → None; the answer is that to an id that never was, even when the session has expired."""
     token = (await site.sign_in(await site.user())).token
     wrong_secret = bearer(token[:26] + "A" * 42)
     unknown_id = bearer("c2Fz" + "A" * 64)

@@ -109,7 +109,7 @@ def problem(answer: Answer) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", GUARDED)
-async def test_an_endpoint_lets_in_who_has_the_scope(app: AsgiApp, manager: FakeTokenManager, path: str) -> None:
+async def test_an_endpoint_lets_in_a_caller_with_the_scope(app: AsgiApp, manager: FakeTokenManager, path: str) -> None:
     answer = await request(app, path, headers=bearer(manager.sign_in("ann", {"notes:read"})))
     assert (answer.status, answer.body.split()[-1]) == (200, b"ann")
 
@@ -130,7 +130,7 @@ async def test_an_endpoint_may_ask_only_that_somebody_is_signed_in(app: AsgiApp,
 
 
 @pytest.mark.parametrize("path", LIVE)
-async def test_a_websocket_endpoint_lets_in_who_has_the_scope(
+async def test_a_websocket_endpoint_lets_in_a_caller_with_the_scope(
     app: AsgiApp, manager: FakeTokenManager, path: str
 ) -> None:
     call = await websocket(app, path, headers=bearer(manager.sign_in("ann", {"notes:read"})))

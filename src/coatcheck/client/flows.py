@@ -6,7 +6,6 @@ Each flow is a generator that says what it needs next and is given the result, a
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -22,6 +21,7 @@ from coatcheck.client.changes import AuthChange, SignOutReason
 from coatcheck.client.local_session import LocalSession
 from coatcheck.client_info import ClientInfo
 from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
+from coatcheck.loopback import is_loopback
 
 if TYPE_CHECKING:
     from coatcheck.client.storage import SessionStorage
@@ -262,15 +262,6 @@ def _checked_origin(server_url: str) -> httpx.URL:
         raise no_origin
     if url.userinfo or url.path not in {"", "/"} or url.query or url.fragment:
         raise no_origin
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigurationError("server_url must be https: over plain http anybody on the way can read the token")
     return url.copy_with(path="/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,7 +13,7 @@
     @app.get("/")
     async def front_page(user: MaybeSignedIn) -> None: ...  # None for those who are not
 
-The same on WebSocket routes. Refusals are RFC 9457 problems (see `challenges.py`).
+The same on WebSocket routes. Refusals are RFC 9457 problems (see `http/problems.py`).
 """
 
 # Annotations here are read by FastAPI when routes are defined, so their names are imported for real.
@@ -31,11 +31,11 @@ from starlette.requests import HTTPConnection
 
 from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from coatcheck.tokens import AuthenticationInfo
+from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.http.problems import Problem
-from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
 from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
-from coatcheck.web.routes.events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.starlette import browser_client_response, problem_response, session_events_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
 from coatcheck.web.state import authentication_of
@@ -86,7 +86,8 @@ def Requires(*scopes: str) -> SecurityParameter:  # noqa: N802 (reads as a type 
         user: Annotated[AuthenticationInfo, Requires("notes:write")]
 
     Without scopes, being signed in is enough. Also usable in `dependencies=[Requires("admin")]` of a route, a router
-    or an application. Who is not signed in gets 401, who lacks a scope 403, and while the store is down all get 503.
+    or an application. A caller who is not signed in gets 401, one who lacks a scope 403, and all get 503 while
+    the store is down.
 
     Raises:
         InvalidArgumentError: a scope is misspelt. Raised where the route is defined.
@@ -183,7 +184,7 @@ def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         EVENTS_PATH,
         dependencies=[Requires()],
         response_class=_EventStream,
-        responses={200: {"description": _EVENTS}, **problem_responses(401, 503)},
+        responses={200: {"description": _EVENTS}, **problem_responses(401, 406, 503)},
     )
     async def events(request: Request) -> Response:
         """Hear at once when this session ends."""
@@ -223,6 +224,7 @@ _DESCRIPTIONS = {
     401: "Nobody is signed in (`authentication_required`), or the token is not valid (`invalid_token`).",
     403: "The session lacks a scope (`insufficient_scope`).",
     404: "The caller has no such session (`session_not_found`).",
+    406: "The client did not ask for the event stream that there is (`not_acceptable`).",
     503: "Sessions cannot be looked up right now (`store_unavailable`). Nobody is signed out by this.",
 }
 

@@ -70,7 +70,7 @@ class _InnerLifespan:
             await self._receive()
 
     def failure(self, error: Exception) -> AsgiMessage:
-        """What to tell the server of an error: the application's own word for it, if it had one."""
+        """The event that tells the server of an error: the application's own, if it had one."""
         if self.last_word is not None and self.last_word["type"].endswith(".failed"):
             return self.last_word
         phase = "shutdown" if self._has_started else "startup"

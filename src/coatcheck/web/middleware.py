@@ -10,49 +10,38 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, CrossSiteRequestError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUnavailable
 from coatcheck.events import EventBus
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
-from coatcheck.web.exchanges import exchange_of
+from coatcheck.web.asgi import facts_of
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
-from coatcheck.web.http.cross_site import is_forged
 from coatcheck.web.http.devices import ClientCapture
-from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
-from coatcheck.web.live.connection import LiveConnection, holding_back
+from coatcheck.web.http.event_stream import asks_for_event_stream
+from coatcheck.web.http.problems import problem_of
+from coatcheck.web.http_exchange import HttpExchange
+from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.connections import LiveConnections
+from coatcheck.web.pending_use import USE_KEY, PendingUse
+from coatcheck.web.refusals import answer_to, answerable_in
+from coatcheck.web.reply import REPLY_KEY, Reply
+from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
+from coatcheck.web.verdict import Verdict
+from coatcheck.web.websocket_exchange import WebSocketExchange
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from collections.abc import Callable
 
-    from coatcheck.tokens import TokenManager
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
-    from coatcheck.web.exchanges import Exchange
-    from coatcheck.web.http.credentials import Credential
-    from coatcheck.web.http.problems import AnswerableError, Problem
-    from coatcheck.web.live.connections import HasTokenManagerAndEvents
-
-    Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable
-
-EVENTS_PATH = "/events"
-"""How the path of the events route ends, wherever the session routes are."""
-
-_COUNTED_WITHIN_SECONDS = 1.0
-"""As late as a use is written down in any case, as long as its session does not run out before."""
-
-_HANDLED_TOO_LATE = "Caught handled exception, but response already started."  # the text in Starlette 1.x
+    from coatcheck.web.auth_services import HasTokenManager, HasTokenManagerAndEvents
+    from coatcheck.web.exchange import Exchange
+    from coatcheck.web.verdict import Answer
 
 
-class HasTokenManager(Protocol):
-    """What the web layer needs of `AuthServices`."""
-
-    @property
-    def token_manager(self) -> TokenManager:
-        """Validates, lists and revokes tokens."""
-        ...
+_READS = frozenset({"GET", "HEAD"})
 
 
 class SessionMiddleware:
@@ -60,7 +49,7 @@ class SessionMiddleware:
 
     - Without a token, or with something that cannot be one, the store is not read.
     - `AuthenticationRequiredError`, `InsufficientScopeError` and `StoreUnavailable` may escape the application: they
-      become 401, 403 and 503 problems (see `challenges.py`), or the matching end of a WebSocket connection.
+      become 401, 403 and 503 problems (see `http/problems.py`), or the matching end of a WebSocket connection.
     - With `cookie`, the token may come in the session cookie too. An unsafe request or a WebSocket that another
       origin's page opened with that cookie is refused (403 `cross_site_request`) before the application sees it.
     - Responses to signed-in callers get `Cache-Control: no-store` unless the application set its own Cache-Control.
@@ -96,118 +85,88 @@ class SessionMiddleware:
         self._app = app
         self._auth = auth
         self._cookie = cookie
-        self._clients = clients or ClientCapture()
-        self._live = live
         if live is None and isinstance(getattr(auth, "events", None), EventBus):
-            self._live = LiveConnections(cast("HasTokenManagerAndEvents", auth))
+            live = LiveConnections(cast("HasTokenManagerAndEvents", auth))
+        self._live = live
+        self._settings = WebSettings(clients or ClientCapture(), ends_with_session=live is not None)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        cookie = None if self._cookie is None else self._cookie.on(scope)
+        cookie = None if self._cookie is None else self._cookie.on(facts_of(scope))
         credential = presented_credential(scope["headers"], None if cookie is None else cookie.name)
-        in_cookie = credential is not None and credential.in_cookie
-        if cookie is not None and in_cookie and is_forged(scope, cookie.settings.trusted_origins):
-            await exchange_of(scope, send, RequestState(scope, None)).answer(answer_to(CrossSiteRequestError(), None))
+        token, in_cookie = (None, False) if credential is None else credential
+        if in_cookie and cookie is not None and cookie.is_forged:
+            exchange = _new_exchange(scope, receive, send, Verdict(None), Reply())
+            await exchange.answer(problem_of(CrossSiteRequestError()))
             return
-        # Whether a request is a use of the session only its route can say, and where the routes are nobody has told us.
-        # One that may be the events route's is therefore examined first. It is counted when a response begins, a
-        # second later, or when the application ends, whichever is first, unless the route has said that it is no use.
-        counts_later = (
-            self._live is not None
-            and scope["type"] == "http"
-            and scope["path"].endswith(EVENTS_PATH)
-            and scope["method"] in {"GET", "HEAD"}
-        )
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        answer, ends_in_us = (None, None) if credential is None else await self._answer(credential, counts_later)
-        state = RequestState(scope, answer, token_in_cookie=in_cookie, cookie=cookie, clients=self._clients)
-        state.ends_in_us = ends_in_us
-        scope[SCOPE_KEY] = state
-        exchange = exchange_of(scope, send, state)
-        if self._live is not None and credential is not None and isinstance(answer, AuthenticationInfo):
-            made = partial(self._made_live, exchange, state, credential, answer, asked_at, asyncio.current_task())
-            if scope["type"] == "websocket":
-                receive = made().receiving(receive)
-            else:  # few requests become live: hardly anything is made for the others
-                state.when_live, receive = lambda: made().begin(), holding_back(receive, state)
-                if counts_later:
-                    state.when_used = partial(self._live.count_use, cast("str", credential.token))
-                    seconds = _COUNTED_WITHIN_SECONDS if ends_in_us is None else ends_in_us / 2_000_000
-                    loop.call_later(min(seconds, _COUNTED_WITHIN_SECONDS), state.count_use)
+        asked_at = asyncio.get_running_loop().time()
+        answer: Answer = None if credential is None else TokenRefusal.NOT_A_TOKEN
+        use = None
+        if token is not None:
+            try:
+                if self._live is not None and scope.get("method") in _READS and asks_for_event_stream(scope["headers"]):
+                    answer, ends_in_us = await self._auth.token_manager.examine_token(token)
+                    use = PendingUse(partial(self._live.count_use, token), ends_in_us)
+                else:
+                    answer = await self._auth.token_manager.explain_token(token)
+            except StoreUnavailable as error:
+                answer = error.with_traceback(None)  # which leads to this frame, and so back to the verdict
+        verdict = Verdict(answer)
+        reply = Reply(cookie, token_in_cookie=in_cookie, is_refused=isinstance(answer, TokenRefusal))
+        state = RequestState(verdict)
+        scope[SCOPE_KEY], scope[REPLY_KEY], scope[SETTINGS_KEY] = state, reply, self._settings
+        exchange = _new_exchange(scope, receive, send, verdict, reply)
+        if self._live is not None and token is not None and isinstance(answer, AuthenticationInfo):
+            opens = partial(LiveConnection, self._live, verdict, answer, token, asyncio.current_task(), asked_at)
+            receive = _watched(scope, receive, exchange, opens, use)
         try:
             await self._app(scope, receive, exchange.send)
-            await exchange.finish()
-        except asyncio.CancelledError:
-            if state.live is None or not state.live.was_cancelled_by_us():
-                raise
-        except Exception as error:
-            answerable = answerable_in(error)
-            if answerable is None or not await exchange.answer(answer_to(answerable, state)):
+            if exchange.is_unfinished:
                 await exchange.finish()
+        except (asyncio.CancelledError, Exception) as error:
+            if not await _is_settled(error, exchange, state):
                 raise
         finally:
-            state.finish()
-
-    def _made_live(
-        self,
-        exchange: Exchange,
-        state: RequestState,
-        credential: Credential,
-        answer: AuthenticationInfo,
-        asked_at: float,
-        task: asyncio.Task[object] | None,
-    ) -> LiveConnection:
-        live = LiveConnection(
-            cast("LiveConnections", self._live),
-            exchange,
-            state,
-            task,
-            token=cast("str", credential.token),
-            user_id=answer.user_identifier,
-            auth_id=answer.auth_id,
-            confirmed_at=asked_at,
-        )
-        state.live, state.when_live = live, live.begin
-        return live
-
-    async def _answer(self, credential: Credential, counts_later: bool) -> tuple[Answer, int | None]:
-        """Who it is, and where that has not counted as a use, the microseconds until a deadline."""
-        if credential.token is None:
-            return TokenRefusal.NOT_A_TOKEN, None
-        try:
-            if counts_later:
-                return await self._auth.token_manager.examine_token(credential.token)
-            return await self._auth.token_manager.explain_token(credential.token), None
-        except StoreUnavailable as error:
-            return error, None
+            exchange.note_over()
 
 
-def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
-    """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
-
-    While the store cannot say who is calling, nobody is told to sign in, whatever the application concluded.
-    """
-    refusal = None
-    if state is not None and isinstance(error, AuthenticationRequiredError):
-        try:
-            refusal = state.refusal
-        except StoreUnavailable as outage:
-            error = outage
-    return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
+def _new_exchange(
+    scope: AsgiScope, receive: Receive, send: Send, verdict: Verdict, reply: Reply
+) -> HttpExchange | WebSocketExchange:
+    if scope["type"] == "http":
+        return HttpExchange(receive, send, verdict, reply)
+    return WebSocketExchange(scope, send)
 
 
-def answerable_in(error: BaseException) -> AnswerableError | None:
-    """The error we have an answer to, taken out of what wraps it on its way up; None if it is another.
+def _watched(
+    scope: AsgiScope,
+    receive: Receive,
+    exchange: HttpExchange | WebSocketExchange,
+    opens: Callable[[Exchange], LiveConnection],
+    use: PendingUse | None,
+) -> Receive:
+    """Have the connection be watched over once it is open; `receive` for the application."""
+    if isinstance(exchange, WebSocketExchange):
+        scope[CONNECTION_KEY] = exchange.connection = connection = opens(exchange)
+        return connection.receiving(receive)
+    exchange.opens = opens  # few requests stay open: hardly anything is made for the others
+    if use is not None:
+        scope[USE_KEY] = exchange.use = use
+        asyncio.get_running_loop().call_later(use.counted_within_seconds, use.count)
+    return exchange.receive
 
-    Wrapped it is by task groups, in a group of one, and by Starlette, where an outer application has a handler for
-    what a mounted one has met with a 500 already.
-    """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, RuntimeError) and error.args == (_HANDLED_TOO_LATE,) and error.__cause__ is not None:
-        return answerable_in(error.__cause__)
-    return error if isinstance(error, ANSWERABLE_ERRORS) else None
+
+async def _is_settled(error: BaseException, exchange: Exchange, state: RequestState) -> bool:
+    """Whether an error that ended the application needs to go no further; all is sent that was to be."""
+    if isinstance(error, asyncio.CancelledError):
+        return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
+    answerable = answerable_in(error)
+    if answerable is not None and await exchange.answer(answer_to(answerable, state)):
+        # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
+        error.__traceback__ = answerable.__traceback__ = None
+        return True
+    await exchange.finish()
+    return False

@@ -1,10 +1,9 @@
-"""What a caller must be allowed: the one check that every framework's module goes through."""
+"""Requirements of a route on its caller: the one check that every framework's module goes through."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coatcheck.errors import AuthenticationRequiredError, InsufficientScopeError
 from coatcheck.scope import Scope
 from coatcheck.web.state import request_state
 
@@ -37,12 +36,4 @@ def require(connection: Mapping[str, Any], *scopes: str) -> AuthenticationInfo:
         StoreUnavailable: the store could not say (HTTP 503).
         ConfigurationError: `SessionMiddleware` did not run for this request.
     """
-    state = request_state(connection)
-    state.note_required(scopes)
-    caller = state.authentication
-    if caller is None:
-        raise AuthenticationRequiredError
-    missing = [scope for scope in scopes if scope not in caller.scopes]
-    if missing:
-        raise InsufficientScopeError(missing, required=scopes)
-    return caller
+    return request_state(connection).require(*scopes)

@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coatcheck.tokens import Token
+from coatcheck.web.asgi import facts_of
+from coatcheck.web.reply import reply_of
+from coatcheck.web.settings import settings_of
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 
     from coatcheck.client_info import ClientInfo
     from coatcheck.tokens import AuthSuccess, SignInAttempt
-    from coatcheck.web.middleware import HasTokenManager
-    from coatcheck.web.state import Mode
+    from coatcheck.web.auth_services import HasTokenManager
+    from coatcheck.web.reply import Mode
 
 
 async def sign_in(
@@ -70,13 +73,13 @@ def check_may_sign_in(request: Mapping[str, Any], mode: Mode | None = None) -> N
     Raises:
         CrossSiteRequestError, ConfigurationError: as `sign_in`.
     """
-    state = request_state(request)
-    state.check_may_get(state.mode(mode))
+    reply = reply_of(request)
+    reply.check_may_hand_out(reply.mode(facts_of(request), mode))
 
 
 def client_of(request: Mapping[str, Any]) -> ClientInfo:
-    """What is to be kept of the client behind `request`, as `SessionMiddleware(clients=...)` says."""
-    return request_state(request).client
+    """The facts to be kept of the client behind `request`, as `SessionMiddleware(clients=...)` says."""
+    return settings_of(request).clients.of(facts_of(request))
 
 
 def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None = None) -> AuthSuccess:
@@ -87,7 +90,18 @@ def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None
     Raises:
         CrossSiteRequestError, ConfigurationError: as `sign_in`.
     """
-    state = request_state(request)
-    mode = state.mode(mode)
-    state.hand_out(success, mode)
+    reply = reply_of(request)
+    mode = reply.mode(facts_of(request), mode)
+    reply.hand_out(success, mode)
     return replace(success, token=Token("")) if mode == "cookie" else success
+
+
+def forget_cookie(request: Mapping[str, Any]) -> None:
+    """Have the browser forget the session cookie, whatever the response will be, an error included.
+
+    Does nothing where the token did not come in the cookie, or where `hand_out` gives the browser a new one.
+
+    Raises:
+        ConfigurationError: `SessionMiddleware` did not run for this request.
+    """
+    reply_of(request).forget_cookie()

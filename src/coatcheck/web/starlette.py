@@ -29,19 +29,21 @@ from starlette.websockets import WebSocket
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
-from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager, answer_to, answerable_in
+from coatcheck.web.refusals import answer_to, answerable_in
 from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.browser_client import browser_module
-from coatcheck.web.routes.events import HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.state import SCOPE_KEY
+from coatcheck.wire import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from typing import Any
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.auth_services import HasTokenManager
 
     ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
 
@@ -50,7 +52,7 @@ R = TypeVar("R")
 
 
 def requires(*scopes: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let only callers with all of `scopes` into an endpoint; without scopes, whoever is signed in.
+    """Let only callers with all of `scopes` into an endpoint; without scopes, every signed-in caller.
 
     For functions and methods that take a `Request` or a `WebSocket`, `async` or not.
 
@@ -140,14 +142,16 @@ def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
 
 
 def session_events_response(streams: SessionEvents, request: Request) -> Response:
-    """The caller's stream, or 404 where nothing would end it.
+    """The caller's stream, 404 where nothing would end it, or 406 where no event stream was asked for.
 
     Raises:
         AuthenticationRequiredError: nobody is signed in.
         StoreUnavailable: the store cannot say who is.
     """
     answer = streams.stream(request)
-    return Response(status_code=404) if answer is None else _AsgiResponse(answer)
+    if answer is None:
+        return Response(status_code=404)
+    return problem_response(answer) if isinstance(answer, Problem) else _AsgiResponse(answer)
 
 
 def browser_client_response(request: Request, name: str) -> Response:
@@ -185,7 +189,7 @@ instead of outside of it, so that what those add (CORS headers, a request id) is
 
 
 class _AsgiResponse(Response):
-    """What an ASGI application answers, as a response."""
+    """The answer of an ASGI application, as a response."""
 
     def __init__(self, app: AsgiApp) -> None:
         super().__init__()
@@ -211,10 +215,5 @@ def _is_async(endpoint: object) -> bool:
 def _json(answer: routes.Status | routes.SignedOut | routes.SessionPage | Problem) -> Response:
     if isinstance(answer, Problem):
         return problem_response(answer)
-    body = json.dumps(asdict(answer), default=_timestamp, ensure_ascii=False, separators=(",", ":"))
+    body = json.dumps(asdict(answer), default=timestamp, ensure_ascii=False, separators=(",", ":"))
     return Response(body, media_type="application/json")
-
-
-def _timestamp(moment: datetime) -> str:
-    """An RFC 3339 time, as FastAPI writes it; `moment` is in UTC."""
-    return moment.isoformat().replace("+00:00", "Z")

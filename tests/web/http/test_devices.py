@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 
 from coatcheck import ClientInfo, ConfigurationError, InvalidArgumentError
 from coatcheck.web import ClientCapture
+from coatcheck.web.http.request_facts import RequestFacts
 from coatcheck.web.http.user_agents import label_of
-from tests.web.asgi_calls import scope_of
 
 if TYPE_CHECKING:
-    from coatcheck.web.asgi import AsgiScope
     from tests.web.asgi_calls import Headers
 
 FIREFOX = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
-def calling(*headers: tuple[bytes, bytes], client: tuple[str, int] | None = ("203.0.113.77", 4711)) -> AsgiScope:
-    return scope_of("http", headers=list(headers), client=client)
+def calling(*headers: tuple[bytes, bytes], client: str | None = "203.0.113.77") -> RequestFacts:
+    return RequestFacts("GET", "https", headers, client)
 
 
 def forwarded(*values: bytes) -> Headers:
@@ -33,7 +32,7 @@ def forwarded(*values: bytes) -> Headers:
 class TestAddress:
     def test_the_network_is_kept_and_not_the_address(self) -> None:
         assert ClientCapture().of(calling()).ip_address == "203.0.113.0/24"
-        ipv6 = calling(client=("2001:db8:1:2:3:4:5:6", 1))
+        ipv6 = calling(client="2001:db8:1:2:3:4:5:6")
         assert ClientCapture().of(ipv6).ip_address == "2001:db8:1::/48"
 
     def test_all_of_it_or_nothing_is_kept_where_that_is_set(self) -> None:
@@ -69,7 +68,7 @@ class TestAddress:
 
     def test_a_unix_socket_has_none(self) -> None:
         assert ClientCapture().of(calling(client=None)).ip_address is None
-        assert ClientCapture().of(calling(client=("", 0))).ip_address is None
+        assert ClientCapture().of(calling(client="")).ip_address is None
 
 
 class TestLabel:
@@ -120,7 +119,7 @@ class TestUserAgent:
         without = ClientCapture(user_agent=False).of(calling((b"user-agent", FIREFOX)))
         assert (without.user_agent, without.label) == (None, "Firefox on Linux")
 
-    def test_what_could_forge_a_line_of_a_log_is_replaced(self) -> None:
+    def test_text_that_could_forge_a_line_of_a_log_is_replaced(self) -> None:
         kept = ClientCapture().of(calling((b"user-agent", b"curl\r\n\x1b[31m\x00\x85"))).user_agent or ""
         assert kept.isprintable()
         assert kept.startswith("curl")

@@ -66,7 +66,7 @@ def test_a_missing_scope_is_named_in_the_challenge() -> None:
 
 
 @pytest.mark.parametrize("text", ['a" , error="x', "a\r\nSet-Cookie: x=y", "a\\", "a b", "é", "", "\x00", "a" * 300])
-def test_what_is_not_a_scope_does_not_get_into_a_header(text: str) -> None:
+def test_text_that_is_no_scope_does_not_get_into_a_header(text: str) -> None:
     problem = problem_of(InsufficientScopeError([text, "ok"]))
     assert header(problem, b"www-authenticate") == (b'Bearer realm="session", error="insufficient_scope", scope="ok"')
     alone = problem_of(InsufficientScopeError([text]))

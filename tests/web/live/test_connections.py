@@ -158,7 +158,7 @@ class Application:
             await send({"type": "websocket.send", "text": message["text"]})
 
 
-def app_of(application: AsgiApp, auth: Auth, **settings: timedelta) -> SessionMiddleware:
+def app_of(application: AsgiApp, auth: Auth, **settings: Any) -> SessionMiddleware:
     live = LiveConnections(auth, **{"recheck_every": NEVER, "grace": NEVER, **settings})
     return SessionMiddleware(application, auth=auth, live=live)
 
@@ -219,7 +219,7 @@ async def test_another_stream_is_broken_off_and_not_made_to_look_complete(auth: 
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_who_loses_a_scope_that_was_required_is_forbidden(auth: Auth, kind: str) -> None:
+async def test_a_connection_whose_session_loses_a_required_scope_is_forbidden(auth: Auth, kind: str) -> None:
     token = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"})
     async with connected(app_of(Application(required=("notes:read",)), auth), kind, token) as client:
         auth.token_manager.rescope(token, {"notes:read"})
@@ -236,7 +236,7 @@ async def test_who_loses_a_scope_that_was_required_is_forbidden(auth: Auth, kind
         assert b'"missing_scopes":["notes:read"]' in last["body"]
 
 
-async def test_a_scope_that_was_taken_is_not_there_for_what_requires_it_for_the_first_time(auth: Auth) -> None:
+async def test_a_scope_that_was_taken_is_not_there_when_it_is_required_for_the_first_time(auth: Auth) -> None:
     """The handshake's answer is not the last word: every look has a newer one."""
     token, written, seen = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"}), [], []
 
@@ -261,7 +261,7 @@ async def test_a_scope_that_was_taken_is_not_there_for_what_requires_it_for_the_
     assert [info and set(info.scopes) for info in seen] == [{"notes:read"}]
 
 
-async def test_a_scope_that_was_given_is_there_on_what_is_open(auth: Auth) -> None:
+async def test_a_scope_that_was_given_is_there_on_an_open_connection(auth: Auth) -> None:
     token = auth.token_manager.sign_in("ann", {"notes:read"})
 
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -322,7 +322,7 @@ async def test_an_answer_that_was_overtaken_by_a_newer_one_is_not_the_last_word(
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_what_is_required_while_the_connection_ends_is_refused_and_no_error(
+async def test_a_requirement_while_the_connection_ends_is_refused_and_no_error(
     auth: Auth, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[LiveConnection] = []
@@ -383,7 +383,7 @@ async def test_all_are_looked_at_where_announcements_may_have_been_missed(auth: 
         assert (await bob_s.hears())["more_body"] is False
 
 
-async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_once(auth: Auth) -> None:
+async def test_of_many_sessions_of_one_user_that_end_each_connection_is_looked_at_once(auth: Auth) -> None:
     """Revoking by method announces each session; a walk through all of the user's connections for each is quadratic."""
     asked, many = 0, 100
 
@@ -394,7 +394,7 @@ async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_
             self.token = auth.token_manager.sign_in("ann")
 
         @property
-        def auth_id(self) -> str:
+        def session_id(self) -> str:
             nonlocal asked
             asked += 1
             return auth_id(auth, self.token)
@@ -405,7 +405,7 @@ async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_
     for connection in connections:
         live.add(cast("LiveConnection", connection))
     await examined(auth, many)
-    messages = [RevokedAuthenticationAuthId(ANN, connection.auth_id) for connection in connections]
+    messages = [RevokedAuthenticationAuthId(ANN, connection.session_id) for connection in connections]
     asked = 0
     await auth.events.publish(*messages)
     await examined(auth, 2 * many)
@@ -413,7 +413,7 @@ async def test_who_ends_many_sessions_of_one_user_has_each_connection_looked_at_
     assert asked <= 5 * many
 
 
-async def test_of_whose_announcements_may_have_been_missed_the_connections_are_looked_at(auth: Auth) -> None:
+async def test_connections_of_a_user_whose_announcements_may_have_been_missed_are_looked_at(auth: Auth) -> None:
     ann, bob = auth.token_manager.sign_in("ann"), auth.token_manager.sign_in("bob")
     app = app_of(Application(), auth)
     async with connected(app, "websocket", ann) as ann_s, connected(app, "websocket", bob):
@@ -424,7 +424,7 @@ async def test_of_whose_announcements_may_have_been_missed_the_connections_are_l
         assert auth.token_manager.explained == 5
 
 
-async def test_what_ends_between_the_validation_and_the_watch_is_noticed(auth: Auth) -> None:
+async def test_a_session_that_ends_between_the_validation_and_the_watch_is_noticed(auth: Auth) -> None:
     token = auth.token_manager.sign_in("ann")
 
     class EndsAtOnce(Application):
@@ -445,7 +445,7 @@ async def test_without_announcements_there_is_a_bound(auth: Auth) -> None:
         assert (await client.hears())["code"] == 4401
 
 
-async def test_a_deadline_ends_what_is_open(auth: Auth) -> None:
+async def test_a_deadline_ends_an_open_connection(auth: Auth) -> None:
     auth.token_manager.ends_in_us = 1000
     token = auth.token_manager.sign_in("ann")
     async with connected(app_of(Application(), auth), "websocket", token) as client:
@@ -471,7 +471,7 @@ async def test_an_outage_ends_nothing_at_once_and_is_looked_after(auth: Auth, cl
         assert (await client.hears())["code"] == 4401
 
 
-async def test_an_outage_that_lasts_ends_what_is_open_and_calls_nobody_signed_out(auth: Auth, clock: Clock) -> None:
+async def test_an_outage_that_lasts_ends_open_connections_and_calls_nobody_signed_out(auth: Auth, clock: Clock) -> None:
     application, token = Application(), auth.token_manager.sign_in("ann")
     app = app_of(application, auth, unanswered_timeout=timedelta(seconds=60))
     async with connected(app, "websocket", token) as client, connected(app, "http", token) as stream:
@@ -651,7 +651,9 @@ async def test_a_server_that_tells_the_application_at_once_has_it_leave_no_soone
         await client.ended()
 
 
-async def test_who_waits_with_a_time_limit_is_told_and_may_use_time_limits_afterwards(auth: Auth) -> None:
+async def test_an_application_that_waits_with_a_time_limit_is_told_and_may_use_time_limits_afterwards(
+    auth: Auth,
+) -> None:
     token, steps = auth.token_manager.sign_in("ann"), []
 
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -694,7 +696,7 @@ async def test_an_application_that_stops_waiting_is_not_kept(auth: Auth) -> None
         assert (await client.hears())["text"] == "hello again"
 
 
-async def test_of_two_that_wait_for_the_end_each_may_stop_alone(auth: Auth) -> None:
+async def test_each_of_two_tasks_that_wait_for_the_end_may_stop_alone(auth: Auth) -> None:
     token, is_stopped, has_stopped = auth.token_manager.sign_in("ann"), asyncio.Event(), asyncio.Event()
     heard: list[AsgiMessage] = []
 
@@ -866,7 +868,7 @@ async def test_a_use_that_is_refused_ends_the_connection(auth: Auth) -> None:
         assert (await client.hears())["code"] == 4401
 
 
-async def test_who_serves_everybody_is_left_alone(auth: Auth) -> None:
+async def test_an_application_that_serves_everybody_is_left_alone(auth: Auth) -> None:
     token = auth.token_manager.sign_in("ann")
     async with connected(app_of(Application(asks=False), auth), "websocket", token) as client:
         auth.token_manager.end(token, TokenRefusal.UNKNOWN)
@@ -875,7 +877,7 @@ async def test_who_serves_everybody_is_left_alone(auth: Auth) -> None:
         assert (await client.hears())["text"] == "still there?"
 
 
-async def test_who_asks_after_the_connection_is_open_is_watched_from_then_on(auth: Auth) -> None:
+async def test_an_application_that_asks_after_the_connection_is_open_is_watched_from_then_on(auth: Auth) -> None:
     token = auth.token_manager.sign_in("ann")
 
     async def asks_late(scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -893,7 +895,7 @@ async def test_who_asks_after_the_connection_is_open_is_watched_from_then_on(aut
 @pytest.mark.parametrize("in_thread", [False, True])
 @pytest.mark.parametrize("receives", ["before it asks", "after it has asked", "never"])
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_who_asks_late_and_sends_nothing_any_more_is_watched_too(
+async def test_an_application_that_asks_late_and_sends_nothing_any_more_is_watched_too(
     auth: Auth, kind: str, receives: str, in_thread: bool
 ) -> None:
     """As frameworks have it: `Depends` in a thread, a task of its own that receives."""
@@ -931,7 +933,7 @@ async def test_who_asks_late_and_sends_nothing_any_more_is_watched_too(
     assert len(live) == 0
 
 
-async def test_who_asks_when_all_is_over_is_not_watched(auth: Auth) -> None:
+async def test_an_application_that_asks_when_all_is_over_is_not_watched(auth: Auth) -> None:
     scopes: list[AsgiScope] = []
 
     async def goes(scope: AsgiScope, _receive: Receive, send: Send) -> None:
@@ -1008,9 +1010,7 @@ async def test_events_that_are_sent_as_a_whole_arrive_as_they_are(auth: Auth) ->
         ("websocket", "the client has gone"),
     ],
 )
-async def test_what_the_application_does_when_its_connection_is_over_is_its_own_affair(
-    auth: Auth, kind: str, ends: str
-) -> None:
+async def test_an_application_whose_connection_is_over_may_go_on_as_it_likes(auth: Auth, kind: str, ends: str) -> None:
     """A background task that sends a mail, or writes down what has changed."""
     token, is_over, goes_on, has_done_all = auth.token_manager.sign_in("ann"), asyncio.Event(), asyncio.Event(), False
 
@@ -1054,7 +1054,7 @@ async def test_what_the_application_does_when_its_connection_is_over_is_its_own_
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
-async def test_what_is_over_is_forgotten(auth: Auth, kind: str) -> None:
+async def test_a_connection_that_is_over_is_forgotten(auth: Auth, kind: str) -> None:
     live = LiveConnections(auth)
     app = SessionMiddleware(Application(), auth=auth, live=live)
     async with connected(app, kind, auth.token_manager.sign_in("ann")):
@@ -1125,7 +1125,7 @@ async def test_no_token_is_shown(auth: Auth) -> None:
 
     app = SessionMiddleware(Application(), auth=auth, live=Spying(auth))
     async with connected(app, "websocket", token):
-        assert shown == [f"LiveConnection(user_id='ann', auth_id='{auth_id(auth, token)}')"]
+        assert shown == [f"LiveConnection(user_id='ann', session_id='{auth_id(auth, token)}')"]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def test_every_client_is_told_before_any_application_has_to_leave() -> Non
     assert steps == [(step, number) for step in ("told", "left") for number in range(MANY)]
 
 
-async def test_whose_client_answers_nothing_is_told_first() -> None:
+async def test_clients_that_answer_nothing_are_told_first() -> None:
     steps: list[tuple[str, int]] = []
     add(Endings(A_DAY), *(Connection(number, steps, client_answers=number % 2 == 0) for number in range(MANY)))
     await until(lambda: len(steps) == 2 * MANY)
@@ -98,7 +98,7 @@ async def test_clients_that_read_nothing_keep_nobody_else_waiting() -> None:
     await until(lambda: len(steps) == 4 * MANY)
 
 
-async def test_whose_client_was_waited_for_takes_nobody_along_within_the_same_time_limit() -> None:
+async def test_a_client_that_was_waited_for_takes_nobody_along_within_the_same_time_limit() -> None:
     steps: list[tuple[str, int]] = []
     endings, reads, tasks = Endings(A_DAY), asyncio.get_running_loop().create_future(), []
 
@@ -137,7 +137,7 @@ async def test_an_application_leaves_although_its_client_has_gone_or_the_server_
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-async def test_who_comes_while_others_leave_is_told_at_once() -> None:
+async def test_a_client_that_comes_while_others_leave_is_told_at_once() -> None:
     steps: list[tuple[str, int]] = []
     endings = Endings(A_DAY)
     add(endings, *(Connection(number, steps) for number in range(MANY)))

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 20
 class Server:
     """An application on a port of its own, with a pod of its own."""
 
-    def __init__(self, url: str, **settings: timedelta) -> None:
+    def __init__(self, url: str, **settings: Any) -> None:
         self.pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
         config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
         self.auth: AuthServices = self.pod.initialize_auth_services(token_manager_builders=[config])
@@ -101,7 +101,7 @@ async def stream_until_ended(server: Server, token: str, opened: asyncio.Event) 
     return text
 
 
-async def test_what_one_server_revokes_both_end(store_url: str) -> None:
+async def test_a_session_that_one_server_revokes_ends_on_both(store_url: str) -> None:
     async with AsyncExitStack() as stack:
         here, there = [await stack.enter_async_context(Server(store_url).serving()) for _ in range(2)]
         ann = await here.auth.auth_users.create()

@@ -48,7 +48,7 @@ async def test_things_come_due_in_their_time_and_once(clock: Clock) -> None:
     assert due == ["soon", "later"]
 
 
-async def test_what_comes_due_together_is_handed_over_together(clock: Clock) -> None:
+async def test_items_that_come_due_together_are_handed_over_together(clock: Clock) -> None:
     due: list[Sequence[int]] = []
     wheel: TimerWheel[int] = TimerWheel(due.append)
     for number in range(100):
@@ -57,7 +57,7 @@ async def test_what_comes_due_together_is_handed_over_together(clock: Clock) -> 
     assert [sorted(items) for items in due] == [list(range(100))]
 
 
-async def test_what_is_put_in_again_has_only_its_new_time(clock: Clock) -> None:
+async def test_an_item_that_is_put_in_again_has_only_its_new_time(clock: Clock) -> None:
     due: list[str] = []
     wheel: TimerWheel[str] = TimerWheel(due.extend)
     wheel.put("one", 1)
@@ -68,7 +68,7 @@ async def test_what_is_put_in_again_has_only_its_new_time(clock: Clock) -> None:
     assert due == ["one"]
 
 
-async def test_what_was_taken_out_does_not_come_due(clock: Clock) -> None:
+async def test_an_item_that_was_taken_out_does_not_come_due(clock: Clock) -> None:
     due: list[str] = []
     wheel: TimerWheel[str] = TimerWheel(due.extend)
     wheel.put("one", 1)
@@ -121,7 +121,7 @@ def test_a_wheel_from_which_all_was_taken_out_goes_on_in_another_event_loop() ->
     assert due == ["two"]
 
 
-async def test_who_comes_due_may_be_put_in_again_at_once(clock: Clock) -> None:
+async def test_an_item_that_comes_due_may_be_put_in_again_at_once(clock: Clock) -> None:
     due: list[str] = []
 
     def again(items: Sequence[str]) -> None:

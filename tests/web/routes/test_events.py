@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     NewApp = Callable[..., AsgiApp]
 
 ANN = UserId("ann")
+ASKS: Headers = [(b"accept", b"text/event-stream")]
+"""The header by which an EventSource asks for a stream."""
 OFTEN = timedelta(milliseconds=1)
 
 
@@ -81,7 +83,7 @@ def auth() -> Auth:
 @asynccontextmanager
 async def listening(app: AsgiApp, headers: Headers) -> AsyncIterator[tuple[Client, dict[str, str]]]:
     """A client whose stream is open, and the stream's headers."""
-    client = Client(app, scope_of("http", "/session/events", headers=headers))
+    client = Client(app, scope_of("http", "/session/events", headers=[*ASKS, *headers]))
     try:
         start = await client.hears()
         assert start["status"] == 200
@@ -145,7 +147,7 @@ async def test_the_end_of_another_session_is_not_told(app: AsgiApp, auth: Auth) 
         assert (await event(client))[1]["reason"] == "expired"
 
 
-async def test_a_stranger_has_nothing_to_hear_of(app: AsgiApp, auth: Auth) -> None:
+async def test_a_stranger_gets_no_stream(app: AsgiApp, auth: Auth) -> None:
     assert (await request(app, "/session/events")).code == "authentication_required"
     ended = auth.token_manager.sign_in("ann")
     auth.token_manager.end(ended, TokenRefusal.EXPIRED)
@@ -214,7 +216,7 @@ async def test_streams_end_when_the_server_is_told_to_stop(
 def test_streams_end_too_where_the_application_is_served_for_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """In another event loop, as that of a test is. What looked after the streams went with the first."""
     is_exiting = False
-    monkeypatch.setattr("coatcheck.web.routes.events.is_server_exiting", lambda: is_exiting)
+    monkeypatch.setattr("coatcheck.web.routes.events.is_uvicorn_exiting", lambda: is_exiting)
     monkeypatch.setattr("coatcheck.web.routes.events._EXIT_LOOK_SECONDS", 0.001)
     auth = Auth()
     app, token = SessionMiddleware(fastapi_app(auth), auth=auth), auth.token_manager.sign_in("ann")
@@ -259,13 +261,51 @@ async def test_listening_is_no_use_of_the_session(app: AsgiApp, auth: Auth, uses
     assert uses == []
 
 
+@pytest.mark.parametrize("asks", [[], ASKS], ids=["anything", "an event stream"])
 async def test_a_route_of_the_application_with_such_a_path_is_a_use_as_any_other(
-    app: AsgiApp, auth: Auth, uses: list[str]
+    app: AsgiApp, auth: Auth, uses: list[str], asks: Headers
 ) -> None:
     token = auth.token_manager.sign_in("ann")
-    assert (await request(app, "/orders/events", headers=bearer(token))).body == b"ann"
+    assert (await request(app, "/orders/events", headers=[*asks, *bearer(token)])).body == b"ann"
     await counted(uses)
     assert uses == [token]
+
+
+@pytest.mark.parametrize("prefix", ["", "/session", "/v1/a/b", "/events"])
+async def test_listening_is_no_use_of_the_session_wherever_the_routes_are(
+    auth: Auth, uses: list[str], prefix: str
+) -> None:
+    routes = session_routes(auth)
+    app = SessionMiddleware(Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes), auth=auth)
+    headers = [*ASKS, *bearer(auth.token_manager.sign_in("ann"))]
+    client = Client(app, scope_of("http", f"{prefix}/events", headers=headers))
+    assert (await client.hears())["status"] == 200
+    assert (await event(client))[0] == "session_live"
+    client.leave()
+    await client.ended()
+    assert uses == []
+
+
+@pytest.mark.parametrize("accept", [None, b"*/*", b"application/json", b"text/*"])
+async def test_a_request_that_does_not_ask_for_a_stream_is_a_use_and_opens_none(
+    app: AsgiApp, auth: Auth, uses: list[str], accept: bytes | None
+) -> None:
+    """It was counted before its route was known: a stream for it would keep an idle session alive."""
+    token = auth.token_manager.sign_in("ann")
+    headers = bearer(token) if accept is None else [(b"accept", accept), *bearer(token)]
+    answer = await request(app, "/session/events", headers=headers)
+    assert (answer.status, answer.code) == (406, "not_acceptable")
+    assert "text/event-stream" in answer.json["detail"]
+    assert uses == [token]
+
+
+@pytest.mark.parametrize("accept", [b"text/event-stream", b"application/json, Text/Event-Stream;q=0.9"])
+async def test_an_event_stream_may_be_asked_for_beside_others(app: AsgiApp, auth: Auth, accept: bytes) -> None:
+    headers = [(b"accept", accept), *bearer(auth.token_manager.sign_in("ann"))]
+    client = Client(app, scope_of("http", "/session/events", headers=headers))
+    assert (await client.hears())["status"] == 200
+    client.leave()
+    await client.ended()
 
 
 async def counted(uses: list[str]) -> None:
@@ -275,7 +315,7 @@ async def counted(uses: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("ends_in_us", "seconds"), [(None, 1.1), (60_000_000, 1.1), (1_000_000, 0.6)])
-async def test_such_a_route_that_takes_its_time_is_counted_before_it_answers(
+async def test_a_stream_of_the_application_that_takes_its_time_is_counted_before_it_answers(
     auth: Auth, uses: list[str], monkeypatch: pytest.MonkeyPatch, ends_in_us: int | None, seconds: float
 ) -> None:
     """And before the session runs out under it."""
@@ -287,7 +327,7 @@ async def test_such_a_route_that_takes_its_time_is_counted_before_it_answers(
         await asyncio.Event().wait()
 
     token, auth.token_manager.ends_in_us = auth.token_manager.sign_in("ann"), ends_in_us
-    client = Client(SessionMiddleware(slow, auth=auth), scope_of("http", "/orders/events", headers=bearer(token)))
+    client = Client(SessionMiddleware(slow, auth=auth), scope_of("http", "/orders", headers=[*ASKS, *bearer(token)]))
     await begun.wait()
     assert uses == []
     clock.move(seconds=seconds)
@@ -299,23 +339,28 @@ async def test_such_a_route_that_takes_its_time_is_counted_before_it_answers(
 
 
 @pytest.mark.parametrize("ends", ["fails", "returns"])
-async def test_such_a_route_that_ends_without_an_answer_is_counted_too(auth: Auth, uses: list[str], ends: str) -> None:
+async def test_a_stream_of_the_application_that_ends_without_an_answer_is_counted_too(
+    auth: Auth, uses: list[str], ends: str
+) -> None:
     async def silent(scope: AsgiScope, _receive: Receive, _send: Send) -> None:
         require(scope)
         if ends == "fails":
             raise ZeroDivisionError
 
     token = auth.token_manager.sign_in("ann")
-    client = Client(SessionMiddleware(silent, auth=auth), scope_of("http", "/orders/events", headers=bearer(token)))
+    client = Client(SessionMiddleware(silent, auth=auth), scope_of("http", "/orders", headers=[*ASKS, *bearer(token)]))
     await asyncio.wait({client.task})
     await counted(uses)
     assert isinstance(client.task.exception(), ZeroDivisionError) is (ends == "fails")
     assert uses == [token]
 
 
-@pytest.mark.parametrize(("path", "method"), [("/orders/events", "POST"), ("/events/1", "GET"), ("/orders", "GET")])
-async def test_what_cannot_be_the_events_route_is_counted_at_once(
-    auth: Auth, uses: list[str], path: str, method: str
+@pytest.mark.parametrize(
+    ("path", "method", "asks"),
+    [("/orders/events", "POST", ASKS), ("/events", "GET", []), ("/events", "GET", [(b"accept", b"*/*")])],
+)
+async def test_a_request_that_cannot_be_for_the_events_route_is_counted_at_once(
+    auth: Auth, uses: list[str], path: str, method: str, asks: Headers
 ) -> None:
     counted_before: list[str] = []
 
@@ -326,11 +371,11 @@ async def test_what_cannot_be_the_events_route_is_counted_at_once(
         await send({"type": "http.response.body", "body": b""})
 
     token = auth.token_manager.sign_in("ann")
-    await request(SessionMiddleware(app, auth=auth), path, headers=bearer(token), method=method)
+    await request(SessionMiddleware(app, auth=auth), path, headers=[*asks, *bearer(token)], method=method)
     assert counted_before == [token]
 
 
-async def test_who_is_signed_in_is_told_where_to_listen(app: AsgiApp, auth: Auth) -> None:
+async def test_a_signed_in_caller_is_told_where_to_listen(app: AsgiApp, auth: Auth) -> None:
     answer = await request(app, "/session/status", headers=bearer(auth.token_manager.sign_in("ann")))
     assert answer.json["events"] == "events"
     assert (await request(app, "/session/status")).json["events"] is None
@@ -348,7 +393,7 @@ async def test_where_nothing_would_end_a_stream_there_is_none(make: NewApp) -> N
 async def test_asking_for_the_headers_opens_nothing(auth: Auth) -> None:
     app = SessionMiddleware(starlette_app(auth), auth=auth)
     token = auth.token_manager.sign_in("ann")
-    answer = await request(app, "/session/events", headers=bearer(token), method="HEAD")
+    answer = await request(app, "/session/events", headers=[*ASKS, *bearer(token)], method="HEAD")
     assert (answer.status, answer.body) == (200, b"")
 
 

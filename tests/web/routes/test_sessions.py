@@ -53,7 +53,7 @@ def id_of(manager: FakeTokenManager, token: str) -> str:
 
 
 async def test_am_i_signed_in(app: AsgiApp, manager: FakeTokenManager) -> None:
-    """E1: is signed in → bool; it works for those who are not, too."""
+    """Is signed in → bool; it works for those who are not, too."""
     token = manager.sign_in("ann", {"notes:write", "notes:read"})
     answer = await request(app, "/session/status", headers=bearer(token))
     assert answer.json == {
@@ -90,7 +90,7 @@ async def test_down_is_not_signed_out(app: AsgiApp, manager: FakeTokenManager) -
 
 
 async def test_signing_out_ends_this_session_only(app: AsgiApp, manager: FakeTokenManager) -> None:
-    """E1: sign out device → ends the presented session."""
+    """Sign out device → ends the presented session."""
     here, there = manager.sign_in("ann"), manager.sign_in("ann")
     answer = await request(app, "/session/sign-out", headers=bearer(here), method="POST")
     assert (answer.status, answer.json) == (200, {"ended": 1})
@@ -99,7 +99,7 @@ async def test_signing_out_ends_this_session_only(app: AsgiApp, manager: FakeTok
 
 
 async def test_signing_out_when_not_signed_in_is_no_error(app: AsgiApp, manager: FakeTokenManager) -> None:
-    """E1: sign out device → no error if there is no session."""
+    """Sign out device → no error if there is no session."""
     ended = manager.sign_in()
     manager.end(ended, TokenRefusal.EXPIRED)
     for headers in ([], bearer("nonsense"), bearer(ended)):
@@ -108,7 +108,7 @@ async def test_signing_out_when_not_signed_in_is_no_error(app: AsgiApp, manager:
 
 
 async def test_signing_out_everywhere_ends_all_of_mine(app: AsgiApp, manager: FakeTokenManager) -> None:
-    """E1: sign out all devices → ends all of the user's, and nobody else's."""
+    """Sign out all devices → ends all of the user's, and nobody else's."""
     here, there, bobs = manager.sign_in("ann"), manager.sign_in("ann"), manager.sign_in("bob")
     answer = await request(app, "/session/sign-out-all", headers=bearer(here), method="POST")
     assert (answer.status, answer.json) == (200, {"ended": 2})
@@ -116,7 +116,9 @@ async def test_signing_out_everywhere_ends_all_of_mine(app: AsgiApp, manager: Fa
 
 
 @pytest.mark.parametrize("method_and_path", [("POST", "sign-out-all"), ("GET", "sessions"), ("DELETE", "sessions/x")])
-async def test_whose_sessions_is_not_known_of_a_stranger(app: AsgiApp, method_and_path: tuple[str, str]) -> None:
+async def test_a_stranger_is_told_to_sign_in_before_anything_else(
+    app: AsgiApp, method_and_path: tuple[str, str]
+) -> None:
     method, path = method_and_path
     answer = await request(app, f"/session/{path}", method=method)
     assert (answer.status, answer.code) == (401, "authentication_required")
@@ -126,7 +128,7 @@ async def test_whose_sessions_is_not_known_of_a_stranger(app: AsgiApp, method_an
 async def test_signing_out_makes_the_browser_forget_the_cookie(
     app: AsgiApp, manager: FakeTokenManager, path: str
 ) -> None:
-    """E2: in cookie mode sign-out expires the cookie."""
+    """In cookie mode sign-out expires the cookie."""
     answer = await request(app, f"/session/{path}", headers=cookie(manager.sign_in()), method="POST")
     assert answer.status == 200
     assert answer.header("set-cookie") == "__Host-sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
@@ -138,7 +140,7 @@ async def test_signing_out_makes_the_browser_forget_the_cookie(
 async def test_a_sign_out_that_fails_still_clears_the_browser(
     app: AsgiApp, manager: FakeTokenManager, path: str, is_down: bool
 ) -> None:
-    """E2: the cookie is expired first; a failing revoke still clears the browser, and is not reported as done."""
+    """The cookie is expired first; a failing revoke still clears the browser, and is not reported as done."""
     token = manager.sign_in()
     manager.is_down = is_down
     manager.revocations_are_lost = True

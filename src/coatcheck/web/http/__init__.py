@@ -1,1 +1,1 @@
-"""What HTTP says of sessions: pure functions over headers, for ASGI and WSGI alike."""
+"""Sessions in HTTP: pure functions over the facts of a request and over headers, for ASGI and WSGI alike."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.web.http.headers import only_value_of
+from coatcheck.loopback import is_loopback
+from coatcheck.web.http.cross_site import is_forged
 
 if TYPE_CHECKING:
     from coatcheck.tokens import AuthSuccess
-    from coatcheck.web.asgi import AsgiScope
+    from coatcheck.web.http.request_facts import RequestFacts
 
 MAX_AGE = timedelta(days=400)
 """The longest life browsers give a cookie (RFC 6265bis section 5.5)."""
@@ -64,31 +64,37 @@ class SessionCookie:
             )
         object.__setattr__(self, "trusted_origins", tuple(map(_origin, self.trusted_origins)))
 
-    def on(self, scope: AsgiScope) -> RequestCookie:
-        """The cookie as this connection has it."""
-        is_secure = scope.get("scheme") in {"https", "wss"}
-        host = only_value_of(scope, b"host") or ""
-        is_local = not is_secure and self.insecure_on_localhost and _is_loopback(host)
+    def on(self, facts: RequestFacts) -> RequestCookie:
+        """The cookie as this request has it."""
+        is_local = self.insecure_on_localhost and not facts.is_secure and _is_loopback_host(facts.host or "")
         name = self.name if is_local else f"__Host-{self.name}"
-        return RequestCookie(name.encode("ascii"), self, is_secure=not is_local, may_be_set=is_secure or is_local)
+        return RequestCookie(name.encode("ascii"), self, facts, is_local)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestCookie:
-    """The session cookie of one connection: its exact name, and whether this connection is fit to set it."""
+    """The session cookie of one request: its exact name there, and what a response may do with it.
+
+    `is_local` says that the request came over plain http to this very machine, in development.
+    """
 
     name: bytes
     settings: SessionCookie
-    is_secure: bool
-    may_be_set: bool
+    facts: RequestFacts
+    is_local: bool
+
+    @property
+    def is_forged(self) -> bool:
+        """Whether another origin's page had the browser send the request, to change something."""
+        return is_forged(self.facts, self.settings.trusted_origins)
 
     def check_may_be_set(self) -> None:
         """Check that the token would not be there for all to read.
 
         Raises:
-            ConfigurationError: the connection is plain http.
+            ConfigurationError: the request came over plain http.
         """
-        if not self.may_be_set:
+        if not self.facts.is_secure and not self.is_local:
             raise ConfigurationError(
                 "the session cookie is not set over plain http. If TLS ends at a proxy, have the server believe its "
                 "X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips); for development on "
@@ -112,18 +118,12 @@ class RequestCookie:
 
     def _attributes(self) -> bytes:
         same_site = self.settings.same_site.encode("ascii")
-        return b"; Path=/; HttpOnly; SameSite=" + same_site + (b"; Secure" if self.is_secure else b"")
+        return b"; Path=/; HttpOnly; SameSite=" + same_site + (b"" if self.is_local else b"; Secure")
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine to itself. Browsers resolve `*.localhost` to loopback (RFC 6761)."""
-    name = re.sub(r":[0-9]{0,5}$", "", host).lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
+def _is_loopback_host(host: str) -> bool:
+    """Whether a Host header names this machine to itself."""
+    return is_loopback(re.sub(r":[0-9]{0,5}$", "", host).lower().removeprefix("[").removesuffix("]"))
 
 
 def _origin(value: str) -> str:

@@ -1,4 +1,4 @@
-"""What a request shows as its token, read strictly from the raw header bytes.
+"""The token that a request shows, read strictly from the raw header bytes.
 
 There are three answers, and they are kept apart: nothing was sent, something was sent that cannot be a token, and
 a token (which may still be unknown, expired or revoked). The token is taken from
@@ -33,14 +33,14 @@ _BEARER = re.compile(rb"bearer (" + _TOKEN68.pattern + rb")", re.IGNORECASE)
 
 
 class Credential(NamedTuple):
-    """What was sent as a token. `token` is None where it cannot be one; `in_cookie` says how it came."""
+    """The token that was sent, `token` None where it cannot be one; `in_cookie` says how it came."""
 
     token: Token | None
     in_cookie: bool
 
 
 def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes | None = None) -> Credential | None:
-    """What the request shows as its token, or None if it shows none.
+    """The token that the request shows, or None if it shows none.
 
     `headers` are the ASGI scope's, with names in lower case. `cookie` is the name of the session cookie; None reads
     no cookie. A Bearer header wins over the cookie; another scheme than Bearer shows no token. Never raises on
@@ -56,17 +56,12 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
     if len(authorization) > 1:  # not a list field (RFC 9110 section 5.3): two parsers could each take another one
         return Credential(None, in_cookie=False)
     if authorization and _IS_BEARER.match(authorization[0]) is not None:
-        return Credential(_bearer_token(authorization[0]), in_cookie=False)
+        value = authorization[0]
+        match = _BEARER.fullmatch(value) if len(value) <= MAX_AUTHORIZATION_LENGTH else None
+        return Credential(None if match is None else Token(match[1].decode("ascii")), in_cookie=False)
     if cookie is not None and cookies:
         return _cookie_credential(cookies, cookie)
     return None
-
-
-def _bearer_token(value: bytes) -> Token | None:
-    if len(value) > MAX_AUTHORIZATION_LENGTH:
-        return None
-    match = _BEARER.fullmatch(value)
-    return None if match is None else Token(match[1].decode("ascii"))
 
 
 def _cookie_credential(lines: list[bytes], name: bytes) -> Credential | None:

@@ -1,20 +1,19 @@
-"""What is kept of the client that signs in: its label, its User-Agent and where it called from."""
+"""The device that a session is made on: its label, its User-Agent and the address it called from."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from coatcheck.client_info import MAX_LABEL_LENGTH, MAX_USER_AGENT_LENGTH, ClientInfo
 from coatcheck.errors import ConfigurationError
-from coatcheck.web.http.headers import only_value_of, values_of
 from coatcheck.web.http.user_agents import label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from coatcheck.web.http.request_facts import RequestFacts
 
 Labeller: TypeAlias = Callable[[str], str | None]
 
@@ -62,40 +61,39 @@ class ClientCapture:
         if not isinstance(self.user_agent, bool):
             raise ConfigurationError("ClientCapture user_agent must be True or False")
 
-    def of(self, connection: Mapping[str, Any]) -> ClientInfo:
-        """What is kept of the client behind this request. Never raises on what a client can send."""
-        user_agent = only_value_of(connection, b"user-agent") or ""
-        label = _own_label(only_value_of(connection, LABEL_HEADER))
+    def of(self, facts: RequestFacts) -> ClientInfo:
+        """The facts that are kept of the client behind this request. Never raises on anything a client can send."""
+        user_agent = facts.only_value_of(b"user-agent") or ""
+        label = _own_label(facts.only_value_of(LABEL_HEADER))
         if label is None and self.label is not None and user_agent:
             label = self.label(user_agent[:MAX_USER_AGENT_LENGTH])
         return ClientInfo(
             label=_printable(label or "", MAX_LABEL_LENGTH),
             user_agent=_printable(user_agent, MAX_USER_AGENT_LENGTH) if self.user_agent else None,
-            ip_address=self._ip_address(connection),
+            ip_address=self._ip_address(facts),
         )
 
-    def _ip_address(self, connection: Mapping[str, Any]) -> str | None:
+    def _ip_address(self, facts: RequestFacts) -> str | None:
         if self.ip_address == "off":
             return None
-        address = client_address(connection, self.trusted_proxies)
+        address = client_address(facts, self.trusted_proxies)
         if address is None or self.ip_address == "full":
             return None if address is None else str(address)
         return str(ipaddress.ip_network((address, _PREFIX_LENGTHS[address.version]), strict=False))
 
 
 def client_address(
-    connection: Mapping[str, Any], trusted_proxies: int = 0
+    facts: RequestFacts, trusted_proxies: int = 0
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Where the client called from, behind this many proxies; None where that is not known.
+    """The address that the client called from, behind this many proxies; None where that is not known.
 
     Of the addresses in X-Forwarded-For the last is what the nearest proxy saw, and so on leftwards; what stands before
-    those our own proxies added is the client's invention. Are there fewer than proxies, the request came another way,
-    and nothing is known.
+    those our own proxies added is the client's invention. Where there are fewer than proxies, the request came another
+    way, and nothing is known.
     """
     if trusted_proxies == 0:
-        client = connection.get("client")
-        return _address(str(client[0])) if client else None
-    hops = [hop for line in values_of(connection, b"x-forwarded-for") for hop in line.split(",")]
+        return None if facts.client is None else _address(facts.client)
+    hops = [hop for line in facts.values_of(b"x-forwarded-for") for hop in line.split(",")]
     return _address(hops[-trusted_proxies]) if len(hops) >= trusted_proxies else None
 
 

@@ -3,12 +3,13 @@
 | code | status | when |
 |---|---|---|
 | `authentication_required` | 401 | no token was sent |
-| `invalid_token` | 401 | one was, and it does not validate; `reason` only for the holder of its secret |
+| `invalid_token` | 401 | a token was sent, and it does not validate; `reason` only for the holder of its secret |
 | `insufficient_scope` | 403 | the session lacks a scope |
 | `cross_site_request` | 403 | another site's page sent an unsafe request with the session cookie |
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
+| `not_acceptable` | 406 | the client did not ask for the event stream that there is |
 | `invalid_request` | 400 | a parameter is wrong; `detail` says which and what is allowed |
 
 A client gives up its token on 401 with `invalid_token` and on nothing else.
@@ -101,6 +102,13 @@ def invalid_request(error: InvalidArgumentError) -> Problem:
     return _problem(HTTPStatus.BAD_REQUEST, "invalid_request", str(error))
 
 
+def event_stream_not_asked_for() -> Problem:
+    """The answer to a request for the events route that did not ask for an event stream."""
+    return _problem(
+        HTTPStatus.NOT_ACCEPTABLE, "not_acceptable", "This is an event stream: send Accept: text/event-stream."
+    )
+
+
 def jittered_retry_after_s() -> int:
     """Whole seconds from 1 to 10, at random: clients that failed together do not come back together."""
     return 1 + secrets.randbelow(MAX_RETRY_AFTER_S)
@@ -121,7 +129,7 @@ def _invalid_token(refusal: TokenRefusal) -> Problem:
 
 
 def _insufficient_scope(error: InsufficientScopeError) -> Problem:
-    # An application may raise the error with any text. What is not a scope could break out of the quotes.
+    # An application may raise the error with any text. Text that is no scope could break out of the quotes.
     required = " ".join(filter(_is_scope, error.required))
     challenge = _CHALLENGE + b', error="insufficient_scope"'
     if required:

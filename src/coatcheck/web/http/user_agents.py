@@ -9,7 +9,7 @@ _NICER = {"Mac OS X": "macOS", "HeadlessChrome": "Chrome", "Mobile Safari": "Saf
 
 
 def label_of(user_agent: str) -> str | None:
-    """A label for people, or None. What a client says about itself, so never more than a label.
+    """A label for people, or None. A client says it about itself, so it is never more than a label.
 
     Browsers are recognised with the `ua-parser` package (`coatcheck[devices]`). Without it, and for programs, the label
     is the name of the product the header starts with; every browser's is "Mozilla", which says nothing and is left out.

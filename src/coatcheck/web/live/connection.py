@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
+from weakref import ref
 
-from coatcheck.web.exchanges import DEAF_SECONDS
+from coatcheck.web.exchange import DEAF_SECONDS
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import AuthenticationInfo
     from coatcheck.web.asgi import AsgiMessage, Receive
-    from coatcheck.web.exchanges import Exchange
+    from coatcheck.web.exchange import Exchange
     from coatcheck.web.http.problems import Problem
-    from coatcheck.web.state import RequestState
+    from coatcheck.web.verdict import Verdict
+
+CONNECTION_KEY = "coatcheck.connection"
+"""The key of the ASGI scope under which the middleware leaves the `LiveConnection` of a WebSocket."""
 
 
 def traffic_is_use(connection: Mapping[str, Any]) -> None:
@@ -34,11 +38,14 @@ def traffic_is_use(connection: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: `SessionMiddleware` did not run for this connection.
     """
-    request_state(connection).traffic_is_use = True
+    request_state(connection)
+    live = connection.get(CONNECTION_KEY)
+    if isinstance(live, LiveConnection):  # a stranger's connection is the use of no session
+        live.traffic_is_use = True
 
 
 class Watch(Protocol):
-    """Who watches over connections while they are live."""
+    """A watch over connections while they are live."""
 
     def add(self, connection: LiveConnection) -> None:
         """Watch over it from now on."""
@@ -54,9 +61,14 @@ class Watch(Protocol):
 
 
 class LiveConnection:
-    """One request of a signed-in caller, and what becomes of it once it is live."""
+    """One request of a signed-in caller, and what becomes of it once it is live.
+
+    Its exchange holds it, and the running request holds the exchange. The scope, the verdict in it and this connection
+    refer to the exchange weakly or not at all, so nothing is left for the garbage collector, however the request ends.
+    """
 
     __slots__ = (
+        "__weakref__",
         "_exchange",
         "_forced_end",
         "_has_cancelled",
@@ -68,29 +80,28 @@ class LiveConnection:
         "_loop",
         "_problem",
         "_receiver",
-        "_state",
         "_task",
         "_tells_application",
+        "_verdict",
         "_watch",
-        "auth_id",
         "confirmed_at",
         "counts_from",
         "is_being_used",
+        "session_id",
         "token",
+        "traffic_is_use",
         "user_id",
     )
 
     def __init__(
         self,
         watch: Watch,
-        exchange: Exchange,
-        state: RequestState,
-        task: asyncio.Task[object] | None,
-        *,
+        verdict: Verdict,
+        caller: AuthenticationInfo,
         token: str,
-        user_id: str,
-        auth_id: str,
+        task: asyncio.Task[object] | None,
         confirmed_at: float,
+        exchange: Exchange,
     ) -> None:
         """The application runs in `task`. Nothing happens before `begin`.
 
@@ -98,16 +109,17 @@ class LiveConnection:
         taken its time before it became live.
         """
         self._watch = watch
-        self._exchange = exchange
-        self._state = state
-        self._task = task
+        self._exchange = ref(exchange)
+        self._verdict = verdict
+        self._task = None if task is None else ref(task)  # of one that has failed, the error refers to the request
         self.token = token
-        self.user_id = user_id
-        self.auth_id = auth_id
+        self.user_id = caller.user_identifier
+        self.session_id = caller.auth_id
         self._loop = asyncio.get_running_loop()
         self.confirmed_at = confirmed_at
         self.counts_from = 0.0  # by the event loop's clock too
         self.is_being_used = False
+        self.traffic_is_use = False
         self._is_open = False
         self._is_live = False
         self._problem: Problem | None = None
@@ -118,28 +130,30 @@ class LiveConnection:
         self._has_cancelled = False
         self._has_finished = False
         self._forced_end: asyncio.TimerHandle | None = None
+        verdict.connection = ref(self)
 
     def __repr__(self) -> str:
         """Show whose it is, and never the token."""
-        return f"LiveConnection(user_id={self.user_id!r}, auth_id={self.auth_id!r})"
+        return f"LiveConnection(user_id={self.user_id!r}, session_id={self.session_id!r})"
 
     def begin(self) -> None:
-        """Something was sent, and more may follow: it is live from now on, or from when the application has asked.
+        """Note that something was sent, and more may follow.
 
-        Nothing is watched where the application does not ask who is calling: it serves everybody.
+        The connection is live from now on, or from when the application has asked who is calling. One whose application
+        does not ask serves everybody, and is not watched.
         """
         self._is_open = True
-        if not self._is_live and not self._has_finished and self._state.was_asked:
+        if not self._is_live and not self._has_finished and self._verdict.was_asked:
             self._is_live = True
             self._watch.add(self)
 
     def note_asked(self) -> None:
-        """The application has asked, maybe when it was open already, and maybe in another thread."""
+        """Note that the application has asked, maybe when it was open already, and maybe in another thread."""
         if self._is_open and not self._has_finished:
             self._loop.call_soon_threadsafe(self.begin)
 
     def finish(self) -> None:
-        """It is over, or the application has ended: from now on its task is somebody else's."""
+        """Note that it is over, or that the application has ended: from now on its task is not ours to cancel."""
         self._has_finished = True
         if self._forced_end is not None:
             self._forced_end.cancel()
@@ -155,19 +169,21 @@ class LiveConnection:
 
     @property
     def required_scopes(self) -> frozenset[str]:
-        """What the application has required of the caller."""
-        return self._state.required_scopes
+        """All scopes that the application has required of the caller."""
+        return self._verdict.required_scopes
 
     def confirm(self, answer: AuthenticationInfo, asked_at: float) -> None:
-        """The session lives, with these scopes: so says a read that was begun at `asked_at`."""
+        """Note that the session lives, with these scopes, by a read that was begun at `asked_at`."""
         if asked_at >= self.confirmed_at:  # else there is a newer answer already
             self.confirmed_at = asked_at
-            self._state.renew(answer)
+            self._verdict.answer = answer
 
     def stop(self, problem: Problem) -> None:
-        """From now on neither side hears of the other."""
+        """Let neither side hear of the other any more."""
         self._problem = problem
-        self._exchange.stop(problem)
+        exchange = self._exchange()
+        if exchange is not None:
+            exchange.stop(problem)
 
     async def tell(self) -> None:
         """Tell the client why.
@@ -175,8 +191,9 @@ class LiveConnection:
         Raises:
             OSError: it has gone.
         """
-        if not self._has_finished:
-            await self._exchange.tell()
+        exchange = self._exchange()
+        if exchange is not None and not self._has_finished:
+            await exchange.tell()
 
     def leave(self, grace_seconds: float) -> None:
         """Have the application end. That of a WebSocket is told, and cancelled if that does not help in time."""
@@ -190,7 +207,7 @@ class LiveConnection:
             return
         if self._receiver is not None:
             self._receiver.cancel()
-        self._forced_end = asyncio.get_running_loop().call_later(grace_seconds, self._cancel)
+        self._forced_end = self._loop.call_later(grace_seconds, self._cancel)
 
     async def until_left(self) -> None:
         """Wait until the application is to end; not at all, as long as nothing ends.
@@ -201,7 +218,7 @@ class LiveConnection:
         if self._problem is None or self._has_left or self._has_finished:
             return
         if self._left is None:
-            self._left = asyncio.get_running_loop().create_future()
+            self._left = self._loop.create_future()
         await asyncio.shield(self._left)  # another may wait for it too
 
     def receiving(self, receive: Receive) -> Receive:
@@ -213,14 +230,14 @@ class LiveConnection:
             if message is None:
                 problem = cast("Problem", self._problem)
                 return {"type": "websocket.disconnect", "code": problem.close_code, "reason": problem.code}
-            if self._is_live and self._state.traffic_is_use and message["type"] == "websocket.receive":
+            if self._is_live and self.traffic_is_use and message["type"] == "websocket.receive":
                 self._watch.note_use(self)
             return message
 
         return receive_or_end
 
     async def _unless_left(self, receive: Receive) -> AsgiMessage | None:
-        """What has arrived, or None when the application is to end. What arrives after `stop` is dropped."""
+        """The next message, or None when the application is to end. A message that arrives after `stop` is dropped."""
         if self._problem is None:
             self._receiver = task = cast("asyncio.Task[object]", asyncio.current_task())
             cancelling = task.cancelling()
@@ -232,7 +249,7 @@ class LiveConnection:
             else:
                 if self._problem is None:
                     if message["type"] == "websocket.disconnect":
-                        self._state.finish()
+                        self.finish()
                     return message
             finally:
                 self._receiver = None
@@ -245,23 +262,11 @@ class LiveConnection:
 
     def was_cancelled_by_us(self) -> bool:
         """Whether a CancelledError in the application's task is ours alone."""
-        return self._has_cancelled and self._task is not None and self._task.uncancel() == 0
+        task = None if self._task is None else self._task()
+        return self._has_cancelled and task is not None and task.uncancel() == 0
 
     def _cancel(self) -> None:
-        if self._task is not None:
+        task = None if self._task is None else self._task()
+        if task is not None:
             self._has_cancelled = True
-            self._task.cancel()
-
-
-def holding_back(receive: Receive, state: RequestState) -> Receive:
-    """`receive` for the application of an HTTP request. Of an end of ours it hears late: see `until_left`."""
-
-    async def receive_and_hold_back() -> AsgiMessage:
-        message = await receive()
-        if state.live is not None:
-            await state.live.until_left()
-        if message["type"] == "http.disconnect":
-            state.finish()
-        return message
-
-    return receive_and_hold_back
+            task.cancel()

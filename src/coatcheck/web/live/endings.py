@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 
 _PORTION = 50  # connections; to make as many leave takes some 4 ms with FastAPI
 
-_full_collections = FullCollections()
+_full_collections = FullCollections()  # one for the process, as the thresholds are
 _log = logging.getLogger(__name__)
 
 
 class Endings:
     """Connections that have been stopped, and are on their way out, in the order they came in."""
 
-    def __init__(self, grace_seconds: float) -> None:
+    def __init__(self, grace_seconds: float, *, postpone_full_collections: bool = False) -> None:
         """`grace_seconds` is how long each is waited for: a client that reads nothing, an application that cleans up.
 
         An application whose client was told waits for so long, at most, until other clients are told.
+        `postpone_full_collections`: see `LiveConnections`.
         """
+        self._postpones_full_collections = postpone_full_collections
         self._grace_seconds = grace_seconds
         self._untold: deque[LiveConnection] = deque()
         self._told: deque[tuple[LiveConnection, float]] = deque()  # and when, by the event loop's clock
@@ -45,9 +47,9 @@ class Endings:
     def add(self, connections: Iterable[LiveConnection]) -> None:
         """End these, which have been stopped."""
         were_few = len(self._untold) <= _PORTION
-        # Streams first: what WebSockets are answered with is read before whoever comes after them is told.
+        # Streams first: the answers of WebSockets would be read before the clients that come after them are told.
         self._untold.extend(sorted(connections, key=attrgetter("client_answers")))
-        if were_few and len(self._untold) > _PORTION:
+        if self._postpones_full_collections and were_few and len(self._untold) > _PORTION:
             _full_collections.postpone(self)
         self._go_on_soon()
 
@@ -70,15 +72,15 @@ class Endings:
         self._goes_on = False
         if self._untold or self._told:
             self._go_on_soon()
-        else:
+        elif self._postpones_full_collections:
             _full_collections.resume(self)
 
     def _is_overdue(self) -> bool:
-        """Whether somebody has waited for others for long enough."""
+        """Whether an application has waited for other clients for long enough."""
         return bool(self._told) and asyncio.get_running_loop().time() - self._told[0][1] >= self._grace_seconds
 
     async def _tell_some(self, turn: int) -> None:
-        """Tell a portion. Who reads nothing keeps nobody else waiting: the next turn takes over from there."""
+        """Tell a portion. A client that does not read never delays the others: the next turn goes on from there."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._grace_seconds):
                 for _ in range(_PORTION):

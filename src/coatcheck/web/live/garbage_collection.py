@@ -15,7 +15,7 @@ _AT_MOST_SECONDS = 1.0
 
 
 class FullCollections:
-    """What is postponed is made up for: the next one falls due as soon as they are resumed, or is not needed any more.
+    """A collection that was postponed is made up for: it falls due as soon as they are resumed, if it is still needed.
 
     Collections of young objects go on, and so does whatever the application has set besides. One for each process, for
     as many event loops as there are.
@@ -28,7 +28,7 @@ class FullCollections:
         self._holders: dict[object, asyncio.TimerHandle] = {}
 
     def postpone(self, holder: object) -> None:
-        """None is begun until `holder` resumes them; for a second at most."""
+        """Let no full collection begin until `holder` resumes them; for a second at most."""
         with self._lock:
             if holder in self._holders:
                 return
@@ -38,7 +38,7 @@ class FullCollections:
             self._holders[holder] = asyncio.get_running_loop().call_later(_AT_MOST_SECONDS, self.resume, holder)
 
     def resume(self, holder: object) -> None:
-        """They may be begun again, unless somebody else has postponed them too."""
+        """Let them begin again, unless another holder has postponed them too."""
         with self._lock:
             limit = self._holders.pop(holder, None)
             if limit is None:

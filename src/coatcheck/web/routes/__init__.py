@@ -1,1 +1,1 @@
-"""What the session routes answer, for every framework's module."""
+"""The session routes: their answers, for every framework's module."""

@@ -8,8 +8,8 @@
     event: session_ended
     data: {"title":"Unauthorized","status":401,"code":"invalid_token","reason":"expired",...}
 
-The last event is `SessionMiddleware`'s, which watches over every stream that is open (`live.py`). A stream that ends
-without it says nothing about the session.
+The last event is `SessionMiddleware`'s, which watches over every stream that is open (`web/live`). A stream that
+ends without it says nothing about the session.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.upstream import is_uvicorn_exiting
+from coatcheck.web.http.event_stream import MEDIA_TYPE, event
+from coatcheck.web.http.problems import event_stream_not_asked_for
+from coatcheck.web.pending_use import pending_use_of
 from coatcheck.web.requirements import require
-from coatcheck.web.server_exit import is_server_exiting
-from coatcheck.web.state import request_state
+from coatcheck.web.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.http.problems import Problem
+
+EVENTS_PATH = "/events"
+"""The path of the route, below that of the session routes."""
 
 HEARTBEAT_INTERVAL = timedelta(seconds=15)
 """Proxies cut what is silent for 30 to 60 seconds (AWS and nginx: 60), and are often set to less."""
@@ -41,7 +48,7 @@ MAX_STREAMS = 10
 
 _EXIT_LOOK_SECONDS = 0.25
 _HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", MEDIA_TYPE + b"; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx would keep small events until there are more
 )
@@ -64,27 +71,30 @@ class SessionEvents:
         self._streams: dict[str, list[asyncio.Future[None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def stream(self, request: Mapping[str, Any]) -> AsgiApp | None:
+    def stream(self, request: Mapping[str, Any]) -> AsgiApp | Problem | None:
         """The answer to a signed-in caller; None where nothing watches over connections, so that it would never end.
 
-        Opening a stream is no use of the session, and neither is reading it: clients open it again by themselves.
+        Opening a stream is no use of the session, and neither is reading it: clients open it again by themselves. A
+        request that did not ask for an event stream was counted as a use already, and gets a problem.
 
         Raises:
             AuthenticationRequiredError: nobody is signed in.
             StoreUnavailable: a token was sent and the store could not say whether it is valid.
         """
         caller = require(request)
-        state = request_state(request)
-        if not state.ends_with_session:
+        if not settings_of(request).ends_with_session:
             return None
-        state.is_no_use()
-        ends_in_us = state.ends_in_us
+        use = pending_use_of(request)
+        if use is None:
+            return event_stream_not_asked_for()
+        use.drop()
+        ends_in_us = use.ends_in_us
         first = {
             "session_id": caller.auth_id,
             "ends_in": None if ends_in_us is None else ends_in_us / 1_000_000,
             "heartbeat": self._heartbeat_seconds,
         }
-        live = b"event: session_live\ndata: " + json.dumps(first, separators=(",", ":")).encode("ascii") + b"\n\n"
+        live = event("session_live", json.dumps(first, separators=(",", ":")).encode("ascii"))
 
         async def answer(scope: AsgiScope, receive: Receive, send: Send) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
@@ -101,14 +111,12 @@ class SessionEvents:
 
         return answer
 
-    async def _keep_open(
-        self, event: bytes, send: Send, over: asyncio.Future[None], gone: asyncio.Future[None]
-    ) -> None:
+    async def _keep_open(self, part: bytes, send: Send, over: asyncio.Future[None], gone: asyncio.Future[None]) -> None:
         try:
             while not (over.done() or gone.done()):
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send({"type": "http.response.body", "body": part, "more_body": True})
                 await asyncio.wait((over, gone), timeout=self._heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED)
-                event = b":\n\n"
+                part = b":\n\n"
             await send({"type": "http.response.body", "body": b""})
         except OSError:
             pass  # the client has gone
@@ -142,7 +150,7 @@ class SessionEvents:
     def _look_at_server(self) -> None:
         """End all streams where the server is about to exit: uvicorn waits until nothing is open any more."""
         self._timer = None
-        if is_server_exiting():
+        if is_uvicorn_exiting():
             for over in [over for theirs in self._streams.values() for over in theirs]:
                 _finish(over)
         elif self._streams:

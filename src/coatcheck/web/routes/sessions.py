@@ -1,4 +1,4 @@
-"""What a signed-in person does with their sessions: the logic behind the routes of every framework's module.
+"""A signed-in person looks after their sessions: the logic behind the routes of every framework's module.
 
 Each coroutine takes the ASGI scope (or a Starlette `Request` around it) after `SessionMiddleware`, and returns plain
 data or a `Problem`. Whose sessions are meant is always taken from the caller's own session, never from the request.
@@ -14,9 +14,12 @@ from typing import Any
 from coatcheck.errors import InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.tokens import TokenInfo
+from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
-from coatcheck.web.middleware import EVENTS_PATH, HasTokenManager
+from coatcheck.web.reply import reply_of
 from coatcheck.web.requirements import require
+from coatcheck.web.routes.events import EVENTS_PATH
+from coatcheck.web.settings import settings_of
 from coatcheck.web.state import request_state
 
 MAX_AFTER_LENGTH = 1024
@@ -74,7 +77,7 @@ class SessionPage:
 
 
 async def status(request: Mapping[str, Any]) -> Status:
-    """Am I signed in? Answers those who are not as well.
+    """Say whether the caller is signed in. Strangers are answered as well.
 
     Raises:
         StoreUnavailable: a token was sent and the store could not say whether it is valid.
@@ -85,7 +88,7 @@ async def status(request: Mapping[str, Any]) -> Status:
         refusal = state.refusal
         reason = refusal.value if refusal is not None and refusal.is_for_the_holder else None
         return Status(signed_in=False, reason=reason)
-    events = EVENTS_PATH.removeprefix("/") if state.ends_with_session else None
+    events = EVENTS_PATH.removeprefix("/") if settings_of(request).ends_with_session else None
     return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
 
 
@@ -98,9 +101,8 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
         StoreUnavailable: the store cannot answer; the session may still live.
         RevocationIndeterminate: whether it still lives is not known; repeat the sign-out.
     """
-    state = request_state(request)
-    state.forget_cookie()
-    caller = state.authentication
+    reply_of(request).forget_cookie()
+    caller = request_state(request).authentication
     if caller is None:
         return SignedOut(ended=0)
     ended = await auth.token_manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
@@ -116,7 +118,7 @@ async def sign_out_all(auth: HasTokenManager, request: Mapping[str, Any]) -> Sig
         AuthenticationRequiredError: nobody is signed in, so it is not known whose sessions to end.
         StoreUnavailable, RevocationIndeterminate: as `sign_out`.
     """
-    request_state(request).forget_cookie()
+    reply_of(request).forget_cookie()
     caller = require(request)
     ended = await auth.token_manager.revoke_all_tokens(auth_user_id=caller.user_identifier)
     return SignedOut(ended=len(ended))

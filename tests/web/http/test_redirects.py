@@ -57,7 +57,7 @@ def test_everything_else_leads_to_the_front_page(wanted: str | None) -> None:
 
 
 @given(st.text(alphabet="/\\.:@?#%\t\n\r evil", max_size=12))
-def test_what_is_let_through_is_resolved_to_this_site_however_it_is_read(wanted: str) -> None:
+def test_a_path_that_is_let_through_is_resolved_to_this_site_however_it_is_read(wanted: str) -> None:
     path = safe_next(wanted)
     assert path.startswith("/")
     assert not path.startswith("//")
@@ -103,5 +103,5 @@ class TestSignInLocation:
         found = await self.location(auth, "/devices", headers=bearer(token))
         assert found == f"/sign-in?next=/devices&reason={reason}"
 
-    async def test_what_never_was_a_session_has_not_ended(self, auth: FakeAuth) -> None:
+    async def test_a_token_that_never_was_a_session_has_not_ended(self, auth: FakeAuth) -> None:
         assert await self.location(auth, "/devices", headers=bearer("nonsense")) == "/sign-in?next=/devices"

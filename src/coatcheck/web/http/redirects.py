@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from coatcheck.tokens import TokenRefusal
-from coatcheck.web.http.cross_site import SAFE_METHODS
-from coatcheck.web.state import request_state
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 MAX_NEXT_LENGTH = 512
 
@@ -32,24 +25,16 @@ def safe_next(wanted: str | None, default: str = "/") -> str:
     return wanted
 
 
-def sign_in_location(request: Mapping[str, Any], sign_in_path: str = "/sign-in", *, back_to: str | None = None) -> str:
-    """The sign-in page with where to go back to (`next`) and why the session ended (`reason`), for a redirect.
+def page_of(path: str, query: str) -> str:
+    """A page as `safe_next` takes it, from its path (not percent-encoded) and its query (as it was sent)."""
+    return quote(path, safe="/~!$&'()*+,;=:@") + (f"?{query}" if query else "")
 
-        return RedirectResponse(sign_in_location(request), 303)
 
-    Back to the page that was asked for; for a form that was sent, to `back_to` if it is given. `reason` is "expired",
-    "inactive" or "revoked", and not there for somebody who was not signed in: it is for the page to say in words, and
-    proves nothing, since anybody can write such a link.
-
-    Raises:
-        StoreUnavailable: the store could not say who is calling.
-    """
+def sign_in_target(sign_in_path: str, *, back_to: str | None, reason: str | None) -> str:
+    """The sign-in page, told what it needs to know. A `back_to` that is no page of this site is left out."""
     query = {}
-    if back_to is None and request["method"] in SAFE_METHODS:
-        back_to = quote(request["path"], safe="/~!$&'()*+,;=:@") + _query_of(request)
     if back_to is not None and safe_next(back_to, "") and back_to != "/":
         query["next"] = back_to
-    reason = reason_of(request_state(request).refusal)
     if reason is not None:
         query["reason"] = reason
     return sign_in_path + (f"?{urlencode(query, safe='/')}" if query else "")
@@ -60,8 +45,3 @@ def reason_of(refusal: TokenRefusal | None) -> str | None:
     if refusal is None or refusal is TokenRefusal.NOT_A_TOKEN:
         return None
     return refusal.value if refusal.is_for_the_holder else "revoked"
-
-
-def _query_of(request: Mapping[str, Any]) -> str:
-    query = request.get("query_string", b"").decode("latin-1")
-    return f"?{query}" if query else ""

@@ -1,0 +1,41 @@
+"""From an error that escapes the application to the problem that answers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck import upstream
+from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
+from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
+
+if TYPE_CHECKING:
+    from coatcheck.web.http.problems import AnswerableError, Problem
+    from coatcheck.web.state import RequestState
+
+
+def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
+    """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
+
+    While the store cannot say who is calling, nobody is told to sign in, whatever the application concluded.
+    """
+    refusal = None
+    if state is not None and isinstance(error, AuthenticationRequiredError):
+        try:
+            refusal = state.refusal
+        except StoreUnavailable as outage:
+            error = outage.with_traceback(None)  # which leads to this frame, and so back to the error
+    return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
+
+
+def answerable_in(error: BaseException) -> AnswerableError | None:
+    """The error that has an answer of its own, taken out of what wraps it on its way up; None if it is another.
+
+    Task groups wrap it in a group of one. Starlette wraps it where an outer application has a handler for what a
+    mounted one has met with a 500 already.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    handled_too_late = upstream.error_handled_too_late(error)
+    if handled_too_late is not None:
+        return answerable_in(handled_too_late)
+    return error if isinstance(error, ANSWERABLE_ERRORS) else None

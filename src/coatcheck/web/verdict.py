@@ -1,0 +1,56 @@
+"""The verdict on the caller of one request, and what the application has asked of it so far.
+
+The middleware makes it, `RequestState` shows it to the application, and what stays open renews it. It refers to neither
+of them: requests are freed by counting references, without waiting for the garbage collector.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+
+if TYPE_CHECKING:
+    from weakref import ReferenceType
+
+    from coatcheck.web.open_connection import OpenConnection
+
+Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | None
+
+_NO_SCOPES: frozenset[str] = frozenset()
+
+
+class Verdict:
+    """One of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or "the store cannot say".
+
+    The last is raised when the application asks, so that what does not depend on the caller keeps working while the
+    store is down, and what does is neither refused nor served as to a stranger.
+
+    `required_scopes` are all that the application has required of the caller so far. `connection` is told of the first
+    question, if it is open by then.
+    """
+
+    __slots__ = ("answer", "connection", "required_scopes", "was_asked")
+
+    def __init__(self, answer: Answer) -> None:
+        """Begin with the `answer` to the token that was sent; None if none was."""
+        self.answer = answer
+        self.was_asked = False
+        self.required_scopes = _NO_SCOPES
+        self.connection: ReferenceType[OpenConnection] | None = None
+
+    def ask(self) -> AuthenticationInfo | TokenRefusal | None:
+        """The answer, for the application: its response may depend on it from now on.
+
+        Raises:
+            StoreUnavailable: a token was sent and the store could not say whether it is valid.
+        """
+        if not self.was_asked:
+            self.was_asked = True  # before the look: a connection that opens meanwhile, in another thread, sees it
+            connection = None if self.connection is None else self.connection()
+            if connection is not None:
+                connection.note_asked()
+        if isinstance(self.answer, StoreUnavailable):
+            raise self.answer
+        return self.answer
