@@ -66,7 +66,7 @@ def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--mixes", "validat"], "validat.* is none; there are validate, touch"),
+        (["--mixes", "validat"], "validat.* is unknown; allowed are validate, touch"),
         (["--concurrency", "1,x"], "'x' is not a number from 1 to 10000"),
         (["--concurrency", "0"], "'0' is not a number from 1 to 10000"),
         (["--chart", "chart.pdf"], "must end in .png or .svg"),
@@ -77,7 +77,7 @@ def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
         (["--redis", "redis://:hunter2@127.0.0.1:1"], "the store cannot answer"),
         (["--redis", "redis://:[hunter2]@127.0.0.1:1"], "the store URL cannot be read"),
         (["--redis", "redis://a", "--postgresql", "postgresql://b"], "one store is measured at a time"),
-        (["--json", "no-such-folder/figures.json"], "--json: no file can be written at no-such-folder"),
+        (["--json", "no-such-folder/figures.json"], "--json: a file cannot be written at no-such-folder"),
         (["--chart", "/proc/chart.png"], "Error: .*/proc/chart.png"),
     ],
 )
@@ -97,7 +97,7 @@ async def test_whoever_may_make_no_database_is_told(postgres_server: PostgresSer
     await connection.execute("DROP ROLE guest")
     await connection.close()
     assert done.returncode == 1
-    assert "no database can be made there (permission denied" in done.stdout
+    assert "a database cannot be created there (permission denied" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -246,7 +246,7 @@ class TestFile:
         with caplog.at_level(logging.WARNING):
             assert FileStorage(path).read() == ada()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "could be read by others" in caplog.text
+        assert "was readable by other users" in caplog.text
         assert TOKEN not in caplog.text
 
     @pytest.mark.parametrize(
@@ -258,7 +258,9 @@ class TestFile:
         path = tmp_path / "session.json"
         path.write_bytes(content)
         path.chmod(0o600)
-        with pytest.raises(StorageError, match=r"session\.json holds no session; delete it and sign in again") as error:
+        with pytest.raises(
+            StorageError, match=r"session\.json does not hold a session; delete it and sign in again"
+        ) as error:
             FileStorage(path).read()
         assert TOKEN not in str(error.value)
         assert error.value.__cause__ is None

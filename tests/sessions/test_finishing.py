@@ -39,7 +39,7 @@ async def test_impatience_is_indeterminate_and_the_work_goes_on(caplog: pytest.L
     assert done == []
     with caplog.at_level(logging.ERROR, logger="coatcheck"):
         await finisher.close()
-    assert caplog.messages == ["1 revocations were not confirmed before the end; repeat them"]
+    assert caplog.messages == ["1 revocations were not confirmed before the pod closed; repeat them"]
     may_finish.set()
     await asyncio.gather(*finisher._running)  # noqa: SLF001 (the work itself)
     assert done == [True]

@@ -1,4 +1,4 @@
-"""From a token to who is calling: the path of every request, to be read in one sitting.
+"""From a token to the caller: the path of every request, short enough to read in one sitting.
 
 `token_format` takes the token apart, `key_hash` checks the secret, `deadlines` judges the time.
 """
@@ -25,16 +25,16 @@ class Validator:
     """Answers every validation from a store read that starts after the call."""
 
     def __init__(self, store: SessionReads, hasher: KeyHasher, touches: Touches) -> None:
-        """Validate against `store`; uses and rehashes that can wait go to `touches`."""
+        """Read sessions from `store`; touches and rehashes that can wait go to `touches`."""
         self._store = store
         self._hasher = hasher
         self._touches = touches
 
     async def explain(self, token: str) -> AuthenticationInfo | TokenRefusal:
-        """Who carries this token, or why nobody does.
+        """The caller that the token stands for, or the reason why there is none.
 
-        What cannot be a token costs no read. The secret is checked before the deadlines, so that only its holder
-        learns that a session has expired.
+        A text that cannot be a token costs no read. The secret is checked before the deadlines, so that only the
+        holder of the secret learns that a session has expired.
 
         Raises:
             StoreUnavailable: the store cannot answer.
@@ -55,7 +55,11 @@ class Validator:
         return AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)  # judged: it has scopes
 
     async def examine(self, token: str) -> TokenStanding:
-        """`explain` that is no use of the session and writes nothing, with the time until a deadline."""
+        """The caller and the time until a deadline. Unlike `explain` this is no use of the session and writes nothing.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
         parsed = parse_token(token)
         if parsed is None:
             return TokenStanding(TokenRefusal.NOT_A_TOKEN)
@@ -77,10 +81,10 @@ class Validator:
         return deadlines.ended(reading) or match
 
     async def _touch(self, reading: SessionReading) -> bool:
-        """Note the use. False where the session turned out to have been ended since it was read."""
+        """Note the use. False if the session was ended since it was read."""
         use = SessionUse(reading.id, reading.now_us)
         if deadlines.is_touch_urgent(reading):
-            # Waiting for the channel could let the session run out under an active user.
+            # If the touch waited in the channel, the session of an active user could run out.
             return reading.id in await self._store.touch_sessions((use,))
         self._touches.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
         return True
