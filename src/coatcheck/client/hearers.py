@@ -50,7 +50,7 @@ class Hearers:
             self._streams.pop(key, None)
 
     def calls_for(self, change: AuthChange) -> list[Callable[[], object]]:
-        """The calls that tell a change: the listeners, then, if the server ended the session, the hook for a sign-in."""
+        """The calls for a change: the listeners and, if the server ended the session, the hook for a new sign-in."""
         calls: list[Callable[[], object]] = [_telling(listener, change) for listener in [*self._listeners.values()]]
         hook, reason = self._on_sign_in_required, change.reason
         if hook is not None and change.auth_info is None and reason is not None and reason.is_the_servers:
