@@ -30,11 +30,13 @@ def reading(
 
 @pytest.mark.parametrize(("offset", "verdict"), [(-1, None), (0, TokenRefusal.EXPIRED), (1, TokenRefusal.EXPIRED)])
 def test_a_session_ends_at_its_absolute_deadline(offset: int, verdict: TokenRefusal | None) -> None:
+    """S6."""
     assert deadlines.ended(reading(CREATED + 10 + offset, expires_at=CREATED + 10)) is verdict
 
 
 @pytest.mark.parametrize(("offset", "verdict"), [(-1, None), (0, TokenRefusal.INACTIVE), (1, TokenRefusal.INACTIVE)])
 def test_a_session_ends_when_it_was_not_used_for_its_timeout(offset: int, verdict: TokenRefusal | None) -> None:
+    """S7."""
     used = CREATED + 5 * SECOND
     assert deadlines.ended(reading(used + SECOND + offset, unused_for=SECOND, last_used=used)) is verdict
 
@@ -62,6 +64,7 @@ def test_either_deadline_is_enough_and_the_absolute_one_is_named_first() -> None
 def test_uses_are_recorded_to_a_tenth_of_the_timeout_and_at_least_once_a_minute(
     unused_for: int | None, resolution: int
 ) -> None:
+    """S8."""
     assert deadlines.touch_resolution_us(unused_for) == resolution
     assert not deadlines.is_touch_due(reading(CREATED + resolution - 1, unused_for=unused_for))
     assert deadlines.is_touch_due(reading(CREATED + resolution, unused_for=unused_for))

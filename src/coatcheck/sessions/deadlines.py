@@ -15,7 +15,7 @@ MAX_TOUCH_DELAY_US = _SECOND_US
 
 
 def ended(reading: SessionReading) -> TokenRefusal | None:
-    """The deadline that the session has reached, if any. A deadline is reached when `now >= deadline`."""
+    """Which deadline the session has reached, if any. Both hold from the very microsecond they name."""
     if reading.expires_at_us is not None and reading.now_us >= reading.expires_at_us:
         return TokenRefusal.EXPIRED
     unused_for_us = reading.expire_after_unused_for_us
@@ -25,7 +25,7 @@ def ended(reading: SessionReading) -> TokenRefusal | None:
 
 
 def ends_in_us(reading: SessionReading) -> int | None:
-    """The microseconds until the next deadline, if the session is not used before; None if it has no deadline."""
+    """How long until a deadline comes, if the session is not used before; None where it has none."""
     unused_for_us = reading.expire_after_unused_for_us
     deadlines = (reading.expires_at_us, None if unused_for_us is None else reading.last_used_at_us + unused_for_us)
     return min((deadline - reading.now_us for deadline in deadlines if deadline is not None), default=None)

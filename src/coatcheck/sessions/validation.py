@@ -1,4 +1,4 @@
-"""From a token to the caller: the path of every request, short enough to read in one sitting.
+"""From a token to who is calling: the path of every request, to be read in one sitting.
 
 `token_format` takes the token apart, `key_hash` checks the secret, `deadlines` judges the time.
 """
@@ -81,10 +81,10 @@ class Validator:
         return deadlines.ended(reading) or match
 
     async def _touch(self, reading: SessionReading) -> bool:
-        """Note the use. False if the session was ended since it was read."""
+        """Note the use. False where the session turned out to have been ended since it was read."""
         use = SessionUse(reading.id, reading.now_us)
         if deadlines.is_touch_urgent(reading):
-            # If the touch waited in the channel, the session of an active user could run out.
+            # Waiting for the channel could let the session run out under an active user.
             return reading.id in await self._store.touch_sessions((use,))
         self._touches.note_use(use, delay_us=deadlines.touch_delay_us(reading.expire_after_unused_for_us))
         return True
