@@ -564,9 +564,7 @@ class TestRevoking:
             await world.sessions.admin.delete_sessions()
         assert await world.is_valid(success)
 
-    async def test_an_operator_deletes_by_any_combination_and_this_process_hears_of_it(
-        self, world: World
-    ) -> None:
+    async def test_an_operator_deletes_by_any_combination_and_this_process_hears_of_it(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         first = await world.sign_in(ann)
         second = await world.sign_in(ann, method="google")
