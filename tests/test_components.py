@@ -38,7 +38,7 @@ def server(*, missing: str | None = None, is_required: bool = False) -> Componen
     return Component("server", "Server", missing, frozenset({"server_address"}), is_required=is_required)
 
 
-def test_what_did_not_run_is_the_last_thing_said(project: pytest.Pytester) -> None:
+def test_tests_that_did_not_run_are_reported_last(project: pytest.Pytester) -> None:
     project.makepyfile(NEEDS_A_SERVER)
     result = run(project, server(missing="it is not installed"), "-ra")
     assert result.ret == pytest.ExitCode.OK
@@ -66,7 +66,9 @@ def test_a_test_that_skips_itself_did_not_run(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("choice", [("-k", "other"), ("-m", "not server"), ("test_it.py::test_other",)])
-def test_a_run_of_some_tests_may_leave_out_what_is_required(project: pytest.Pytester, choice: tuple[str, ...]) -> None:
+def test_a_run_of_some_tests_may_leave_out_required_components(
+    project: pytest.Pytester, choice: tuple[str, ...]
+) -> None:
     project.makepyfile(test_it=NEEDS_A_SERVER)
     result = run(project, server(is_required=True), *choice)
     assert result.ret == pytest.ExitCode.OK

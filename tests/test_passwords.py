@@ -37,7 +37,6 @@ def load(path: Path, run_mode: str = "development", **variables: str) -> Passwor
 
 
 def test_a_run_modes_section_wins_over_shared(path: Path) -> None:
-    """C6."""
     assert load(path).get("everywhere") == "from shared"
     assert load(path).get("overlaid") == "from development"
     assert load(path, "production").get("overlaid") == "from production"
@@ -46,14 +45,12 @@ def test_a_run_modes_section_wins_over_shared(path: Path) -> None:
 
 
 def test_a_variable_wins_over_the_file(path: Path) -> None:
-    """C6."""
     passwords = load(path, SERVERPOD_PASSWORD_varied="from the variable", SERVERPOD_PASSWORD_new="new")
     assert passwords.get("varied") == "from the variable"
     assert passwords.get("new") == "new"
 
 
 def test_without_a_file_there_are_only_variables(tmp_path: Path) -> None:
-    """C6."""
     passwords = load(tmp_path / "missing.yaml", SERVERPOD_PASSWORD_a="b", OTHER="c")
     assert passwords.get("a") == "b"
     assert passwords.get("OTHER") is None
@@ -65,8 +62,8 @@ def test_without_a_file_there_are_only_variables(tmp_path: Path) -> None:
         ("- a\n- list\n", "must be a mapping of sections"),
         ("just text", "must be a mapping of sections"),
         ("development: text", "section 'development' must be a mapping"),
-        ("shared:\n  hush: 12345\n  good: 'x'\n", "in the section 'shared' these are not text: hush"),
-        ("shared:\n  hush: 12345\n  also: [12345]\n", "these are not text: also, hush"),
+        ("shared:\n  hush: 12345\n  good: 'x'\n", "in the section 'shared' these keys or values are not text: hush"),
+        ("shared:\n  hush: 12345\n  also: [12345]\n", "these keys or values are not text: also, hush"),
         ("shared:\n  hush: '12345\n", "is not valid YAML, line"),
         ("shared: {hush: 12345", "is not valid YAML"),
         ("shared:\n  hush: !!python/object:os.system 12345\n", "is not valid YAML"),
@@ -75,7 +72,6 @@ def test_without_a_file_there_are_only_variables(tmp_path: Path) -> None:
 def test_a_file_of_another_shape_is_an_error_that_names_the_place_and_no_value(
     tmp_path: Path, content: str, says: str
 ) -> None:
-    """C6."""
     file = tmp_path / "passwords.yaml"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigurationError, match=says) as caught:
@@ -86,7 +82,6 @@ def test_a_file_of_another_shape_is_an_error_that_names_the_place_and_no_value(
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
-    """C6."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load(tmp_path)
     file = tmp_path / "passwords.yaml"
@@ -95,14 +90,13 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) ->
         load(file)
 
 
-def test_an_empty_file_is_no_passwords(tmp_path: Path) -> None:
+def test_an_empty_file_has_no_passwords(tmp_path: Path) -> None:
     file = tmp_path / "passwords.yaml"
     file.touch()
     assert load(file).get("a") is None
 
 
-def test_the_raising_form_names_key_and_variable(path: Path) -> None:
-    """C7."""
+def test_the_error_for_a_missing_password_names_key_and_variable(path: Path) -> None:
     assert load(path).get_or_raise("everywhere") == "from shared"
     with pytest.raises(ConfigurationError, match=r"'pepper' is missing.*SERVERPOD_PASSWORD_pepper"):
         load(path).get_or_raise("pepper")

@@ -46,8 +46,7 @@ def builders() -> list[ServerSideSessionsConfig]:
 
 
 class TestPasswords:
-    async def test_the_use_that_the_design_shows_works_word_for_word(self, tmp_path: Path) -> None:
-        """C5, C7, C8."""
+    async def test_the_documented_use_of_a_pod_works(self, tmp_path: Path) -> None:
         folder = tmp_path / "config"
         folder.mkdir()
         (folder / "passwords.yaml").write_text(f"development:\n  {KEY}: '{PEPPER}'\n", encoding="utf-8")
@@ -70,7 +69,6 @@ class TestPasswords:
             assert await auth.token_manager.validate_token(success.token) is None
 
     def test_the_pepper_is_taken_from_the_passwords(self, tmp_path: Path) -> None:
-        """C5."""
         lifetime = timedelta(days=30)
         auth = pod_in(tmp_path).initialize_auth_services(
             token_manager_builders=[ServerSideSessionsConfigFromPasswords(default_session_lifetime=lifetime)]
@@ -78,14 +76,12 @@ class TestPasswords:
         assert auth.get_token_manager(ServerSideSessionsTokenManager).issuer == "session"
 
     def test_a_missing_pepper_names_the_key_and_the_variable(self, tmp_path: Path) -> None:
-        """C5."""
         with pytest.raises(ConfigurationError, match=f"{KEY}' is missing.*{VARIABLE}"):
             pod_in(tmp_path, environ={}).initialize_auth_services(
                 token_manager_builders=[ServerSideSessionsConfigFromPasswords()]
             )
 
     def test_the_other_options_pass_through_and_are_checked(self, tmp_path: Path) -> None:
-        """C5."""
         with pytest.raises(ConfigurationError, match="session_key_secret_length"):
             pod_in(tmp_path).initialize_auth_services(
                 token_manager_builders=[ServerSideSessionsConfigFromPasswords(session_key_secret_length=1)]
@@ -102,7 +98,6 @@ class TestPasswords:
     def test_the_run_mode_comes_from_the_environment(
         self, tmp_path: Path, variables: dict[str, str], mode: str
     ) -> None:
-        """C6."""
         assert pod_in(tmp_path, environ=variables).run_mode == mode
         assert pod_in(tmp_path, environ=variables, run_mode="test").run_mode == "test"
 
@@ -136,19 +131,18 @@ class TestStore:
             async with pod_in(tmp_path, store=f"sqlite:///{tmp_path}/no/such/folder.db"):
                 pass
 
-    async def test_what_is_used_before_it_is_open_says_so(self, tmp_path: Path) -> None:
+    async def test_a_call_before_the_pod_is_open_is_a_clear_error(self, tmp_path: Path) -> None:
         auth = pod_in(tmp_path).initialize_auth_services(token_manager_builders=builders())
         with pytest.raises(NotOpenError, match="async with pod"):
             await auth.token_manager.list_tokens()
 
 
 class TestServices:
-    def test_before_anything_is_configured_there_are_no_services(self, tmp_path: Path) -> None:
+    def test_auth_services_before_initialize_auth_services_is_a_clear_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="initialize_auth_services"):
             _ = pod_in(tmp_path).auth_services
 
     def test_configuring_again_replaces_the_services(self, tmp_path: Path) -> None:
-        """C8."""
         pod = pod_in(tmp_path)
         first = pod.initialize_auth_services(token_manager_builders=builders())
         second = pod.initialize_auth_services(token_manager_builders=builders())
@@ -162,27 +156,25 @@ class TestServices:
         assert pod.auth_services is first
 
     def test_a_manager_that_is_already_built_is_taken_as_it_is(self, tmp_path: Path) -> None:
-        """C8."""
         other = OtherTokenManager()
         auth = pod_in(tmp_path).initialize_auth_services(token_manager_builders=[other, *builders()])
         assert auth.get_token_manager(OtherTokenManager) is other
         assert auth.token_manager.primary is other
 
     def test_a_kind_of_manager_that_is_not_configured_is_a_clear_error(self, tmp_path: Path) -> None:
-        """C8."""
         auth = pod_in(tmp_path).initialize_auth_services(token_manager_builders=builders())
         with pytest.raises(
             ConfigurationError, match=r"OtherTokenManager is configured.*ServerSideSessionsTokenManager"
         ):
             auth.get_token_manager(OtherTokenManager)
 
-    def test_what_is_neither_builder_nor_manager_is_a_clear_error(self, tmp_path: Path) -> None:
+    def test_an_item_that_is_neither_builder_nor_manager_is_a_clear_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="not dict; for server-side sessions"):
             pod_in(tmp_path).initialize_auth_services(token_manager_builders=[{}])  # type: ignore[list-item]  # the point of the test
 
 
 class TestLifespan:
-    async def test_what_is_waiting_is_written_at_shutdown(self, tmp_path: Path) -> None:
+    async def test_waiting_touches_are_written_at_shutdown(self, tmp_path: Path) -> None:
         clock = _Clock()
         store = SqliteStore(tmp_path / "a.db", clock=clock)
         pod = pod_in(tmp_path, store=store)
@@ -248,7 +240,7 @@ class TestLifespan:
                 await store.tried_again.wait()
         assert [record.message for record in caplog.records] == ["pruning put off: down, for the test"] * 2
 
-    def test_an_interval_of_nothing_is_a_clear_error(self, tmp_path: Path) -> None:
+    def test_a_prune_interval_of_zero_is_a_clear_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="prune_interval"):
             pod_in(tmp_path, prune_interval=timedelta(0))
 

@@ -25,7 +25,7 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 PEPPER = {"SERVERPOD_PASSWORD_serverSideSessionKeyHashPepper": "a pepper of thirty-two bytes ok!"}
 
 
-def test_it_opens_with_the_two_commands() -> None:
+def test_the_readme_opens_with_the_two_commands() -> None:
     commands = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("    make ")]
     assert commands == ["make demo", "make test"]
     assert README.index("make test") < 400
@@ -53,7 +53,7 @@ def test_the_second_example_runs_to_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "coatcheck.db").is_file()
 
 
-def test_the_python_client_of_the_third_signs_in_to_the_first_and_out(tmp_path: Path) -> None:
+def test_the_python_client_example_signs_in_to_the_first_example_and_out(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
     with AppServer.uvicorn("app:app", cwd=tmp_path, env=PEPPER) as server:
         program = PYTHON_BLOCKS[2].replace("http://localhost:8000", server.url)
@@ -66,7 +66,7 @@ def test_the_python_client_of_the_third_signs_in_to_the_first_and_out(tmp_path: 
 
 
 @pytest.mark.chromium
-async def test_the_page_is_signed_in_to_the_first_by_a_cookie(browser: Browser, tmp_path: Path) -> None:
+async def test_the_page_example_signs_in_to_the_first_example_by_a_cookie(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
     (script,) = re.findall(r"```html\n(.*?)```", README, flags=re.DOTALL)
     context = await browser.new_context()

@@ -26,14 +26,12 @@ A_TOKEN = VECTORS[0].token
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=str)
-def test_a_token_is_written_as_the_seed_writes_it(vector: Vector) -> None:
-    """F1, F8."""
+def test_a_token_is_written_as_serverpod_writes_it(vector: Vector) -> None:
     assert format_token(vector.session_id, vector.secret) == vector.token
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=str)
-def test_a_token_of_the_seed_is_read_back(vector: Vector) -> None:
-    """F1, F8."""
+def test_a_token_of_serverpod_is_read(vector: Vector) -> None:
     parsed = parse_token(vector.token)
     assert parsed is not None
     assert parsed.session_id == vector.session_id
@@ -41,7 +39,6 @@ def test_a_token_of_the_seed_is_read_back(vector: Vector) -> None:
 
 
 def test_a_token_with_the_default_secret_has_68_characters_and_no_padding() -> None:
-    """F1."""
     token = format_token(new_session_id(ADA), bytes(32))
     assert len(token) == 68
     assert token.startswith("c2Fz")
@@ -49,7 +46,6 @@ def test_a_token_with_the_default_secret_has_68_characters_and_no_padding() -> N
 
 
 def test_new_session_ids_are_uuids_of_version_7_in_canonical_form() -> None:
-    """F2."""
     ids = {new_session_id(ADA) for _ in range(1000)}
     assert len(ids) == 1000
     for session_id in ids:
@@ -59,7 +55,6 @@ def test_new_session_ids_are_uuids_of_version_7_in_canonical_form() -> None:
 
 
 def test_new_session_ids_sort_by_the_millisecond_they_were_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F2."""
     moments = iter([1_000_000, 2_000_000, 1_800_000_000_000_000_000])
     monkeypatch.setattr("coatcheck.identifiers.time.time_ns", lambda: next(moments))
     first, second, third = new_session_id(ADA), new_session_id(ADA), new_session_id(ADA)
@@ -85,7 +80,7 @@ def test_no_other_text_is_read_as_the_same_token(position: int, character: str) 
 
 
 @given(st.text())
-def test_no_text_makes_the_parser_fail(text: str) -> None:
+def test_no_text_makes_the_parser_raise(text: str) -> None:
     assert parse_token(text) is None
 
 
@@ -117,24 +112,21 @@ NOT_TOKENS = {
 
 
 @pytest.mark.parametrize("text", NOT_TOKENS.values(), ids=NOT_TOKENS.keys())
-def test_what_is_not_a_token_is_refused(text: str) -> None:
-    """S1."""
+def test_a_text_that_is_not_a_token_is_refused(text: str) -> None:
     assert parse_token(text) is None
 
 
 @pytest.mark.parametrize("value", [None, b"c2Fz", 7, ["c2Fz"], {"$gt": ""}])
-def test_what_is_not_text_is_refused(value: object) -> None:
+def test_a_value_that_is_not_text_is_refused(value: object) -> None:
     assert parse_token(value) is None  # type: ignore[arg-type]  # the point of the test
 
 
 def test_the_session_id_is_read_from_a_token() -> None:
-    """S18."""
     assert session_id_in(VECTORS[0].token) == VECTORS[0].session_id
 
 
 @pytest.mark.parametrize(("text", "says"), [("", "cookie mode"), ("eyJhbGciOiJIUzI1NiJ9.e30.x", "not a server-side")])
 def test_a_token_without_session_id_is_a_clear_error(text: str, says: str) -> None:
-    """S18."""
     with pytest.raises(InvalidArgumentError, match=says):
         session_id_in(text)
 
@@ -151,7 +143,7 @@ def test_a_session_id_says_which_shard_its_user_is_in(user: str) -> None:
     assert shard_of_session(new_session_id(UserId(user))) == shard_of_user(UserId(user))
 
 
-def test_the_shard_of_a_user_is_the_same_for_ever() -> None:
+def test_the_shard_of_a_user_never_changes() -> None:
     """It is part of ids that are in databases by now."""
     assert [shard_of_user(UserId(user)) for user in ("ada", "bob", "zo\u00eb")] == ["3c", "79", "e2"]
 

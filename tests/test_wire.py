@@ -23,7 +23,7 @@ BODY: dict[str, object] = {
 }
 
 
-def test_it_is_five_members_with_sorted_scopes_and_a_time_in_utc() -> None:
+def test_the_body_has_five_members_with_sorted_scopes_and_a_time_in_utc() -> None:
     expires_at = datetime(2026, 12, 1, 0, 0, 0, 1, tzinfo=UTC)
     success = AuthSuccess("session", Token(SECRET), expires_at, UserId("ada"), scope_set({"notes:write", "notes:read"}))
     assert auth_success_json(success) == BODY
@@ -35,8 +35,8 @@ def test_it_is_five_members_with_sorted_scopes_and_a_time_in_utc() -> None:
     st.none() | st.datetimes(timezones=st.just(UTC)),
     st.sets(st.sampled_from(["a", "notes:read", "x.y"])),
 )
-def test_every_field_makes_the_round_trip(token: str, expires_at: datetime | None, scopes: set[str]) -> None:
-    """K8: round-trips every field."""
+def test_every_field_is_read_back_as_it_was_written(token: str, expires_at: datetime | None, scopes: set[str]) -> None:
+    """Round-trips every field."""
     success = AuthSuccess("session", Token(token), expires_at, UserId("ada"), scope_set(scopes))
     assert auth_success_of(json.loads(json.dumps(auth_success_json(success)))) == success
 
@@ -45,7 +45,7 @@ def test_cookie_mode_has_an_empty_token() -> None:
     assert auth_success_of({**BODY, "token": ""}).token == ""
 
 
-def test_members_that_are_not_known_and_a_time_with_another_spelling_of_utc_are_taken() -> None:
+def test_unknown_members_and_another_spelling_of_utc_are_accepted() -> None:
     success = auth_success_of({**BODY, "more": 1, "token_expires_at": "2026-12-01T00:00:00+00:00"})
     assert success.token_expires_at == datetime(2026, 12, 1, tzinfo=timezone(timedelta(0)))
 
@@ -80,6 +80,6 @@ def test_a_member_that_is_wrong_is_refused_without_showing_the_token(wrong: dict
 
 
 @pytest.mark.parametrize("value", [None, [], "session", 1, [["token", SECRET]]])
-def test_what_is_no_object_is_refused(value: object) -> None:
+def test_a_body_that_is_not_an_object_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgumentError, match="JSON object"):
         auth_success_of(value)

@@ -1,4 +1,4 @@
-"""How a pod makes token managers: the builder's interface and what it is given."""
+"""The interface of the builders that make a pod's token managers, and the context that they get."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a token manager is built from. `user_source` None: users live in the store."""
+    """The parts that a token manager is built from. `user_source` None: users live in the store."""
 
     store: Store
     bus: EventBus
@@ -27,15 +27,15 @@ class BuildContext:
     at_shutdown: Callable[[Callable[[], Awaitable[None]]], None]
 
     def check_hook(self, name: str, hook: object) -> None:
-        """Refuse a hook that runs inside a transaction, where the store has none.
+        """Refuse a hook that runs inside a transaction if the store has no transactions.
 
         Raises:
             ConfigurationError: `hook` is given, and the store has no transactions that span several calls.
         """
         if hook is not None and not self.store.has_transactions:
             raise ConfigurationError(
-                f"{name} runs inside a transaction, and {self.store!r} has none that spans several calls; "
-                "do it before or after the call instead, or use a PostgreSQL or SQLite store"
+                f"{name} runs inside a transaction, and {self.store!r} has no transactions that span several calls; "
+                "do the work before or after the call instead, or use a PostgreSQL or SQLite store"
             )
 
 

@@ -1,4 +1,4 @@
-"""What is kept of the client that signed in, for lists of devices."""
+"""The device that a session was made on, for lists of devices."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from coatcheck.errors import InvalidArgumentError
 MAX_LABEL_LENGTH = 64
 MAX_USER_AGENT_LENGTH = 256
 MAX_IP_ADDRESS_LENGTH = 49
-"""Of an IPv6 address and a prefix length."""
+"""The length of an IPv6 address with a prefix length."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """On what a session was made: what the client says about itself, and where it called from. All of it is optional.
+    """The device that a session was made on: its label, its user agent and its address. Each is optional.
 
-    `label` is for people ("Firefox on Linux", 1 to 64 characters), `user_agent` the header (at most 256), `ip_address`
-    an address or the network it is in ("192.0.2.0/24"). Nothing here is proof of anything: two of the three are the
-    client's own words. Personal data all the same: it is deleted with the session.
+    `label` is for people ("Firefox on Linux", 1 to 64 characters), `user_agent` is the header (at most 256 characters),
+    `ip_address` is an address or its network ("192.0.2.0/24"). None of them proves anything: the client chooses the
+    first two freely. They are personal data, and are deleted with the session.
 
     Raises:
-        InvalidArgumentError: a text is empty, too long, or holds what cannot be printed.
+        InvalidArgumentError: a text is empty or too long, or holds characters that cannot be printed.
     """
 
     label: str | None = None
@@ -43,4 +43,4 @@ def _check(name: str, value: object, max_length: int) -> None:
 
 
 UNKNOWN_CLIENT = ClientInfo()
-"""A client of which nothing is known."""
+"""A device of which nothing is known."""

@@ -10,12 +10,12 @@ from coatcheck.errors import InvalidArgumentError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9998, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-"""The last moment that is stored: drivers take the very last ones that `datetime` has for "never"."""
+"""The last moment that is stored: drivers use the very last moments of `datetime` for "never"."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
-    """Tells the time. Stores with a clock of their own (PostgreSQL) do not ask it."""
+    """Tells the time to stores that have no clock of their own. PostgreSQL has one."""
 
     def now_us(self) -> int:
         """Microseconds since 1970-01-01 00:00 UTC."""
@@ -31,7 +31,7 @@ class SystemClock:
 
 
 def to_us(moment: datetime, *, name: str = "the time") -> int:
-    """An aware datetime as microseconds since the Unix epoch, exactly (no floating point on the way).
+    """An aware datetime as microseconds since the Unix epoch, exactly (without floating point).
 
     Raises:
         InvalidArgumentError: `moment` is not a datetime, or has no time zone.

@@ -14,8 +14,8 @@
     │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
     │   └── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
     ├── ClientError                     something on the client's side (raised by coatcheck.client)
-    │   ├── UnexpectedAnswerError           what answered is not the server's session route
-    │   └── StorageError                    where the session is kept cannot be read or written
+    │   ├── UnexpectedAnswerError           the answer is not that of the server's session route
+    │   └── StorageError                    the client's storage cannot be read or written
     └── StoreUnavailable                the store cannot answer: HTTP 503, never 401
         └── RevocationIndeterminate     a revocation may or may not have happened: treat as not done, retry
 
@@ -86,20 +86,21 @@ class SignInSupersededError(SignInError):
 
 
 class AuthorizationError(CoatcheckError):
-    """A request is refused for want of a session or of a scope."""
+    """A request is refused because a session or a scope is missing, or because it came from another site."""
 
 
 class AuthenticationRequiredError(AuthorizationError):
     """The request carries no valid session (HTTP 401)."""
 
     def __init__(self) -> None:
-        super().__init__("this needs a signed-in caller")
+        super().__init__("this request needs a signed-in caller")
 
 
 class InsufficientScopeError(AuthorizationError):
     """The session is valid but lacks a required scope (HTTP 403).
 
-    `missing` holds the scopes it lacks, `required` all that the resource needs (RFC 6750 section 3), both sorted.
+    `missing` holds the scopes that it lacks, `required` all scopes that the resource needs (RFC 6750 section 3). Both
+    are sorted.
     """
 
     def __init__(self, missing: Iterable[str], *, required: Iterable[str] | None = None) -> None:
@@ -128,13 +129,16 @@ class ClientError(CoatcheckError):
 
 
 class UnexpectedAnswerError(ClientError):
-    """What answered is not the server's session route: an error page, a proxy, a captive portal. Nothing is known."""
+    """The answer is not that of the server's session route: an error page, a proxy, a captive portal.
+
+    It says nothing about the session.
+    """
 
     def __init__(self, path: str, status: int) -> None:
-        super().__init__(f"{path} gave no answer of a Coatcheck server (HTTP {status})")
+        super().__init__(f"the answer of {path} (HTTP {status}) is not that of a Coatcheck server")
         self.path = path
         self.status = status
 
 
 class StorageError(ClientError, OSError):
-    """Where the session is kept cannot be read or written. The message names the place."""
+    """The client's storage cannot be read or written. The message names the place."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SessionId = NewType("SessionId", str)
-"""A session's id: a UUIDv7 in canonical text form. May be shown and logged; it opens nothing by itself."""
+"""A session's id: a UUIDv7 in canonical text form. It may be shown and logged: without the secret it is no token."""
 
 UserId = NewType("UserId", str)
 """A user's id: 1 to 255 characters; UUIDs in canonical form (lower case, with hyphens)."""
@@ -23,7 +23,7 @@ UserId = NewType("UserId", str)
 MAX_USER_ID_LENGTH = 255
 
 _UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-# What no store can keep as text or no log should print: control characters and lone surrogates.
+# Control characters and lone surrogates: stores cannot keep them as text, and logs should not print them.
 _FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -46,7 +46,7 @@ def user_id_of(value: str | UUID, *, name: str = "auth_user_id") -> UserId:
 
 
 def session_id_of(value: str | UUID) -> SessionId | None:
-    """The session id in `value`, or None where it cannot be one. What is not a UUID names no session."""
+    """The session id in `value`; None if it is not a UUID, because then no session has it."""
     if isinstance(value, UUID):
         return SessionId(str(value))
     if isinstance(value, str) and _UUID_TEXT.fullmatch(value) is not None:
@@ -77,16 +77,16 @@ def new_session_id(user_id: UserId) -> SessionId:
 
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
-"""All shards: what a store that is spread over several servers keeps together."""
+"""All shards. A store that is spread over several servers keeps the keys of one shard on one server."""
 
 
 def shard_of_user(user_id: UserId) -> str:
-    """The shard of a user, two hexadecimal digits. The same for ever: it is part of every session id of theirs."""
+    """The shard of a user, two hexadecimal digits. It never changes: each session id of the user contains it."""
     return _shard_byte(user_id).hex()
 
 
 def shard_of_session(session_id: SessionId) -> str:
-    """The shard of the session's user. A session is found by its id alone, and next to all others of its user."""
+    """The shard of the session's user, which is read from the session id alone."""
     return session_id[-2:]
 
 
@@ -99,5 +99,5 @@ def by_shard(session_ids: Iterable[SessionId]) -> dict[str, list[SessionId]]:
 
 
 def _shard_byte(user_id: UserId) -> bytes:
-    # A byte says next to nothing about a user, and 256 shards are more than a cluster has servers.
+    # One byte says almost nothing about a user, and a cluster has fewer than 256 servers.
     return blake2b(user_id.encode(), digest_size=1, person=b"coatcheck shard").digest()

@@ -39,7 +39,7 @@ class Page(Sequence[T], Generic[T]):
         return len(self._items)
 
     def __eq__(self, other: object) -> bool:
-        """Pages are equal when their items and their continuation are; a page also equals a list of its items."""
+        """Whether the items and the continuation are equal; a page also equals a list of its items."""
         if isinstance(other, Page):
             return self._items == other._items and self.next_after == other.next_after
         if isinstance(other, list | tuple):

@@ -1,4 +1,4 @@
-"""Passwords from `config/passwords.yaml` and the environment, as in the seed.
+"""Passwords from `config/passwords.yaml` and the environment. File and variables are those of Serverpod.
 
 The file has a section for each run mode and one called `shared`. A run mode's section wins over `shared`, and a
 variable `SERVERPOD_PASSWORD_<key>` wins over both.
@@ -22,7 +22,7 @@ _SHARED = "shared"
 
 
 class Passwords:
-    """The passwords of one run mode. Has no repr that shows them."""
+    """The passwords of one run mode. The repr does not show them."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         """Keep these passwords."""
@@ -97,6 +97,7 @@ def _section(path: Path, name: str, section: object) -> dict[str, str]:
     wrong = sorted(str(key) for key, value in section.items() if not isinstance(key, str) or not isinstance(value, str))
     if wrong:
         raise ConfigurationError(
-            f"{path}: in the section {name!r} these are not text: {', '.join(wrong)}; put the values in quotes"
+            f"{path}: in the section {name!r} these keys or values are not text: {', '.join(wrong)}; "
+            "put the values in quotes"
         )
     return section

@@ -38,9 +38,9 @@ RUN_MODE_VARIABLES = ("COATCHECK_RUN_MODE", "SERVERPOD_RUN_MODE")
 class Pod:
     """The host of an application's auth services.
 
-    `events.subscribe` tells of whatever ends or shrinks, in this process or in another on the same store.
-    Used as `async with pod:`, or as the lifespan of an ASGI application: `FastAPI(lifespan=pod.lifespan)`. Inside,
-    the store is open and expired sessions are pruned in the background.
+    Use it as `async with pod:`, or as the lifespan of an ASGI application: `FastAPI(lifespan=pod.lifespan)`. While it
+    is open, the store is open and expired sessions are pruned in the background. `events.subscribe` adds a subscriber,
+    which is told of each session that ends or loses scopes, in this process or in another on the same store.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Pod:
             config_dir: the folder that may hold `passwords.yaml`.
             run_mode: development, test, staging or production. None: the variable COATCHECK_RUN_MODE or
                 SERVERPOD_RUN_MODE, else development.
-            environ: the environment; None: the process's.
-            migrates: whether opening brings the tables up to date.
+            environ: the environment variables; None: those of the process.
+            migrates: whether opening the pod brings the tables up to date.
             prune_interval: about how often expired sessions are removed; None: never.
-            require: the least that the store, as it is configured, has to promise (`Store.guarantee`); below it the
-                pod does not start. None: whatever it promises is logged, as a warning where that is not STRICT.
-            clock: for a SQLite store given by URL, in tests.
+            require: the least guarantee that the store must give as it is configured (`Store.guarantee`); below it the
+                pod does not start. None: the guarantee is logged, as a warning if it is less than STRICT.
+            clock: the clock of a SQLite store that is given by URL, for tests.
 
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
@@ -118,10 +118,10 @@ class Pod:
 
         Args:
             token_manager_builders: configurations, or managers that are already built. The first is the primary: it
-                issues; all of them validate, list and revoke.
-            user_source: where users live, if not in the store.
-            before_user_created: runs inside the transaction that inserts a user and may change it.
-            after_user_created: runs inside the same transaction and sees the user.
+                issues tokens; all of them validate, list and revoke.
+            user_source: the application's own users; None: users live in the store.
+            before_user_created: called inside the transaction that inserts a user; it may change the user.
+            after_user_created: called inside the same transaction with the new user.
 
         Raises:
             ConfigurationError: a setting is wrong or a password is missing; the services stay as they were.
@@ -177,7 +177,7 @@ class Pod:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop pruning, bring to its end what has begun, and close the store."""
+        """Stop pruning, finish the revocations that have begun, and close the store."""
         try:
             await self._watch.stop()
             await self._relay.stop()

@@ -1,4 +1,4 @@
-"""Scopes: what a session may do, compared exactly, never by prefix or wildcard."""
+"""Scopes: the things that a session may do. They are compared exactly, never by prefix or wildcard."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def scope_set(scopes: Iterable[str], *, name: str = "scopes") -> frozenset[Scope
     """Check a collection of scopes and make it a set.
 
     Raises:
-        InvalidArgumentError: one of them is not a scope, or `scopes` is a plain string. The latter would
-            otherwise become a set of one-letter scopes.
+        InvalidArgumentError: one of them is not a scope, or `scopes` is a plain string, which would otherwise become
+            a set of one-letter scopes.
     """
     if isinstance(scopes, str | bytes):
         raise InvalidArgumentError(f"{name} must be a collection of scopes, not one text; write {{Scope(...)}}")

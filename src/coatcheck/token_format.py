@@ -1,7 +1,7 @@
-"""The token as text and as bytes: base64url(b"sas" + 16 id bytes + secret). See `vectors.json` of the seed.
+"""The token as text and as bytes: base64url(b"sas" + 16 id bytes + secret).
 
-Only the canonical spelling is a token. A lenient decoder accepts several texts for the same bytes, and then a
-revocation, a rate limit or a log that goes by the text can be walked around.
+`tests/vectors.json` has examples. Only the canonical spelling is a token: a lenient decoder accepts several texts for
+the same bytes, and a client could then get around a rate limit or a log that goes by the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _text_length(secret_length: int) -> int:
 _MIN_TEXT_LENGTH = _text_length(MIN_SECRET_LENGTH)
 _MAX_TEXT_LENGTH = _text_length(MAX_SECRET_LENGTH)
 
-# To the alphabet that `binascii` reads. Its own two signs are not base64url's, and become what it refuses.
+# From base64url to the alphabet that `binascii` reads. "+" and "/" are not base64url and become "!", which it refuses.
 _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
 
 
@@ -43,7 +43,7 @@ class Secret(bytes):
 
 
 class ParsedToken(NamedTuple):
-    """A token taken apart. Holds the secret: never log one, never keep one."""
+    """A token taken apart. It holds the secret: never log it, never keep it."""
 
     session_id: SessionId
     secret: Secret
@@ -59,9 +59,9 @@ def format_token(session_id: SessionId, secret: bytes) -> str:
 
 
 def parse_token(text: str) -> ParsedToken | None:
-    """Take a token apart; None for anything that is not one, in its one canonical spelling.
+    """Take a token apart; None for a text that is not a token in its canonical spelling.
 
-    Costs nothing that grows with the input: what is longer than the longest token is refused unread.
+    The cost does not grow with the input: a text longer than the longest token is refused unread.
     """
     if not isinstance(text, str) or not _MIN_TEXT_LENGTH <= len(text) <= _MAX_TEXT_LENGTH:
         return None
@@ -87,6 +87,6 @@ def session_id_in(text: str) -> SessionId:
     """
     parsed = parse_token(text)
     if parsed is None:
-        what = "is empty (cookie mode keeps it from the body)" if not text else "is not a server-side session's"
-        raise InvalidArgumentError(f"no session id to be read: the token {what}")
+        what = "is empty (in cookie mode the body has no token)" if not text else "is not a server-side session's"
+        raise InvalidArgumentError(f"the token has no session id: it {what}")
     return parsed.session_id

@@ -37,7 +37,7 @@ class Token(str):
 
 @dataclass(frozen=True, slots=True)
 class AuthSuccess:
-    """What a sign-in gives to the client.
+    """The result of a sign-in, for the client.
 
     `auth_strategy` is the issuer's name ("session"). `token_expires_at` is an aware UTC datetime, None if the
     token has no absolute deadline. `scope_names` are those at the moment of sign-in; they may change.
@@ -61,14 +61,18 @@ class AuthSuccess:
 
 @dataclass(frozen=True, slots=True, init=False)
 class AuthenticationInfo:
-    """Who is calling: the answer of a validation that succeeded. `auth_id` is the session's id."""
+    """The caller: the answer of a validation that succeeded. `auth_id` is the session's id."""
 
     user_identifier: UserId
     scopes: frozenset[Scope]
     auth_id: str
 
     def __init__(self, user_identifier: UserId, scopes: frozenset[Scope], auth_id: str) -> None:
-        """One is made for every request: by hand, in half the time that the generated one takes when frozen."""
+        """Take the three fields.
+
+        Written by hand because one is made for every request: the generated method of a frozen dataclass takes twice
+        as long.
+        """
         _set_user_identifier(self, user_identifier)
         _set_scopes(self, scopes)
         _set_auth_id(self, auth_id)
@@ -82,8 +86,8 @@ _set_user_identifier, _set_scopes, _set_auth_id = (
 class TokenRefusal(Enum):
     """Why a token does not validate.
 
-    Only EXPIRED and INACTIVE may be told to the client: both are found after the secret was checked, so only its
-    holder learns them. The others are one and the same to anybody outside.
+    Only EXPIRED and INACTIVE may be told to the client: both are found after the secret was checked, so that only the
+    holder of the secret learns them. A client cannot tell the other refusals apart.
     """
 
     NOT_A_TOKEN = "not_a_token"  # noqa: S105 (a reason, not a password)
@@ -95,15 +99,15 @@ class TokenRefusal(Enum):
 
     @property
     def is_for_the_holder(self) -> bool:
-        """Whether the one who showed the token has proved to hold its secret, and may be told."""
+        """Whether the client has proved that it holds the secret, so that it may be told the reason."""
         return self in {TokenRefusal.EXPIRED, TokenRefusal.INACTIVE}
 
 
 class TokenStanding(NamedTuple):
-    """What a token is worth at this moment, for whoever keeps something open by it.
+    """The state of a token at this moment, for code that keeps a connection or a stream open by it.
 
-    `ends_in_us`: the microseconds until a deadline of the session comes, if it is not used before. None: it has none,
-    or the token is refused already.
+    `ends_in_us`: the microseconds until a deadline of the session comes, if it is not used before. None: the session
+    has no deadline, or the token is refused.
     """
 
     answer: AuthenticationInfo | TokenRefusal
@@ -112,9 +116,9 @@ class TokenStanding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """One issued token as lists show it; never the token itself. Times are aware UTC datetimes.
+    """One issued token as lists show it, without its text. Times are aware UTC datetimes.
 
-    `client` is what is known of the client that signed in.
+    `client` describes the device that signed in.
     """
 
     user_id: UserId
@@ -130,7 +134,7 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignInAttempt:
-    """A sign-in that has begun: made before the credentials are checked, handed in when the token is issued.
+    """A sign-in that has begun. It is made before the credentials are checked, and given when the token is issued.
 
     If all sessions of the user are ended in between, issuing raises `SignInSupersededError`.
     """
@@ -149,7 +153,7 @@ class TokenManager(Protocol):
         ...
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """Begin a sign-in, before the credentials are so much as read; hand the attempt in when the token is issued."""
+        """Begin a sign-in, before the credentials are read. Give the attempt to the call that issues the token."""
         ...
 
     async def issue_token(
@@ -164,7 +168,7 @@ class TokenManager(Protocol):
         replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
-        """Issue a token under the sign-in policy: `caller`, if signed in, may only sign in as themself.
+        """Issue a token under the sign-in policy: a `caller` who is signed in may only sign in as the same user.
 
         Raises:
             SignInWhileAuthenticatedError: `caller` is another user.
@@ -183,10 +187,10 @@ class TokenManager(Protocol):
         replacing: AuthenticationInfo | None = None,
         transaction: Transaction | None = None,
     ) -> AuthSuccess:
-        """Issue a token without any policy. `scopes` None gives the user's, which the token then follows.
+        """Issue a token without any policy. With `scopes` None it gets the user's scopes, and follows their changes.
 
-        `client` is kept for lists of devices. `replacing` is what the client was signed in as until now: that token
-        ends in the step that issues the new one.
+        `client` is kept for lists of devices. `replacing` is the session that the client had until now: it ends in the
+        step that issues the new token.
 
         Raises:
             UserNotFoundError: there is no such user.
@@ -197,19 +201,19 @@ class TokenManager(Protocol):
         ...
 
     async def validate_token(self, token: str) -> AuthenticationInfo | None:
-        """Who carries this token, or None.
+        """The caller that the token stands for; None if the token is not valid.
 
         Raises:
-            StoreUnavailable: the store cannot answer; the token may well be good.
+            StoreUnavailable: the store cannot answer; the token may be valid.
         """
         ...
 
     async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
-        """`validate_token` with the reason in place of None."""
+        """The caller that the token stands for, or the reason why there is none."""
         ...
 
     async def examine_token(self, token: str) -> TokenStanding:
-        """`explain_token` that does not count as a use of the session: looking does not keep it from running out.
+        """The caller and the time until a deadline, without counting as a use: the idle deadline does not move.
 
         Raises:
             StoreUnavailable: the store cannot answer.
@@ -240,7 +244,7 @@ class TokenManager(Protocol):
         """End one token. True if there was one; an unknown id is no error. With `auth_user_id`, only if it is theirs.
 
         Raises:
-            RevocationIndeterminate: whether the token is dead is not known; treat it as live and try again.
+            RevocationIndeterminate: it is not known whether the token has ended; treat it as live and try again.
         """
         ...
 
@@ -253,7 +257,7 @@ class TokenManager(Protocol):
         except_token_id: str | None = None,
         transaction: Transaction | None = None,
     ) -> tuple[str, ...]:
-        """End all tokens of a user that match, and the sign-ins of theirs that are under way. Returns the ids.
+        """End all tokens of a user that match, and the user's sign-ins that are under way. Returns the ids.
 
         Raises:
             RevocationIndeterminate: as `revoke_token`.

@@ -1,4 +1,4 @@
-"""Where users live, when they do not live in the store: the interface an application implements over its own table."""
+"""The interface that an application implements over its own table of users, when users do not live in the store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class UserAccess(Protocol):
-    """What a sign-in must know of a user."""
+    """The facts about a user that a sign-in needs."""
 
     @property
     def scopes(self) -> AbstractSet[str]:
-        """The scopes that sessions without scopes of their own get."""
+        """The scopes of sessions that follow the user."""
         ...
 
     @property
@@ -28,9 +28,9 @@ class UserAccess(Protocol):
 class UserSource(Protocol):
     """An application's users.
 
-    The application tells the sessions when something changes, in this order: first its own table, then
-    `server_side_sessions.update_scopes(auth_user_id=...)` when a user's scopes changed, `revoke_all_sessions(...)`
-    when a user was blocked or deleted. With the same transaction for both there is no order to think about.
+    When a user changes, the application first changes its own table and then calls the sessions:
+    `server_side_sessions.update_scopes(auth_user_id=...)` when the user's scopes changed, `revoke_all_sessions(...)`
+    when the user was blocked or deleted. If both happen in one transaction, the order does not matter.
     """
 
     async def get(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserAccess:

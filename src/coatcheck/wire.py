@@ -1,4 +1,4 @@
-"""What a sign-in answers, as JSON: the body that our clients, and those of the seed's system, understand."""
+"""The JSON body that answers a sign-in. The members are those of Serverpod's `AuthSuccess`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def auth_success_json(success: AuthSuccess) -> dict[str, object]:
-    """The body of the answer to a sign-in. It holds the token, unless that travels in a cookie: do not log it.
+    """The body that answers a sign-in. Do not log it: it holds the token, except in cookie mode.
 
     `token_expires_at` is an RFC 3339 time in UTC or None, `scope_names` are sorted.
     """
@@ -38,16 +38,16 @@ def timestamp(moment: datetime) -> str:
 
 
 def auth_success_of(value: object) -> AuthSuccess:
-    """Read what `auth_success_json` wrote, or another server in its place. Members that are not known are passed over.
+    """Read the body that answers a sign-in, as `auth_success_json` writes it. Unknown members are ignored.
 
     Raises:
-        InvalidArgumentError: something is missing or wrong; says what, and never shows the token.
+        InvalidArgumentError: a member is missing or wrong; the message names it and never shows the token.
     """
     if not isinstance(value, Mapping):
-        raise InvalidArgumentError("what a sign-in answers must be a JSON object")
+        raise InvalidArgumentError("the answer to a sign-in must be a JSON object")
     scope_names = _member(value, "scope_names", list)
     if not all(isinstance(name, str) for name in scope_names):
-        raise InvalidArgumentError("scope_names in what a sign-in answered must be a list of texts")
+        raise InvalidArgumentError("scope_names in the answer to a sign-in must be a list of texts")
     return AuthSuccess(
         auth_strategy=_member(value, "auth_strategy", str),
         token=Token(_member(value, "token", str)),
@@ -60,7 +60,7 @@ def auth_success_of(value: object) -> AuthSuccess:
 def _member(value: Mapping[object, object], name: str, kind: type[T]) -> T:
     member = value.get(name)
     if not isinstance(member, kind):
-        raise InvalidArgumentError(f"{name} in what a sign-in answered must be a {kind.__name__}")
+        raise InvalidArgumentError(f"{name} in the answer to a sign-in must be a {kind.__name__}")
     return member
 
 
@@ -73,6 +73,6 @@ def _time(text: object) -> datetime | None:
         moment = None
     if moment is None or moment.utcoffset() != timedelta(0):
         raise InvalidArgumentError(
-            "token_expires_at in what a sign-in answered must be None or a time in UTC (RFC 3339)"
+            "token_expires_at in the answer to a sign-in must be None or a time in UTC (RFC 3339)"
         )
     return moment

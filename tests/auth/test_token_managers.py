@@ -47,8 +47,7 @@ async def one_of_each(two: World, other: OtherTokenManager, user: AuthUser) -> t
 
 
 class TestIssuing:
-    async def test_a_signed_in_caller_may_only_sign_in_as_themself(self, world: World) -> None:
-        """T1."""
+    async def test_a_signed_in_caller_may_only_be_issued_a_token_of_their_own(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         caller = await world.tokens.validate_token((await world.sign_in(ann)).token)
         again = await world.tokens.issue_token(auth_user_id=ann.id, method="email", caller=caller)
@@ -57,21 +56,18 @@ class TestIssuing:
             await world.tokens.issue_token(auth_user_id=bob.id, method="email", caller=caller)
         assert len(await world.tokens.list_tokens(auth_user_id=bob.id)) == 0
 
-    async def test_a_caller_is_themself_in_any_spelling_of_their_id(self, world: World) -> None:
-        """T1, F2."""
+    async def test_any_spelling_of_a_uuid_is_the_callers_own_id(self, world: World) -> None:
         ann = await world.user()
         caller = AuthenticationInfo(ann.id, frozenset(), "x")
         for spelling in (ann.id.upper(), uuid.UUID(ann.id)):
             success = await world.tokens.issue_token(auth_user_id=spelling, method="email", caller=caller)
             assert success.auth_user_id == ann.id
 
-    async def test_anybody_may_be_issued_a_token_who_is_not_signed_in(self, world: World) -> None:
-        """T1."""
+    async def test_a_caller_who_is_not_signed_in_may_be_issued_any_users_token(self, world: World) -> None:
         ann = await world.user()
         assert await world.is_valid(await world.tokens.issue_token(auth_user_id=ann.id, method="email", caller=None))
 
-    async def test_creating_a_token_asks_for_no_policy(self, world: World) -> None:
-        """T1."""
+    async def test_create_token_has_no_sign_in_policy(self, world: World) -> None:
         ann = await world.user("a")
         success = await world.tokens.create_token(auth_user_id=ann.id, method="email", scopes={"b"})
         assert success.auth_strategy == "session"
@@ -79,7 +75,6 @@ class TestIssuing:
         assert success.scope_names == {"b"}
 
     async def test_only_the_primary_issues(self, two: World, other: OtherTokenManager) -> None:
-        """T2, C8."""
         user = await two.user()
         assert (await two.tokens.create_token(auth_user_id=user.id, method="email")).auth_strategy == "session"
         assert (
@@ -91,7 +86,6 @@ class TestIssuing:
 
 class TestValidating:
     async def test_each_managers_tokens_are_valid(self, two: World, other: OtherTokenManager) -> None:
-        """T2."""
         user = await two.user()
         for success in await one_of_each(two, other, user):
             info = await two.tokens.validate_token(success.token)
@@ -101,19 +95,17 @@ class TestValidating:
     async def test_the_primary_is_asked_first_and_the_first_answer_wins(
         self, two: World, other: OtherTokenManager
     ) -> None:
-        """T2."""
         success = await two.tokens.create_token(auth_user_id=(await two.user()).id, method="email")
         assert await two.tokens.validate_token(success.token) is not None
         assert other.asked == []
         assert await two.tokens.validate_token("nobody's") is None
         assert other.asked == ["nobody's"]
 
-    async def test_empty_text_gives_none(self, two: World) -> None:
-        """T2."""
+    async def test_an_empty_text_is_not_a_valid_token(self, two: World) -> None:
         assert await two.tokens.validate_token("") is None
         assert await two.tokens.explain_token("") is TokenRefusal.NOT_A_TOKEN
 
-    async def test_a_manager_that_cannot_answer_is_not_passed_over(self, two: World, other: OtherTokenManager) -> None:
+    async def test_a_manager_that_cannot_answer_is_not_skipped(self, two: World, other: OtherTokenManager) -> None:
         other.is_down = True
         with pytest.raises(StoreUnavailable):
             await two.tokens.validate_token("perhaps the other's")
@@ -129,7 +121,6 @@ class TestListing:
     async def test_a_listing_reaches_every_manager_and_shows_no_token(
         self, two: World, other: OtherTokenManager
     ) -> None:
-        """T3."""
         user = await two.user("a")
         mine, others = await one_of_each(two, other, user)
         listed = await two.tokens.list_tokens(auth_user_id=user.id)
@@ -155,7 +146,6 @@ class TestListing:
     async def test_filters_by_method_and_issuer_combine(
         self, two: World, other: OtherTokenManager, filters: dict[str, Any], issuers: list[str]
     ) -> None:
-        """T3."""
         user = await two.user()
         await one_of_each(two, other, user)
         assert [
@@ -163,7 +153,6 @@ class TestListing:
         ] == issuers
 
     async def test_pages_go_from_one_manager_to_the_next(self, two: World, other: OtherTokenManager) -> None:
-        """T3."""
         user = await two.user()
         for _ in range(2):
             await one_of_each(two, other, user)
@@ -189,10 +178,9 @@ class TestListing:
 
 
 class TestRevoking:
-    async def test_revoking_one_reaches_every_manager_and_is_announced(
+    async def test_revoking_one_token_reaches_every_manager_and_is_announced(
         self, two: World, other: OtherTokenManager
     ) -> None:
-        """T3, T7."""
         user = await two.user()
         mine, others = await one_of_each(two, other, user)
         assert await two.tokens.revoke_token(token_id=other.id_of(others))
@@ -201,8 +189,9 @@ class TestRevoking:
         assert not await two.is_valid(mine)
         assert two.heard == [RevokedAuthenticationAuthId(user.id, mine.server_side_session_id)]
 
-    async def test_revoking_all_reaches_every_manager(self, two: World, other: OtherTokenManager) -> None:
-        """T3."""
+    async def test_revoking_all_tokens_of_a_user_reaches_every_manager(
+        self, two: World, other: OtherTokenManager
+    ) -> None:
         user = await two.user()
         both = await one_of_each(two, other, user)
         ended = await two.tokens.revoke_all_tokens(auth_user_id=user.id)
@@ -210,15 +199,15 @@ class TestRevoking:
         assert [await two.is_valid(success) for success in both] == [False, False]
 
     @pytest.mark.parametrize("token_id", ["01a20a6d-8b9d-79ca-a1fb-3530ab3ed05d", "not an id", "", "' OR 1=1 --"])
-    async def test_an_id_that_is_unknown_or_no_uuid_ends_nothing(self, world: World, token_id: str) -> None:
-        """T4."""
+    async def test_revoking_an_id_that_is_unknown_or_not_a_uuid_ends_no_token(
+        self, world: World, token_id: str
+    ) -> None:
         success = await world.sign_in(await world.user())
         assert not await world.tokens.revoke_token(token_id=token_id)
         assert await world.is_valid(success)
         assert world.heard == []
 
     async def test_an_issuer_leaves_the_tokens_of_others_alone(self, two: World, other: OtherTokenManager) -> None:
-        """T3, T5."""
         user = await two.user()
         mine, others = await one_of_each(two, other, user)
         assert not await two.tokens.revoke_token(token_id=mine.server_side_session_id, token_issuer="other")
@@ -232,7 +221,6 @@ class TestRevoking:
         assert await two.is_valid(others)
 
     async def test_a_session_manager_alone_ignores_foreign_issuers(self, world: World) -> None:
-        """T3."""
         user = await world.user()
         success = await world.sign_in(user)
         manager = world.auth.token_manager.primary
@@ -241,8 +229,7 @@ class TestRevoking:
         assert await manager.revoke_all_tokens(auth_user_id=user.id, token_issuer="jwt") == ()
         assert await world.is_valid(success)
 
-    async def test_by_method_and_all_but_one(self, world: World) -> None:
-        """T3."""
+    async def test_tokens_are_revoked_by_method_and_all_but_one(self, world: World) -> None:
         user = await world.user()
         email, google, kept = [await world.sign_in(user, method=name) for name in ("email", "google", "email")]
         await world.tokens.revoke_all_tokens(
@@ -253,8 +240,7 @@ class TestRevoking:
 
 class TestTransactions:
     @WITH_TRANSACTIONS
-    async def test_everything_takes_part_in_the_callers_transaction(self, world: World) -> None:
-        """T6."""
+    async def test_every_call_takes_part_in_the_callers_transaction(self, world: World) -> None:
         async with world.store.transaction() as tx:
             user = await world.user(transaction=tx)
             attempt = await world.tokens.begin_sign_in(user.id, transaction=tx)
@@ -269,8 +255,7 @@ class TestTransactions:
         assert not await world.is_valid(other)
 
     @WITH_TRANSACTIONS
-    async def test_nothing_of_a_transaction_that_rolls_back_has_happened(self, world: World) -> None:
-        """T6."""
+    async def test_calls_in_a_transaction_that_rolls_back_have_no_effect(self, world: World) -> None:
         user = await world.user()
         before = await world.sign_in(user)
         with pytest.raises(ZeroDivisionError):
@@ -285,7 +270,7 @@ class TestTransactions:
         assert world.heard == []
 
     @WITH_TRANSACTIONS
-    async def test_what_is_no_transaction_is_a_clear_error(self, world: World) -> None:
+    async def test_an_argument_that_is_not_a_transaction_is_a_clear_error(self, world: World) -> None:
         user = await world.user()
         with pytest.raises(InvalidArgumentError, match="transaction must be a SQLAlchemy"):
             await world.tokens.create_token(auth_user_id=user.id, method="email", transaction="BEGIN")  # type: ignore[arg-type]  # the point of the test
@@ -293,7 +278,6 @@ class TestTransactions:
 
 class TestConfiguring:
     def test_no_manager_at_all_is_an_error(self) -> None:
-        """C8."""
         with pytest.raises(ConfigurationError, match="at least one"):
             MultiTokenManager([])
 

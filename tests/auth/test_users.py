@@ -24,21 +24,18 @@ if TYPE_CHECKING:
 
 
 class TestKeeping:
-    async def test_a_user_has_no_scopes_and_is_not_blocked_unless_said_otherwise(self, world: World) -> None:
-        """U1."""
+    async def test_a_new_user_has_no_scopes_and_is_not_blocked_by_default(self, world: World) -> None:
         user = await world.auth.auth_users.create()
         assert (user.scopes, user.blocked) == (frozenset(), False)
         assert str(uuid.UUID(user.id)) == user.id
         assert user == await world.auth.auth_users.get(user.id)
         assert user.created_at == await world.now()
 
-    async def test_a_user_can_be_made_with_scopes_blocked_and_an_id_of_ones_own(self, world: World) -> None:
-        """U1, F2."""
+    async def test_a_user_can_be_created_with_an_id_with_scopes_and_blocked(self, world: World) -> None:
         user = await world.auth.auth_users.create(id="käthe@example.com", scopes={"a"}, blocked=True)
         assert (user.id, user.scopes, user.blocked) == ("käthe@example.com", {Scope("a")}, True)
 
     async def test_a_uuid_is_kept_in_canonical_form(self, world: World) -> None:
-        """F2."""
         wanted = uuid.uuid4()
         user = await world.auth.auth_users.create(id=str(wanted).upper())
         assert user.id == str(wanted)
@@ -51,7 +48,6 @@ class TestKeeping:
         assert await world.auth.auth_users.get("ann") == user
 
     async def test_an_update_returns_the_new_model(self, world: World) -> None:
-        """U2."""
         user = await world.user("a")
         assert await world.auth.auth_users.update(user.id, scopes={"b"}) == replace(
             user, scopes=frozenset({Scope("b")})
@@ -62,7 +58,6 @@ class TestKeeping:
         assert await world.auth.auth_users.update(user.id) == after
 
     async def test_an_unknown_user_is_not_found(self, world: World) -> None:
-        """U2."""
         for call in (
             world.auth.auth_users.get("nobody"),
             world.auth.auth_users.update("nobody", blocked=True),
@@ -81,7 +76,6 @@ class TestKeeping:
         assert rest.next_after is None
 
     async def test_deleting_a_user_ends_their_sessions_and_is_announced(self, world: World) -> None:
-        """U3."""
         ann, bob = await world.user(), await world.user()
         anns, bobs = await world.sign_in(ann), await world.sign_in(bob)
         await world.auth.auth_users.delete(ann.id)
@@ -94,8 +88,7 @@ class TestKeeping:
 
 class TestHooks:
     @WITH_TRANSACTIONS
-    async def test_hooks_may_change_a_user_and_see_them_made_inside_the_transaction(self, new_world: NewWorld) -> None:
-        """U4."""
+    async def test_hooks_may_change_a_new_user_and_see_it_inside_the_transaction(self, new_world: NewWorld) -> None:
         counted: list[int] = []
 
         async def before(new: NewAuthUser, _connection: AsyncConnection) -> NewAuthUser:
@@ -115,8 +108,6 @@ class TestHooks:
 
     @WITH_TRANSACTIONS
     async def test_if_a_hook_raises_there_is_no_user(self, new_world: NewWorld) -> None:
-        """U4."""
-
         async def refuse(_user: AuthUser, _connection: AsyncConnection) -> None:
             raise ZeroDivisionError
 
@@ -128,7 +119,6 @@ class TestHooks:
 
 class TestLiveSessions:
     async def test_a_scope_given_reaches_the_sessions_that_follow_the_user(self, world: World) -> None:
-        """U5."""
         user = await world.user("a")
         following, own = await world.sign_in(user), await world.sign_in(user, scopes={"a"})
         await world.auth.auth_users.update(user.id, scopes={"a", "b"})
@@ -137,7 +127,6 @@ class TestLiveSessions:
         assert world.heard == []
 
     async def test_a_scope_taken_leaves_all_sessions_and_is_announced(self, world: World) -> None:
-        """U5."""
         user = await world.user("a", "b")
         following = await world.sign_in(user)
         subset, unrelated = await world.sign_in(user, scopes={"a"}), await world.sign_in(user, scopes={"a", "x"})
@@ -147,15 +136,13 @@ class TestLiveSessions:
         assert await scopes(world, unrelated.token) == {"x"}
         assert world.heard == [RevokedAuthenticationScope(user.id, frozenset({Scope("a")}))]
 
-    async def test_nobody_elses_sessions_change(self, world: World) -> None:
-        """U5."""
+    async def test_a_change_of_a_user_leaves_other_users_sessions_alone(self, world: World) -> None:
         ann, bob = await world.user("a"), await world.user("a")
         success = await world.sign_in(bob)
         await world.auth.auth_users.update(ann.id, scopes=set())
         assert await scopes(world, success.token) == {"a"}
 
     async def test_blocking_ends_all_sessions_at_once_and_is_announced(self, world: World) -> None:
-        """U5."""
         user = await world.user()
         success = await world.sign_in(user)
         await world.auth.auth_users.update(user.id, blocked=True)
@@ -168,8 +155,7 @@ class TestLiveSessions:
         assert await world.is_valid(await world.sign_in(user))
 
     @WITH_TRANSACTIONS
-    async def test_a_change_that_rolls_back_did_not_reach_any_session(self, world: World) -> None:
-        """U5."""
+    async def test_a_change_of_a_user_that_rolls_back_reaches_no_session(self, world: World) -> None:
         user = await world.user("a")
         success = await world.sign_in(user)
         with pytest.raises(ZeroDivisionError):

@@ -61,7 +61,7 @@ async def an_engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @WITH_TRANSACTIONS_BY_URL
-async def test_a_connection_that_goes_straight_on_is_no_reason_to_hear_late(store_url: str) -> None:
+async def test_an_ending_is_heard_at_once_although_the_connection_begins_its_next_transaction(store_url: str) -> None:
     """The next transaction of the connection is open until the message has come."""
     hearer = Hearer()
     async with server(store_url, hearer) as (_, auth), an_engine(store_url) as engine:
@@ -78,7 +78,7 @@ async def test_a_connection_that_goes_straight_on_is_no_reason_to_hear_late(stor
 
 @WITH_TRANSACTIONS_BY_URL
 @pytest.mark.parametrize("end", ["rollback", "close"])
-async def test_nothing_is_heard_of_a_transaction_that_is_not_committed(store_url: str, end: str) -> None:
+async def test_an_ending_is_not_heard_if_its_transaction_is_not_committed(store_url: str, end: str) -> None:
     hearer = Hearer()
     async with server(store_url, hearer) as (_, auth), an_engine(store_url) as engine:
         success = await sign_in(auth)
@@ -90,7 +90,7 @@ async def test_nothing_is_heard_of_a_transaction_that_is_not_committed(store_url
 
 
 @WITH_TRANSACTIONS_BY_URL
-async def test_nothing_is_heard_of_a_savepoint_that_is_rolled_back(store_url: str) -> None:
+async def test_an_ending_is_not_heard_if_its_savepoint_is_rolled_back(store_url: str) -> None:
     here, there = Hearer(), Hearer()
     async with server(store_url, here) as (pod, auth), server(store_url, there) as (_, other):
         success = await sign_in(auth)
@@ -105,7 +105,7 @@ async def test_nothing_is_heard_of_a_savepoint_that_is_rolled_back(store_url: st
 
 
 @WITH_TRANSACTIONS_BY_URL
-async def test_what_was_committed_is_heard_although_the_application_was_cancelled_meanwhile(
+async def test_a_committed_ending_is_heard_although_the_application_was_cancelled_meanwhile(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hearer, committing = Hearer(), asyncio.Event()
@@ -156,7 +156,7 @@ async def test_postgresql_refuses_to_prepare_a_transaction_that_has_announced(po
         assert await auth.token_manager.validate_token(success.token) is not None
 
 
-async def test_a_process_hears_of_sessions_that_its_own_operator_deletes(store_url: str) -> None:
+async def test_a_process_hears_of_the_sessions_that_its_own_operator_deletes(store_url: str) -> None:
     here, there = Hearer(), Hearer()
     async with server(store_url, here) as (_, auth), server(store_url, there):
         success = await sign_in(auth)

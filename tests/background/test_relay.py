@@ -62,7 +62,7 @@ async def server(url: str, *subscribers: Hearer) -> AsyncIterator[tuple[Pod, Aut
         yield pod, auth
 
 
-async def test_what_one_server_ends_every_server_hears_of_once(store_url: str) -> None:
+async def test_every_server_hears_once_of_a_session_that_one_server_ends(store_url: str) -> None:
     here, there = Hearer(), Hearer()
     async with server(store_url, here) as (_, auth), server(store_url, there):
         user = await auth.auth_users.create(scopes={"a", "b"})
@@ -95,7 +95,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_another_process_is_heard(store_url: str) -> None:
+async def test_an_ending_by_another_process_is_heard(store_url: str) -> None:
     hearer = Hearer()
     async with server(store_url, hearer) as (_, auth):
         user = await auth.auth_users.create()
@@ -106,7 +106,7 @@ async def test_another_process_is_heard(store_url: str) -> None:
         assert await auth.token_manager.validate_token(success.token) is None
 
 
-async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(store_url: str) -> None:
+async def test_a_late_subscriber_is_told_that_something_may_have_been_missed(store_url: str) -> None:
     hearer = Hearer()
     async with server(store_url) as (pod, auth), server(store_url) as (_, other):
         pod.events.subscribe(hearer)
@@ -117,7 +117,9 @@ async def test_who_subscribes_late_is_told_that_something_may_have_been_missed(s
 
 
 @WITH_TRANSACTIONS_BY_URL
-async def test_a_transaction_of_the_application_is_heard_of_everywhere_with_its_commit(store_url: str) -> None:
+async def test_an_ending_in_the_applications_transaction_is_heard_by_every_server_when_it_commits(
+    store_url: str,
+) -> None:
     here, there = Hearer(), Hearer()
     async with server(store_url, here) as (pod, auth), server(store_url, there):
         user = await auth.auth_users.create()
@@ -181,7 +183,7 @@ async def test_each_announcement_becomes_its_message() -> None:
     assert not store.is_listened_to
 
 
-async def test_nobody_listens_for_nobody() -> None:
+async def test_the_relay_does_not_listen_without_subscribers() -> None:
     store = ScriptedStore(None)
     relay = relay_of(store)
     await relay.start()
@@ -203,7 +205,7 @@ async def test_a_store_that_cannot_be_listened_to_yet_does_not_keep_the_pod_from
     await relay.stop()
 
 
-async def test_a_store_that_fails_while_it_is_listened_to_is_heard_of(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_while_the_relay_listens_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(ScriptedStore):
         async def announcements(self) -> AsyncGenerator[Announcement | None, None]:
             yield None

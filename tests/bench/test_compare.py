@@ -40,7 +40,7 @@ def compare(results: Path, *options: str) -> dict[str, object]:
         pytest.param("redis", ["redis_benchmark"], marks=pytest.mark.redis),
     ],
 )
-def test_candidates_check_what_they_should_and_are_measured(tmp_path: Path, store: str, candidates: list[str]) -> None:
+def test_candidates_refuse_bad_tokens_and_are_measured(tmp_path: Path, store: str, candidates: list[str]) -> None:
     """Each candidate itself refuses to be measured unless it refuses a wrong secret and an expired session."""
     for name in {store, *candidates} & PROGRAMS.keys():
         need(PROGRAMS[name])
@@ -57,7 +57,7 @@ def test_candidates_check_what_they_should_and_are_measured(tmp_path: Path, stor
 
 
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
-def test_sign_ins_are_measured_and_each_size_by_itself(tmp_path: Path, store: str) -> None:
+def test_sign_ins_and_each_size_are_measured(tmp_path: Path, store: str) -> None:
     document = compare(
         tmp_path / "results.json",
         *("--candidates", "coatcheck,insert", "--stores", store, "--call", "sign_in"),
@@ -71,11 +71,11 @@ def test_sign_ins_are_measured_and_each_size_by_itself(tmp_path: Path, store: st
     assert all(run["operations"] > 0 for one in measured for run in one["runs"]["3"])
 
 
-def test_a_candidate_that_is_not_asked_to_sign_in_says_so(tmp_path: Path) -> None:
+def test_a_candidate_without_sign_ins_says_so(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="not measured for sign-ins"):
         compare(tmp_path / "results.json", "--candidates", "core", "--call", "sign_in")
 
 
-def test_a_name_that_is_no_candidate_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_candidate_is_refused_with_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"is no candidate(?s:.)*coatcheck"):
         compare(tmp_path / "results.json", "--candidates", "coatchek")

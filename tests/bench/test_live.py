@@ -22,7 +22,7 @@ PLACES = ("where it was revoked", "on the other server")
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
-def test_every_connection_of_who_is_revoked_ends_and_no_other(tmp_path: Path, store: str) -> None:
+def test_only_the_connections_of_the_revoked_user_end(tmp_path: Path, store: str) -> None:
     """The driver itself waits for the end of each, and fails where one ends in another way, or one too many."""
     results = tmp_path / "results.json"
     command = [sys.executable, "bench/live.py", "--stores", store, "--rounds", "1"]

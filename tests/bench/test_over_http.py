@@ -26,7 +26,7 @@ def run(*command: str) -> str:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
-def test_each_application_lets_in_who_is_signed_in_and_is_measured(tmp_path: Path, store: str) -> None:
+def test_each_application_admits_a_signed_in_caller_and_is_measured(tmp_path: Path, store: str) -> None:
     """The driver itself fails where a stranger is let in, or one answer to a signed-in caller is no success."""
     need("wrk")
     results = tmp_path / "results.json"

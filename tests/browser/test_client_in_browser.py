@@ -124,7 +124,7 @@ async def reasons(page: Page) -> list[str]:
 
 class TestEachFault:
     @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
-    async def test_a_request(self, page: Page, server: FaultyServer, fault: Fault) -> None:
+    async def test_each_fault_of_a_request(self, page: Page, server: FaultyServer, fault: Fault) -> None:
         await server.fail(fault)
         answer = await fetched(page, seconds=0.5 if fault is Fault.TIMEOUT else PATIENCE_SECONDS)
         assert answer.get("status", answer.get("error")) in OUTCOMES[fault]
@@ -135,15 +135,15 @@ class TestEachFault:
         assert await fetched(page) == {"status": 200, "length": len('{"ok": true}')}
 
     @pytest.mark.parametrize("fault", _ANSWERED, ids=lambda fault: fault.value)
-    async def test_asking_who_is_signed_in(self, page: Page, server: FaultyServer, fault: Fault) -> None:
+    async def test_each_fault_of_asking_for_the_status(self, page: Page, server: FaultyServer, fault: Fault) -> None:
         await server.fail(fault)
         asked = await page.evaluate("session.check().catch((error) => error.name)")
         assert asked is False if fault.ends_session else asked in {"Error", "TypeError", "SyntaxError"}
         assert await page.evaluate("session.state.signedIn") == (not fault.ends_session)
 
     @pytest.mark.parametrize("fault", _ANSWERED, ids=lambda fault: fault.value)
-    async def test_signing_out(self, page: Page, server: FaultyServer, fault: Fault) -> None:
-        """K6: clears locally whatever happens; returns whether the server call succeeded."""
+    async def test_each_fault_of_signing_out(self, page: Page, server: FaultyServer, fault: Fault) -> None:
+        """Clears locally whatever happens; returns whether the server call succeeded."""
         await server.fail(fault)
         assert await page.evaluate("session.signOut()") is False
         assert await reasons(page) == ["signed-out"]
@@ -158,19 +158,21 @@ class TestEachFault:
             ("application/problem+json", "{"),
         ],
     )
-    async def test_a_401_in_other_words_is_not_ours(self, page: Page, media_type: str, body: str) -> None:
+    async def test_a_401_without_the_servers_problem_ends_no_session(
+        self, page: Page, media_type: str, body: str
+    ) -> None:
         await page.route("**/*", lambda route: route.fulfill(status=401, content_type=media_type, body=body))
         assert (await fetched(page))["status"] == 401
         assert await page.evaluate("session.state.signedIn") is True
         assert await reasons(page) == []
 
-    async def test_signing_out_twice_is_told_once(self, page: Page) -> None:
+    async def test_listeners_are_told_once_of_two_sign_outs(self, page: Page) -> None:
         await page.evaluate("session.signOut().then(() => session.signOut())")
         assert await reasons(page) == ["signed-out"]
 
 
 class TestTheToken:
-    async def test_in_header_mode_it_goes_to_the_session_s_origin_and_to_no_other(
+    async def test_in_header_mode_the_token_goes_to_the_sessions_origin_only(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -185,7 +187,7 @@ class TestTheToken:
         assert not any(TOKEN in str(request) for request in sent)
         assert await page.evaluate("session.state.signedIn") is True
 
-    async def test_in_header_mode_a_header_of_the_page_s_own_is_left_alone(
+    async def test_in_header_mode_the_pages_own_header_is_left_alone(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -199,7 +201,7 @@ class TestTheToken:
     async def test_in_cookie_mode_a_token_in_the_body_is_an_error_and_is_not_stored(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
-        """E4: a client in cookie mode that receives a token in the body reports a configuration error."""
+        """A client in cookie mode that receives a token in the body reports a configuration error."""
         server.status = dict(SIGNED_OUT)
         page = await started(await opened(context, server), "cookie")
         error = await page.evaluate(
@@ -211,7 +213,7 @@ class TestTheToken:
         assert TOKEN not in error
         assert await page.evaluate("[session.state.signedIn, localStorage.length]") == [False, 0]
 
-    async def test_a_refusal_of_an_earlier_token_is_no_news(
+    async def test_a_refusal_of_an_earlier_token_is_ignored(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -240,7 +242,7 @@ class TestTabs:
             ("cookie", ["BroadcastChannel", "localStorage"]),  # in header mode, each page would sign in by itself
         ],
     )
-    async def test_five_tabs_hear_of_a_sign_out_in_one_of_them(
+    async def test_five_tabs_hear_of_a_sign_out_in_one_tab(
         self, context: BrowserContext, server: FaultyServer, mode: str, without: list[str]
     ) -> None:
         """Without a channel by way of the storage; without both, by asking when they come to the front."""
@@ -370,7 +372,7 @@ class TestTheBackForwardCache:
         await expect(page).to_have_url(f"{server.url}/sign-in?next=%2Fpage&reason=revoked")
         assert await self.was_hidden(page)
 
-    async def test_it_is_hidden_before_it_is_kept_and_shown_when_the_session_lives(
+    async def test_a_page_is_hidden_before_it_enters_the_cache_and_shown_when_the_session_is_live(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         page = await self.left(context, server, mode)
@@ -380,7 +382,7 @@ class TestTheBackForwardCache:
         assert await self.was_hidden(page)
         assert "/session/status" in [request.path for request in server.requests[asked:]]
 
-    async def test_it_is_shown_where_the_server_cannot_say(
+    async def test_a_page_from_the_cache_is_shown_when_the_server_cannot_answer(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         page = await self.left(context, server, mode)
@@ -391,7 +393,9 @@ class TestTheBackForwardCache:
 
 
 class TestAskingAgain:
-    async def test_it_asks_when_the_network_is_back_and_not_by_itself(self, page: Page, server: FaultyServer) -> None:
+    async def test_the_client_asks_when_the_network_is_back_and_not_before(
+        self, page: Page, server: FaultyServer
+    ) -> None:
         asked = len(server.requests)
         await page.evaluate("window.dispatchEvent(new Event('focus'))")  # a moment ago it has asked
         await page.evaluate("""() => {
@@ -400,7 +404,7 @@ class TestAskingAgain:
         }""")
         assert [request.path for request in server.requests[asked:]] == ["/session/status"]
 
-    async def test_it_asks_when_the_tab_comes_to_the_front_after_a_while(
+    async def test_the_client_asks_when_the_tab_comes_to_the_front_after_a_while(
         self, page: Page, server: FaultyServer
     ) -> None:
         await page.evaluate("""() => {
@@ -420,7 +424,7 @@ class TestAskingAgain:
         assert await page.evaluate("getComputedStyle(document.body).visibility") == "visible"
         assert len(server.requests) == asked
 
-    async def test_an_answer_from_before_a_sign_in_is_no_news(
+    async def test_an_answer_from_before_a_sign_in_is_ignored(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -446,7 +450,7 @@ class TestAskingAgain:
 class TestTwoTabsAtOnce:
     """One tab finds out that a session is over just when another has signed in anew."""
 
-    async def test_in_header_mode_the_answer_about_an_earlier_token_is_no_news(
+    async def test_in_header_mode_an_answer_about_an_earlier_token_is_ignored(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -458,7 +462,7 @@ class TestTwoTabsAtOnce:
         }""")
         assert said == [True, "c2Fz-newer"]
 
-    async def test_in_cookie_mode_the_mark_of_the_new_session_stays(
+    async def test_in_cookie_mode_the_mark_of_the_new_session_stays_in_the_storage(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "cookie")
@@ -506,7 +510,7 @@ class LiveServer:
 
 
 class TestLiveSignOut:
-    async def test_an_event_of_the_server_is_enough(
+    async def test_an_event_of_the_server_signs_out(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         async with LiveServer() as live:
@@ -548,7 +552,7 @@ UNSAFE = [
 ]  # fmt: skip
 
 
-async def test_only_paths_of_this_site_are_gone_to(context: BrowserContext, server: FaultyServer) -> None:
+async def test_the_client_opens_only_paths_of_this_site(context: BrowserContext, server: FaultyServer) -> None:
     page = await opened(context, server)
     for path in SAFE:
         assert await page.evaluate("(path) => safeNext(path, '/home')", path) == path

@@ -83,9 +83,7 @@ class TestEndingADevice:
         await phone.is_on("/sign-in?next=%2Fnotes&reason=revoked", "Sign in")
         await phone.shows(SIGNED_OUT_HERE)
 
-    async def test_signing_out_makes_the_ticket_worthless_even_for_who_copied_it(
-        self, new_device: NewDevice, ada: str
-    ) -> None:
+    async def test_signing_out_makes_a_copied_token_worthless_too(self, new_device: NewDevice, ada: str) -> None:
         laptop, thief = await new_device(LAPTOP), await new_device(PHONE)
         await laptop.sign_up(ada)
         await laptop.is_on("/notes", "Notes")
@@ -119,7 +117,7 @@ class TestEndingADevice:
         await phone.runs_its_script()
         await expect(phone.page.get_by_label("New note")).to_have_value("")
 
-    async def test_without_a_script_it_is_saved_after_signing_in_again(
+    async def test_without_a_script_a_note_is_saved_after_signing_in_again(
         self, new_device: NewDevice, browser: Browser, notes: AppServer, ada: str
     ) -> None:
         laptop = await new_device(LAPTOP)
@@ -158,7 +156,7 @@ class TestEndingADevice:
         await laptop.is_led_to_sign_in("/devices")
         await laptop.shows("Your session has run out")
 
-    async def test_who_never_had_a_session_is_not_told_that_one_ended(self, new_device: NewDevice) -> None:
+    async def test_a_visitor_without_a_session_is_not_told_that_one_ended(self, new_device: NewDevice) -> None:
         laptop = await new_device(LAPTOP)
         await laptop.is_signed_out()
         await expect(laptop.page.get_by_role("alert")).to_have_count(0)
@@ -252,7 +250,7 @@ class TestTabs:
         await laptop.fill_in(ada, PASSWORD, "Sign in")
         await laptop.is_on("/notes", "Notes")
 
-    async def test_without_a_script_all_of_it_works_by_the_next_click(
+    async def test_signing_up_and_out_works_without_a_script(
         self, browser: Browser, notes: AppServer, ada: str
     ) -> None:
         context = await browser.new_context(java_script_enabled=False)
@@ -266,7 +264,7 @@ class TestTabs:
 
 
 class TestRestrictingADevice:
-    async def test_the_other_device_can_no_longer_write_from_its_next_click_on_and_again_when_it_is_let(
+    async def test_a_restricted_device_cannot_write_from_its_next_click_on_until_it_is_allowed_again(
         self, new_device: NewDevice, ada: str
     ) -> None:
         laptop, phone = await two_devices(new_device, ada)
@@ -429,7 +427,7 @@ class TestNotes:
         await laptop.page.get_by_role("link", name="Older notes").click()
         await expect(laptop.note("note number 0.")).to_be_visible()
 
-    async def test_a_page_that_does_not_exist_leads_back(self, new_device: NewDevice, ada: str) -> None:
+    async def test_a_missing_page_has_a_link_back(self, new_device: NewDevice, ada: str) -> None:
         laptop = await new_device(LAPTOP)
         await laptop.sign_up(ada)
         await laptop.is_on("/notes", "Notes")
@@ -439,7 +437,7 @@ class TestNotes:
         await laptop.is_on("/notes", "Notes")
 
 
-async def test_a_restart_of_the_server_signs_nobody_out_and_what_ends_afterwards_is_heard_of(
+async def test_a_restart_of_the_server_signs_nobody_out_and_later_endings_are_heard(
     browser: Browser, tmp_path: Path, ada: str
 ) -> None:
     server = notes_server(f"sqlite:///{tmp_path / 'notes.db'}")

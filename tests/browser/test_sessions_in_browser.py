@@ -155,7 +155,9 @@ class TestTheEndOfASession:
         await expect(tab.page).to_have_url(f"{tab.url}/{mode}/app?filter=a%20b#part")
         await tab.shows_the_secret()
 
-    async def test_coming_back_to_a_tab_is_enough_to_find_out(self, tab: Tab, operator: Operator, mode: str) -> None:
+    async def test_a_tab_that_comes_to_the_front_finds_out_that_the_session_ended(
+        self, tab: Tab, operator: Operator, mode: str
+    ) -> None:
         await operator.let_pass(expires_at=LONG_AGO_US)  # which nothing announces
         await tab.page.evaluate("window.dispatchEvent(new Event('online'))")
         await tab.is_on_the_sign_in_page(f"?next=%2F{mode}%2Fapp&reason=expired")
@@ -185,7 +187,7 @@ class TestSigningOut:
             await other.is_on_the_sign_in_page(f"?next=%2F{mode}%2Fapp&reason=elsewhere")
         assert await operator.count() == 0
 
-    async def test_the_back_button_shows_nothing_private_afterwards(self, tab: Tab, mode: str) -> None:
+    async def test_the_back_button_shows_nothing_private_after_signing_out(self, tab: Tab, mode: str) -> None:
         await tab.page.goto(f"{tab.url}/{mode}/app?second")
         await tab.shows_the_secret()
         await tab.sign_out()
@@ -225,7 +227,7 @@ class TestAnOutage:
 
 
 class TestTheToken:
-    async def test_no_script_and_no_answer_sees_it_in_cookie_mode(
+    async def test_in_cookie_mode_no_script_and_no_answer_shows_the_token(
         self, context: BrowserContext, server: AppServer
     ) -> None:
         tab = Tab(await context.new_page(), server.url, "cookie")

@@ -103,17 +103,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("history", GOOD.values(), ids=GOOD)
-def test_a_history_that_is_right_is_left_alone(history: Sequence[Operation]) -> None:
+def test_the_checker_accepts_a_correct_history(history: Sequence[Operation]) -> None:
     assert violations(history) == []
 
 
 @pytest.mark.parametrize(("history", "promises"), BAD.values(), ids=BAD)
-def test_a_history_that_is_wrong_is_found(history: Sequence[Operation], promises: Sequence[Promise]) -> None:
+def test_the_checker_finds_a_wrong_history(history: Sequence[Operation], promises: Sequence[Promise]) -> None:
     assert [one.promise for one in violations(history)] == promises
     assert {one.operation for one in violations(history)} <= set(history)
 
 
-def test_the_order_in_which_a_history_is_told_does_not_matter() -> None:
+def test_the_order_of_the_records_of_a_history_does_not_matter() -> None:
     for history, _ in BAD.values():
         assert [one.promise for one in violations(history[::-1])] == [one.promise for one in violations(history)]
 
@@ -145,7 +145,7 @@ def histories(draw: st.DrawFn) -> list[Operation]:
 
 @settings(max_examples=1500)
 @given(histories())
-def test_it_agrees_with_a_search_over_all_orders(history: list[Operation]) -> None:
+def test_the_checker_agrees_with_a_search_over_all_orders(history: list[Operation]) -> None:
     """Each register by itself: the checker looks at them one by one, and so does the search."""
     life = [one for one in history if one.kind is not Kind.CREATE]
     assert (not violations(history)) == (_has_order(life, _is_life) and _has_order(_scope_calls(life), _are_scopes))
@@ -196,7 +196,7 @@ def _are_scopes(order: Sequence[Operation]) -> bool:
     return True
 
 
-def test_a_call_that_was_not_answered_is_recorded_as_not_known() -> None:
+def test_an_unanswered_call_is_recorded_with_an_unknown_outcome() -> None:
     history = History()
     with history.record(Kind.REVOKE, "s"):
         pass

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.mark.extended
 @pytest.mark.postgres
 @pytest.mark.timeout(240)
-def test_a_synchronous_pair_loses_nothing_and_what_should_be_seen_to_lose_something_does(tmp_path: Path) -> None:
+def test_a_synchronous_pair_loses_nothing_and_an_asynchronous_one_does(tmp_path: Path) -> None:
     document = results_of("postgresql_failover", tmp_path)
     assert document["synchronous"]["undone"] == 0
     (asynchronous,) = document["runs"]["asynchronous, lags"]
@@ -31,13 +31,13 @@ def test_a_synchronous_pair_loses_nothing_and_what_should_be_seen_to_lose_someth
 @pytest.mark.extended
 @pytest.mark.redis
 @pytest.mark.timeout(240)
-def test_on_a_cluster_what_has_waited_for_the_replica_survives(tmp_path: Path) -> None:
+def test_on_a_cluster_a_write_that_waited_for_the_replica_survives(tmp_path: Path) -> None:
     document = results_of("redis_cluster_failover", tmp_path)
     assert document["waiting"]["undone"] == 0
 
 
 @pytest.mark.redis
-async def test_on_a_cluster_what_has_not_waited_for_a_replica_that_lags_comes_back() -> None:
+async def test_on_a_cluster_a_session_whose_ending_did_not_wait_for_the_replica_comes_back() -> None:
     """As in the last row of the program, and without a race: it is seen that such a failover does lose something."""
     with closing(Cluster(CONTROL)) as cluster:
         user = cluster.user()

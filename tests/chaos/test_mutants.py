@@ -206,16 +206,16 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def test_a_store_without_a_fault_is_not_accused() -> None:
+def test_the_checker_accepts_a_store_without_a_fault() -> None:
     assert [violations(simulate(Simulated, seed)) for seed in range(RUNS)] == [[]] * RUNS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_store_with_a_fault_is_found_out(mutant: type[Simulated]) -> None:
+def test_the_checker_finds_each_fault_of_a_store(mutant: type[Simulated]) -> None:
     assert any(violations(simulate(mutant, seed)) for seed in range(RUNS))
 
 
-def test_every_promise_is_broken_by_some_fault() -> None:
+def test_every_promise_is_broken_by_at_least_one_fault() -> None:
     broken = {one.promise for mutant in MUTANTS for seed in range(RUNS) for one in violations(simulate(mutant, seed))}
     assert broken == set(Promise)
 

@@ -26,7 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 SMALL = ("bench", "--sessions", "4000", "--concurrency", "1,4", "--seconds", "0.02")
 
 
-def test_every_mix_is_measured_and_written_and_drawn_and_nothing_is_left(
+def test_every_mix_is_measured_written_and_drawn_and_no_file_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
@@ -45,7 +45,7 @@ def test_every_mix_is_measured_and_written_and_drawn_and_nothing_is_left(
 
 
 @pytest.mark.postgres
-async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresServer) -> None:
+async def test_the_benchmark_creates_a_database_and_removes_it(postgres_server: PostgresServer) -> None:
     done = run(*SMALL, "--postgresql", postgres_server.dsn())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Coatcheck on PostgreSQL" in done.stdout
@@ -55,7 +55,7 @@ async def test_a_database_is_made_for_it_and_removed(postgres_server: PostgresSe
     assert names == []
 
 
-def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
+def test_the_benchmark_creates_keys_and_removes_them(redis_url: str) -> None:
     done = run(*SMALL, "--redis", redis_url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Coatcheck on Redis" in done.stdout
@@ -66,7 +66,7 @@ def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--mixes", "validat"], "validat.* is none; there are validate, touch"),
+        (["--mixes", "validat"], "validat.* is unknown; allowed are validate, touch"),
         (["--concurrency", "1,x"], "'x' is not a number from 1 to 10000"),
         (["--concurrency", "0"], "'0' is not a number from 1 to 10000"),
         (["--chart", "chart.pdf"], "must end in .png or .svg"),
@@ -77,11 +77,11 @@ def test_keys_are_made_for_it_and_removed(redis_url: str) -> None:
         (["--redis", "redis://:hunter2@127.0.0.1:1"], "the store cannot answer"),
         (["--redis", "redis://:[hunter2]@127.0.0.1:1"], "the store URL cannot be read"),
         (["--redis", "redis://a", "--postgresql", "postgresql://b"], "one store is measured at a time"),
-        (["--json", "no-such-folder/figures.json"], "--json: no file can be written at no-such-folder"),
+        (["--json", "no-such-folder/figures.json"], "--json: a file cannot be written at no-such-folder"),
         (["--chart", "/proc/chart.png"], "Error: .*/proc/chart.png"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(options: list[str], says: str) -> None:
+def test_an_option_that_is_not_allowed_is_refused_by_name(options: list[str], says: str) -> None:
     done = run(*SMALL, *options)
     assert done.returncode == 1
     assert re.search(says, done.stdout), done.stdout
@@ -90,18 +90,18 @@ def test_what_cannot_be_is_refused_by_name(options: list[str], says: str) -> Non
 
 
 @pytest.mark.postgres
-async def test_whoever_may_make_no_database_is_told(postgres_server: PostgresServer) -> None:
+async def test_a_role_that_may_not_create_databases_gets_a_clear_error(postgres_server: PostgresServer) -> None:
     connection = await asyncpg.connect(postgres_server.dsn())
     await connection.execute("CREATE ROLE guest LOGIN")
     done = run(*SMALL, "--postgresql", postgres_server.dsn().replace("postgres@", "guest@"))
     await connection.execute("DROP ROLE guest")
     await connection.close()
     assert done.returncode == 1
-    assert "no database can be made there (permission denied" in done.stdout
+    assert "a database cannot be created there (permission denied" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_without_its_packages_the_command_says_what_to_install() -> None:
+def test_the_command_without_its_packages_says_what_to_install() -> None:
     code = "import sys; sys.modules['typer'] = None; from coatcheck.cli import run; run()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -70,7 +70,7 @@ async def sign_in(program: Program) -> None:
     await program.sign_in(auth_success_of(answer.json()))
 
 
-async def test_the_session_carries_itself(program: Program, mode: str, operator: AuthServices) -> None:
+async def test_requests_carry_the_session(program: Program, mode: str, operator: AuthServices) -> None:
     secret = await program.get("/api/secret")
     assert secret.text.startswith("the secret of ")
     assert await program.do("validate_authentication") is True
@@ -96,7 +96,7 @@ async def test_signing_in_again_ends_the_session_before(program: Program, operat
         (None, "revoked"),
     ],
 )
-async def test_its_end_is_found_out_by_the_next_request_with_the_reason(
+async def test_the_next_request_finds_out_that_the_session_ended_and_why(
     program: Program, pod: Pod, columns: dict[str, int] | None, reason: str
 ) -> None:
     async with pod.store.transaction() as transaction:
@@ -117,14 +117,14 @@ async def test_signing_out_ends_the_row(program: Program, operator: AuthServices
     assert program.reasons == ["signed-out"]
 
 
-async def test_a_stranger_is_refused_and_not_signed_out_of_anything(kind: str, mode: str, app: AppServer) -> None:
+async def test_a_refused_stranger_is_not_told_of_a_sign_out(kind: str, mode: str, app: AppServer) -> None:
     stranger = Program(kind, app.url, mode=mode)
     assert (await stranger.get("/api/secret")).status_code == 401
     assert stranger.changes == []
     await stranger.close()
 
 
-async def test_while_the_server_restarts_the_session_stays(
+async def test_the_session_survives_a_restart_of_the_server(
     kind: str, mode: str, store_url: str, operator: AuthServices
 ) -> None:
     env = {**PEPPER, "COATCHECK_STORE": store_url}

@@ -62,7 +62,7 @@ def is_kept(program: Program) -> bool:
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
 class TestEachFault:
-    async def test_a_request(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
+    async def test_each_fault_of_a_request(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
         await server.fail(fault)
         if fault in RAISED:
             with pytest.raises(RAISED[fault]):
@@ -75,8 +75,10 @@ class TestEachFault:
         assert signed_in.reasons == (["revoked"] if fault.ends_session else [])
         assert len(signed_in.required) == int(fault.ends_session)
 
-    async def test_asking_who_is_signed_in(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
-        """K4: other errors propagate, still signed in."""
+    async def test_each_fault_of_asking_for_the_status(
+        self, signed_in: Program, server: FaultyServer, fault: Fault
+    ) -> None:
+        """Other errors propagate, still signed in."""
         await server.fail(fault)
         if fault.ends_session:
             assert await signed_in.do("validate_authentication", seconds_for(fault)) is False
@@ -86,18 +88,18 @@ class TestEachFault:
             assert TOKEN not in str(error.value)
         assert is_kept(signed_in) == (not fault.ends_session)
 
-    async def test_initializing(
+    async def test_each_fault_of_initializing(
         self, signed_in: Program, new_program: NewProgram, server: FaultyServer, fault: Fault
     ) -> None:
-        """K5: False on network or server errors, session kept."""
+        """False on network or server errors, session kept."""
         fresh = new_program(storage=signed_in.storage)
         await server.fail(fault)
         assert await fresh.do("initialize", seconds_for(fault)) is fault.ends_session
         assert fresh.manager.is_authenticated == (not fault.ends_session)
         assert (fresh.storage.read() is None) == fault.ends_session
 
-    async def test_signing_out(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
-        """K6: clears locally whatever happens; returns whether the server call succeeded."""
+    async def test_each_fault_of_signing_out(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
+        """Clears locally whatever happens; returns whether the server call succeeded."""
         await server.fail(fault)
         if fault is Fault.TIMEOUT:
             await server.fail(Fault.REFUSED)  # it would be waited for
@@ -106,7 +108,7 @@ class TestEachFault:
         assert signed_in.reasons == [SignOutReason.SIGNED_OUT.value]
         assert signed_in.required == []
 
-    async def test_the_session_goes_on_when_the_server_is_well_again(
+    async def test_the_session_works_again_when_the_server_has_recovered(
         self, signed_in: Program, server: FaultyServer, fault: Fault
     ) -> None:
         await server.fail(fault)
@@ -119,7 +121,7 @@ class TestEachFault:
         sent = server.requests[-1].headers.get("authorization")
         assert sent == (None if fault.ends_session else f"Bearer {TOKEN}")
 
-    def test_the_documentation_says_so(self, fault: Fault) -> None:
+    def test_the_documentation_has_the_fault_table_that_is_run(self, fault: Fault) -> None:
         lines = TABLE.read_text(encoding="utf-8").splitlines()
         rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")]
         said = {row[1]: row[2] for row in rows}

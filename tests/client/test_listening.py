@@ -126,7 +126,9 @@ async def program(kind: str, live: StreamServer) -> AsyncIterator[Program]:
     await program.close()
 
 
-async def test_it_hears_of_the_end_and_why_without_a_request_of_its_own(program: Program, live: StreamServer) -> None:
+async def test_a_listening_program_hears_of_the_end_and_the_reason_without_a_request(
+    program: Program, live: StreamServer
+) -> None:
     async with listening(program):
         head, writer = await live.asked()
         assert head.startswith("get /session/events ")
@@ -138,7 +140,7 @@ async def test_it_hears_of_the_end_and_why_without_a_request_of_its_own(program:
     assert len(program.required) == 1
 
 
-async def test_it_hears_of_an_end_that_comes_in_pieces(program: Program, live: StreamServer) -> None:
+async def test_an_event_that_arrives_in_parts_is_heard(program: Program, live: StreamServer) -> None:
     async with listening(program):
         writer = await live.stream()
         for at in range(0, len(ENDED), 7):
@@ -154,7 +156,7 @@ async def test_a_refusal_in_place_of_the_stream_ends_the_session(program: Progra
         await until(lambda: program.reasons == ["expired"])
 
 
-async def test_what_follows_on_the_connection_of_a_refusal_is_left_alone(
+async def test_the_next_answer_on_the_connection_of_a_refusal_is_not_touched(
     program: Program, live: StreamServer, kind: str
 ) -> None:
     """Its answer was read to the end: httpx may have given the connection to another request of the program."""
@@ -182,7 +184,7 @@ async def test_what_follows_on_the_connection_of_a_refusal_is_left_alone(
 
 
 @pytest.mark.parametrize("end", [b"", b"event: other\ndata: {}\n\n", b":\n\n", b"data: " + b"x" * (MAX_BYTES + 1)])
-async def test_a_stream_that_breaks_is_opened_again_and_says_nothing(
+async def test_a_broken_stream_is_opened_again_and_ends_no_session(
     program: Program, live: StreamServer, end: bytes
 ) -> None:
     async with listening(program):
@@ -218,7 +220,7 @@ async def test_each_fault_of_the_stream(
     assert program.manager.is_authenticated
 
 
-async def test_silence_is_a_dead_connection(
+async def test_a_silent_connection_is_opened_again(
     program: Program, live: StreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coatcheck.client.listening.SILENCE_SECONDS", 0.05)
@@ -228,7 +230,7 @@ async def test_silence_is_a_dead_connection(
     assert program.changes == []
 
 
-async def test_a_stream_that_does_not_begin_is_given_up_sooner_than_one_that_is_silent(
+async def test_opening_a_stream_has_a_shorter_limit_than_silence(
     program: Program, live: StreamServer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that hangs keeps a thread that is left for as long as the head of its answer may take."""
@@ -271,7 +273,7 @@ def give_time_to_begin(program: Program) -> None:
         program.http.event_hooks = {"request": [lift], "response": [restore]}
 
 
-async def test_who_signs_in_over_a_session_listens_for_the_new_one(program: Program, live: StreamServer) -> None:
+async def test_a_new_sign_in_is_listened_for_in_place_of_the_old_session(program: Program, live: StreamServer) -> None:
     async with listening(program):
         await live.stream()
         await program.sign_in(bob())
@@ -282,7 +284,7 @@ async def test_who_signs_in_over_a_session_listens_for_the_new_one(program: Prog
         await until(lambda: program.reasons == ["expired"])
 
 
-async def test_nobody_is_listened_for_until_somebody_signs_in(kind: str, live: StreamServer) -> None:
+async def test_listening_begins_with_the_sign_in(kind: str, live: StreamServer) -> None:
     program = Program(kind, f"http://127.0.0.1:{live.port}")
     async with listening(program):
         await program.sign_in()
@@ -295,7 +297,7 @@ async def test_nobody_is_listened_for_until_somebody_signs_in(kind: str, live: S
     await program.close()
 
 
-async def test_an_end_that_was_asked_for_here_is_not_the_server_s(program: Program, live: StreamServer) -> None:
+async def test_a_sign_out_of_this_program_is_not_reported_as_the_servers(program: Program, live: StreamServer) -> None:
     """The stream may say that the session is over before the sign-out has its answer."""
     async with listening(program):
         writer = await live.stream()
@@ -323,7 +325,7 @@ async def test_a_callback_that_fails_does_not_end_the_listening(program: Program
         await live.stream()
 
 
-async def test_after_the_block_nothing_goes_on(program: Program, live: StreamServer) -> None:
+async def test_listening_stops_when_the_block_is_left(program: Program, live: StreamServer) -> None:
     async with listening(program):
         writer = await live.stream()
     with suppress(ConnectionResetError):  # it has closed the stream
@@ -333,7 +335,7 @@ async def test_after_the_block_nothing_goes_on(program: Program, live: StreamSer
     assert live.requests.empty()
 
 
-async def test_what_is_answered_after_the_block_ends_nothing_and_is_told_to_nobody(
+async def test_an_answer_after_the_block_ends_no_session_and_calls_no_listener(
     kind: str, live: StreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that waits for an answer outlives the block. The next request hears of the end."""
@@ -354,14 +356,14 @@ async def test_what_is_answered_after_the_block_ends_nothing_and_is_told_to_nobo
     await program.close()
 
 
-async def test_an_error_in_the_block_comes_out_as_it_is(live: StreamServer) -> None:
+async def test_an_error_in_the_block_is_raised_unchanged(live: StreamServer) -> None:
     async with AsyncClientSessionManager(f"http://127.0.0.1:{live.port}") as sessions:
         with pytest.raises(ValueError, match="its own"):
             async with sessions.listening():
                 raise ValueError("its own")
 
 
-async def test_a_block_is_cancelled_as_any_other(live: StreamServer) -> None:
+async def test_a_listening_block_can_be_cancelled(live: StreamServer) -> None:
     async with AsyncClientSessionManager(f"http://127.0.0.1:{live.port}") as sessions:
         await sessions.update_signed_in_user(ada())
         with anyio.CancelScope() as scope:
@@ -372,7 +374,7 @@ async def test_a_block_is_cancelled_as_any_other(live: StreamServer) -> None:
         assert scope.cancelled_caught
 
 
-def test_events_are_taken_apart_wherever_the_parts_end() -> None:
+def test_events_are_parsed_wherever_the_parts_end() -> None:
     text = b": hi\r\nevent: a\r\ndata: 1\r\ndata: 2\r\n\r\nretry: 5\nid\ndata:3\n\nevent: none\n\n"
     for size in range(1, len(text)):
         lines = EventLines()
@@ -413,7 +415,9 @@ async def signed_in(
     await program.close()
 
 
-async def test_a_revocation_by_another_process_is_heard_of(signed_in: Program, operator: AuthServices) -> None:
+async def test_a_revocation_by_another_process_is_heard_by_a_listening_program(
+    signed_in: Program, operator: AuthServices
+) -> None:
     (token,) = await operator.token_manager.list_tokens()
     async with listening(signed_in):
         await operator.token_manager.revoke_token(token_id=token.token_id)
@@ -421,7 +425,7 @@ async def test_a_revocation_by_another_process_is_heard_of(signed_in: Program, o
     assert signed_in.manager.auth_info is signed_in.storage.read() is None
 
 
-async def test_a_restart_signs_nobody_out_and_is_quick_and_the_end_is_heard_of_afterwards(
+async def test_a_restart_is_quick_and_signs_nobody_out_and_later_endings_are_heard(
     signed_in: Program, app: AppServer, operator: AuthServices
 ) -> None:
     (token,) = await operator.token_manager.list_tokens()

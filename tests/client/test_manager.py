@@ -77,15 +77,17 @@ def unreachable() -> Iterator[Unreachable]:
 
 
 class TestWhoIsSignedIn:
-    async def test_at_first_nobody_whatever_is_stored(self, new_program: NewProgram) -> None:
-        """K1: not authenticated, no auth info."""
+    async def test_nobody_is_signed_in_before_the_storage_is_read(self, new_program: NewProgram) -> None:
+        """Not authenticated, no auth info."""
         storage = MemoryStorage()
         storage.write(ada())
         program = new_program(storage=storage)
         assert (program.manager.is_authenticated, program.manager.auth_info) == (False, None)
 
-    async def test_restoring_reads_the_storage_past_the_cache_and_tells(self, new_program: NewProgram) -> None:
-        """K2: re-reads storage (cached storage is cleared first), then notifies."""
+    async def test_restoring_reads_the_storage_past_the_cache_and_tells_the_listeners(
+        self, new_program: NewProgram
+    ) -> None:
+        """Re-reads storage (cached storage is cleared first), then notifies."""
         program = new_program()
         program.storage.write(ada())
         await program.do("restore")
@@ -96,8 +98,10 @@ class TestWhoIsSignedIn:
         await program.do("restore")
         assert program.changes[2:] == [AuthChange(None, SignOutReason.ELSEWHERE)]
 
-    async def test_signing_in_stores_then_knows_then_tells(self, new_program: NewProgram) -> None:
-        """K3: writes storage first, then memory, then notifies."""
+    async def test_signing_in_writes_the_storage_then_memory_then_tells_the_listeners(
+        self, new_program: NewProgram
+    ) -> None:
+        """Writes storage first, then memory, then notifies."""
         storage, seen = BrokenStorage(), []
         program = new_program(storage=storage)
         program.manager.listen(lambda change: seen.append((change, storage.read(), program.manager.auth_info)))
@@ -110,14 +114,14 @@ class TestWhoIsSignedIn:
         assert len(seen) == 1
 
     async def test_nobody_is_signed_in_after_none(self, program: Program) -> None:
-        """K3: update_signed_in_user(None)."""
+        """Update_signed_in_user(None)."""
         await program.sign_in()
         await program.do("update_signed_in_user", None)
         assert program.manager.auth_info is program.storage.read() is None
         assert program.reasons == ["signed-out"]
 
-    async def test_the_server_s_word_is_taken(self, program: Program, server: FaultyServer) -> None:
-        """K4: asks the server; not signed in → local sign-out."""
+    async def test_the_servers_answer_decides_who_is_signed_in(self, program: Program, server: FaultyServer) -> None:
+        """Asks the server; not signed in → local sign-out."""
         await program.sign_in()
         assert await program.do("validate_authentication") is True
         assert server.requests[-1].path == "/session/status"
@@ -137,7 +141,7 @@ class TestWhoIsSignedIn:
             (7, "revoked"),
         ],
     )
-    async def test_why_it_ended_is_told_and_the_login_page_is_named(
+    async def test_the_reason_of_the_end_and_the_login_page_are_told(
         self, program: Program, server: FaultyServer, said: object, reason: str
     ) -> None:
         await program.sign_in()
@@ -150,7 +154,7 @@ class TestWhoIsSignedIn:
     @pytest.mark.parametrize(
         "status", [{}, {"signed_in": None}, {"signed_in": "false"}, {"signed_in": 0}, {"signedIn": False}]
     )
-    async def test_an_answer_of_another_shape_says_nothing(
+    async def test_an_answer_of_another_shape_ends_no_session(
         self, program: Program, server: FaultyServer, status: dict[str, object]
     ) -> None:
         await program.sign_in()
@@ -160,7 +164,7 @@ class TestWhoIsSignedIn:
         assert program.manager.is_authenticated
 
     @pytest.mark.parametrize("status", [201, 404, 500, 503])
-    def test_an_error_that_says_so_says_nothing(self, status: int) -> None:
+    def test_an_error_with_the_body_of_a_status_ends_no_session(self, status: int) -> None:
         answer = httpx.Response(status, json={"signed_in": False})
         with httpx.Client(transport=httpx.MockTransport(lambda _request: answer)) as http:
             manager = ClientSessionManager(SERVER, http=http)
@@ -169,7 +173,9 @@ class TestWhoIsSignedIn:
                 manager.validate_authentication()
         assert manager.is_authenticated
 
-    async def test_the_question_does_not_follow_a_redirect(self, program: Program, server: FaultyServer) -> None:
+    async def test_the_request_for_the_status_does_not_follow_a_redirect(
+        self, program: Program, server: FaultyServer
+    ) -> None:
         await program.sign_in()
         await server.fail(Fault.REDIRECT_AWAY)
         assert await program.do("initialize") is False
@@ -182,7 +188,7 @@ class TestWhoIsSignedIn:
         assert server.requests == []
 
     async def test_initializing_restores_and_asks(self, new_program: NewProgram, server: FaultyServer) -> None:
-        """K5: restore, then validate; True if validated."""
+        """Restore, then validate; True if validated."""
         program = new_program()
         program.storage.write(ada())
         assert await program.do("initialize", PATIENCE_SECONDS) is True
@@ -191,8 +197,8 @@ class TestWhoIsSignedIn:
         assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info is None
 
-    def test_initializing_ends_in_time_whatever_takes_long(self, unreachable: Unreachable) -> None:
-        """K5: within the timeout as a whole."""
+    def test_initializing_ends_within_its_timeout(self, unreachable: Unreachable) -> None:
+        """Within the timeout as a whole."""
         with httpx.Client(transport=unreachable) as http:
             manager = ClientSessionManager(SERVER, http=http)
             manager.update_signed_in_user(ada())
@@ -201,8 +207,8 @@ class TestWhoIsSignedIn:
                 manager.validate_authentication(0.01)
         assert manager.is_authenticated
 
-    async def test_so_it_does_in_an_asynchronous_program(self, unreachable: Unreachable) -> None:
-        """K5: within the timeout as a whole."""
+    async def test_initializing_an_asynchronous_program_ends_within_its_timeout(self, unreachable: Unreachable) -> None:
+        """Within the timeout as a whole."""
         async with httpx.AsyncClient(transport=unreachable) as http:
             manager = AsyncClientSessionManager(SERVER, http=http)
             await manager.update_signed_in_user(ada())
@@ -219,7 +225,7 @@ class TestSigningOut:
     async def test_the_server_is_told_while_the_token_is_sent_and_streams_are_closed_first(
         self, program: Program, server: FaultyServer, method: str, route: str
     ) -> None:
-        """K6: closes streams, calls the server while the token is still sent, clears locally."""
+        """Closes streams, calls the server while the token is still sent, clears locally."""
         await program.sign_in()
         order: list[str] = []
         program.manager.listen(lambda change: order.append(f"told {change.reason and change.reason.value}"))
@@ -238,7 +244,7 @@ class TestSigningOut:
         assert await program.do("sign_out_device") is False
         assert server.requests == []
 
-    async def test_a_token_that_cannot_be_deleted_is_told(self, new_program: NewProgram) -> None:
+    async def test_a_token_that_cannot_be_deleted_is_reported(self, new_program: NewProgram) -> None:
         storage = BrokenStorage()
         program = new_program(storage=storage)
         await program.sign_in()
@@ -248,7 +254,7 @@ class TestSigningOut:
         assert program.manager.auth_info is None
         assert program.reasons == ["signed-out"]
 
-    async def test_a_token_that_could_not_be_deleted_is_not_taken_up_again(
+    async def test_a_token_that_could_not_be_deleted_is_not_restored(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
         """Nobody is signed in by a storage that failed to sign them out."""
@@ -270,10 +276,10 @@ class TestSigningOut:
         await program.get()
         assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
 
-    async def test_whoever_another_process_has_signed_in_is_signed_out(
+    async def test_signing_out_ends_the_session_that_another_process_has_stored(
         self, program: Program, server: FaultyServer
     ) -> None:
-        """K6: a token that is deleted here is ended there."""
+        """A token that is deleted here is ended there."""
         await program.sign_in()
         program.storage.write(bob())
         assert await program.do("sign_out_device") is True
@@ -281,7 +287,7 @@ class TestSigningOut:
         assert program.storage.read() is None
 
     @pytest.mark.parametrize("where", ["here", "in another process"])
-    def test_whoever_signs_in_while_the_server_is_asked_stays_signed_in(self, where: str) -> None:
+    def test_a_sign_in_during_a_sign_out_stays(self, where: str) -> None:
         storage = MemoryStorage()
 
         def answer(_request: httpx.Request) -> httpx.Response:
@@ -297,10 +303,10 @@ class TestSigningOut:
             assert manager.sign_out_device() is True
         assert manager.auth_info == storage.read() == bob()
 
-    async def test_a_storage_that_cannot_be_read_is_cleared_all_the_same(
+    async def test_signing_out_clears_a_storage_that_cannot_be_read(
         self, program: Program, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """K6: clears locally whatever happens."""
+        """Clears locally whatever happens."""
 
         def fail(_storage: MemoryStorage) -> None:
             raise StorageError("session.json holds no session; delete it and sign in again")
@@ -312,7 +318,7 @@ class TestSigningOut:
         assert server.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
         assert program.manager.auth_info is program.storage.read() is None
 
-    async def test_a_sign_out_that_is_cancelled_forgets_all_the_same(self, server: FaultyServer) -> None:
+    async def test_a_cancelled_sign_out_still_forgets_the_session(self, server: FaultyServer) -> None:
         program = Program("async", server.url)
         await program.sign_in()
         await server.fail(Fault.TIMEOUT)
@@ -325,7 +331,7 @@ class TestSigningOut:
         assert program.reasons == ["signed-out"]
         await program.close()
 
-    async def test_a_sign_out_that_is_interrupted_forgets_all_the_same(self, server: FaultyServer) -> None:
+    async def test_an_interrupted_sign_out_still_forgets_the_session(self, server: FaultyServer) -> None:
         def interrupt(_request: httpx.Request) -> httpx.Response:
             raise KeyboardInterrupt
 
@@ -336,7 +342,7 @@ class TestSigningOut:
                 manager.sign_out_device()
             assert manager.auth_info is None
 
-    def test_so_does_one_that_is_interrupted_while_streams_are_closed(self) -> None:
+    def test_a_sign_out_interrupted_while_streams_are_closed_still_forgets_the_session(self) -> None:
         def interrupt() -> None:
             raise KeyboardInterrupt
 
@@ -346,10 +352,9 @@ class TestSigningOut:
             manager.sign_out_device()
         assert manager.auth_info is None
 
-    def test_leaving_does_not_wait_for_a_network_that_is_down(
+    def test_signing_out_does_not_wait_for_a_network_that_is_down(
         self, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """K6."""
         monkeypatch.setattr("coatcheck.client.flows.SIGN_OUT_SECONDS", 0.01)
         with httpx.Client(transport=unreachable) as http:
             manager = ClientSessionManager(SERVER, http=http)
@@ -359,10 +364,10 @@ class TestSigningOut:
 
 
 class TestRequests:
-    async def test_the_token_is_in_the_header_and_nothing_is_when_signed_out(
+    async def test_the_token_is_in_the_header_only_while_somebody_is_signed_in(
         self, program: Program, server: FaultyServer
     ) -> None:
-        """K7: `Authorization: Bearer <token>`, nothing when signed out."""
+        """`Authorization: Bearer <token>`, nothing when signed out."""
         await program.get()
         assert "authorization" not in server.requests[-1].headers
         await program.sign_in()
@@ -374,7 +379,7 @@ class TestRequests:
     async def test_calls_marked_unauthenticated_never_carry_it(
         self, program: Program, server: FaultyServer, options: dict[str, Any]
     ) -> None:
-        """K7: nor does our 401 to one of them end the session."""
+        """Nor does our 401 to one of them end the session."""
         await program.sign_in()
         await program.get(**options)
         assert "authorization" not in server.requests[-1].headers
@@ -389,12 +394,14 @@ class TestRequests:
         assert server.requests[-1].headers["authorization"] == "Bearer another"
         assert program.manager.is_authenticated
 
-    async def test_the_client_says_what_it_calls_itself(self, new_program: NewProgram, server: FaultyServer) -> None:
+    async def test_the_client_sends_its_label(self, new_program: NewProgram, server: FaultyServer) -> None:
         program = new_program(client_label="notes on Ada\u2019s laptop")
         await program.get()
         assert server.requests[-1].headers["coatcheck-client"] == "notes%20on%20Ada%E2%80%99s%20laptop"
 
-    async def test_another_origin_gets_nothing_of_ours(self, program: Program, server: FaultyServer) -> None:
+    async def test_another_origin_does_not_get_the_token_and_cannot_end_the_session(
+        self, program: Program, server: FaultyServer
+    ) -> None:
         await program.sign_in()
         assert server.elsewhere is not None
         await server.elsewhere.fail(Fault.OURS_401)
@@ -414,7 +421,9 @@ class TestRequests:
         assert [("authorization" in request.headers) for request in server.requests] == [True]
         assert [("authorization" in request.headers) for request in server.elsewhere.requests] == [False]
 
-    async def test_nor_does_it_come_back_with_a_redirect_to_ours(self, program: Program, server: FaultyServer) -> None:
+    async def test_the_token_is_not_added_to_a_redirect_from_another_origin(
+        self, program: Program, server: FaultyServer
+    ) -> None:
         """What another origin has chosen is not ours to sign."""
         await program.sign_in()
         elsewhere = server.elsewhere
@@ -424,7 +433,9 @@ class TestRequests:
         await program.get(f"{elsewhere.url}/notes")
         assert "authorization" not in server.requests[-1].headers
 
-    async def test_nor_after_it_went_away_and_came_back(self, program: Program, server: FaultyServer) -> None:
+    async def test_the_token_is_not_added_to_a_redirect_that_went_to_another_origin_and_back(
+        self, program: Program, server: FaultyServer
+    ) -> None:
         await program.sign_in()
         assert server.elsewhere is not None
         server.elsewhere.elsewhere = server
@@ -436,7 +447,7 @@ class TestRequests:
         assert sent == [True] + [False] * (len(sent) - 1)
         assert not any("authorization" in request.headers for request in server.elsewhere.requests)
 
-    async def test_why_it_ended_is_told_also_where_the_storage_fails(
+    async def test_the_reason_of_the_end_is_told_although_the_storage_fails(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
         storage = BrokenStorage()
@@ -459,7 +470,7 @@ class TestRequests:
         assert program.reasons == ["revoked"]
         assert len(program.required) == 1
 
-    def test_a_refusal_of_an_earlier_token_is_no_news(self) -> None:
+    def test_a_refusal_of_an_earlier_token_is_ignored(self) -> None:
         storage = MemoryStorage()
         manager = ClientSessionManager(SERVER, storage=storage)
         manager.update_signed_in_user(ada())
@@ -498,7 +509,7 @@ class TestRequests:
             ({"Content-Type": "text/html"}, b"<html>invalid_token</html>"),
         ],
     )
-    def test_a_401_in_other_words_is_not_ours(self, headers: dict[str, str], body: bytes) -> None:
+    def test_a_401_without_the_servers_problem_ends_no_session(self, headers: dict[str, str], body: bytes) -> None:
         transport = httpx.MockTransport(lambda _request: httpx.Response(401, content=body, headers=headers))
         manager = ClientSessionManager(SERVER)
         manager.update_signed_in_user(ada())
@@ -508,7 +519,7 @@ class TestRequests:
 
 
 class TestSharing:
-    async def test_what_another_does_with_the_storage_is_seen_with_the_next_request(
+    async def test_a_change_of_the_storage_by_another_program_is_seen_by_the_next_request(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
         here, there = new_program(), None
@@ -523,7 +534,7 @@ class TestSharing:
         assert here.reasons == ["elsewhere"]
         assert here.required == [], "the other one leads to the login page"
 
-    async def test_only_one_of_two_is_told_by_the_server_and_the_other_by_the_storage(
+    async def test_of_two_programs_one_hears_the_end_from_the_server_and_one_from_the_storage(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
         here = new_program()
@@ -537,10 +548,8 @@ class TestSharing:
 
 
 class TestStreams:
-    async def test_they_are_closed_when_somebody_else_or_nobody_is_signed_in_and_kept_otherwise(
-        self, program: Program
-    ) -> None:
-        """K3: when the identity changes open streams are closed without error; a same-identity update keeps them."""
+    async def test_streams_are_closed_when_the_user_changes_and_kept_otherwise(self, program: Program) -> None:
+        """When the identity changes open streams are closed without error; a same-identity update keeps them."""
         await program.sign_in()
         closed: list[str] = []
         with program.manager.closing(lambda: closed.append("first")):
@@ -555,8 +564,8 @@ class TestStreams:
         await program.do("update_signed_in_user", ada())
         assert closed == ["first"]
 
-    def test_they_are_closed_also_where_somebody_else_was_signed_in_a_moment_before(self) -> None:
-        """K3: what counts is who is replaced, and not who was seen before."""
+    def test_streams_are_closed_when_the_user_changes_during_a_sign_in(self) -> None:
+        """What counts is who is replaced, and not who was seen before."""
         flows = Flows(SERVER, session_path="/session", storage=MemoryStorage(), mode="header", client_label=None)
         flows.local.sign_in(ada())
         update = flows.update(ada("c2Fz-renewed"))
@@ -567,7 +576,7 @@ class TestStreams:
         assert isinstance(told, Tell)
         assert told.closes_streams
 
-    async def test_the_server_s_refusal_closes_them(self, program: Program, server: FaultyServer) -> None:
+    async def test_a_refusal_of_the_server_closes_the_streams(self, program: Program, server: FaultyServer) -> None:
         await program.sign_in()
         closed: list[bool] = []
         await server.fail(Fault.OURS_401)
@@ -577,7 +586,7 @@ class TestStreams:
 
 
 class TestCallbacks:
-    async def test_one_that_raises_keeps_nobody_from_being_called(
+    async def test_a_callback_that_raises_does_not_stop_the_others(
         self, program: Program, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(_change: AuthChange) -> None:
@@ -592,7 +601,7 @@ class TestCallbacks:
         assert "a mistake in the program" in caplog.text
         assert TOKEN not in caplog.text
 
-    async def test_one_that_has_unsubscribed_is_not_called(self, program: Program) -> None:
+    async def test_a_callback_that_has_unsubscribed_is_not_called(self, program: Program) -> None:
         heard: list[AuthChange] = []
         unsubscribe = program.manager.listen(heard.append)
         unsubscribe()
@@ -600,7 +609,7 @@ class TestCallbacks:
         await program.sign_in()
         assert heard == []
 
-    async def test_asynchronous_ones_are_awaited(self, server: FaultyServer) -> None:
+    async def test_asynchronous_callbacks_are_awaited(self, server: FaultyServer) -> None:
         async with AsyncClientSessionManager(server.url) as manager:
             heard: list[str] = []
 
@@ -639,7 +648,7 @@ class TestCallbacks:
 
 
 class TestCookieMode:
-    async def test_the_cookie_is_asked_for_and_no_token_is_sent(
+    async def test_cookie_mode_asks_for_the_cookie_and_sends_no_token(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
         program = new_program(mode="cookie")
@@ -651,7 +660,7 @@ class TestCookieMode:
     async def test_a_token_in_the_body_is_a_configuration_error_and_is_not_stored(
         self, new_program: NewProgram
     ) -> None:
-        """E4: it never stores it."""
+        """It never stores it."""
         program = new_program(mode="cookie")
         with pytest.raises(ConfigurationError, match="cookie mode") as error:
             await program.do("update_signed_in_user", ada())
@@ -659,7 +668,7 @@ class TestCookieMode:
         assert program.storage.read() is program.manager.auth_info is None
         assert program.changes == []
 
-    async def test_no_token_in_header_mode_is_one_too(self, program: Program) -> None:
+    async def test_a_missing_token_in_header_mode_is_a_configuration_error(self, program: Program) -> None:
         with pytest.raises(ConfigurationError, match="header mode"):
             await program.do("update_signed_in_user", ada(""))
         assert program.storage.read() is None
@@ -681,7 +690,7 @@ class TestCookieMode:
         ],
         ids=["signed out", "refused", "signed in", "captive portal", "unavailable", "no network"],
     )
-    def test_the_server_is_asked_once_more_before_it_is_believed(
+    def test_in_cookie_mode_the_server_is_asked_again_before_the_session_ends(
         self,
         refusal: dict[str, str],
         status: httpx.Response | httpx.ConnectError,
@@ -714,19 +723,19 @@ class TestSettings:
         ["", "example.org", "ftp://example.org", "https://", "https://u:p@example.org", "https://example.org/api",
          "https://example.org?x=1", "https://example.org#x", "https://[bad", 5],
     )  # fmt: skip
-    def test_what_is_no_origin_is_refused(self, server_url: str) -> None:
+    def test_a_server_url_that_is_not_an_origin_is_refused(self, server_url: str) -> None:
         with pytest.raises(ConfigurationError, match="server_url must be"):
             ClientSessionManager(server_url)
 
     @pytest.mark.parametrize("server_url", ["http://example.org", "http://10.0.0.1", "http://localhost.example.org"])
-    def test_plain_http_is_for_this_machine_only(self, server_url: str) -> None:
+    def test_plain_http_to_another_machine_is_refused(self, server_url: str) -> None:
         with pytest.raises(ConfigurationError, match="https"):
             ClientSessionManager(server_url)
 
     @pytest.mark.parametrize(
         "server_url", ["http://localhost:8000", "http://[::1]", "http://127.9.9.9", "https://e.org/"]
     )
-    def test_this_machine_and_https_are_taken(self, server_url: str) -> None:
+    def test_https_and_plain_http_to_this_machine_are_accepted(self, server_url: str) -> None:
         ClientSessionManager(server_url).close()
 
     def test_an_unknown_mode_and_a_label_that_is_too_long_are_refused(self) -> None:
@@ -735,12 +744,12 @@ class TestSettings:
         with pytest.raises(InvalidArgumentError, match="label must be"):
             ClientSessionManager("https://e.org", client_label="x" * 65)
 
-    async def test_the_auth_of_the_other_kind_says_so(self) -> None:
+    async def test_httpx_client_refuses_the_auth_of_an_asynchronous_manager(self) -> None:
         async with httpx.AsyncClient(auth=ClientSessionManager(SERVER).auth) as http:
             with pytest.raises(RuntimeError, match="AsyncClientSessionManager"):
                 await http.get(SERVER)
 
-    def test_nor_does_the_other_way_round(self) -> None:
+    def test_httpx_async_client_refuses_the_auth_of_a_blocking_manager(self) -> None:
         auth = AsyncClientSessionManager(SERVER).auth
         with httpx.Client(auth=auth) as http, pytest.raises(RuntimeError, match="ClientSessionManager"):
             http.get(SERVER)

@@ -72,7 +72,7 @@ def _stream(manager: ClientSessionManager, transport: httpx.MockTransport, *, ra
 
 
 @pytest.mark.parametrize("raw", [False, True])
-async def test_it_is_believed_and_can_still_be_streamed(kind: str, raw: bool) -> None:
+async def test_a_streamed_refusal_ends_the_session_and_can_still_be_streamed(kind: str, raw: bool) -> None:
     body = Parts(OURS[:5], OURS[5:])
     caller = Caller(kind, body, PROBLEM)
     assert await caller.stream(raw=raw) == OURS
@@ -80,20 +80,20 @@ async def test_it_is_believed_and_can_still_be_streamed(kind: str, raw: bool) ->
     assert body.is_closed
 
 
-async def test_a_compressed_one_is_understood(kind: str) -> None:
+async def test_a_compressed_refusal_ends_the_session(kind: str) -> None:
     caller = Caller(kind, Parts(gzip.compress(OURS)), {**PROBLEM, "Content-Encoding": "gzip"})
     assert await caller.stream() == OURS
     assert not caller.manager.is_authenticated
 
 
-async def test_one_that_cannot_be_decoded_says_nothing_and_is_the_caller_s_to_find_out(kind: str) -> None:
+async def test_a_refusal_that_cannot_be_decoded_ends_no_session_and_raises_in_the_caller(kind: str) -> None:
     caller = Caller(kind, Parts(OURS), {**PROBLEM, "Content-Encoding": "gzip"})
     with pytest.raises(httpx.DecodingError):
         await caller.stream()
     assert caller.manager.is_authenticated
 
 
-async def test_one_that_is_too_long_says_nothing_and_arrives_complete(kind: str) -> None:
+async def test_a_refusal_that_is_too_long_ends_no_session_and_arrives_complete(kind: str) -> None:
     body = Parts(OURS, *[b" " * 1024] * 100)
     caller = Caller(kind, body, PROBLEM)
     assert await caller.stream() == b"".join(body.parts)
@@ -101,7 +101,7 @@ async def test_one_that_is_too_long_says_nothing_and_arrives_complete(kind: str)
     assert body.is_closed
 
 
-def test_one_without_an_end_is_not_waited_for() -> None:
+def test_a_refusal_without_an_end_is_not_waited_for() -> None:
     body = Parts(OURS, *[b" " * 1024] * 1000)
     manager = ClientSessionManager(SERVER)
     manager.update_signed_in_user(ada())
@@ -112,7 +112,7 @@ def test_one_without_an_end_is_not_waited_for() -> None:
     assert body.taken == MAX_BYTES // 1024 + 1
 
 
-async def test_one_that_breaks_off_says_nothing(kind: str) -> None:
+async def test_a_refusal_that_breaks_off_ends_no_session(kind: str) -> None:
     caller = Caller(kind, Parts(OURS, breaks_off=True), PROBLEM)
     with pytest.raises(httpx.ReadError) as error:
         await caller.stream()

@@ -106,31 +106,31 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, drawer: Drawer) -> Re
 
 
 class TestEveryStorage:
-    def test_at_first_there_is_nobody(self, reopen: Reopen) -> None:
-        """K8: get."""
+    def test_a_new_storage_is_empty(self, reopen: Reopen) -> None:
+        """Get."""
         assert reopen().read() is None
         assert reopen().remove(ada()) is False
 
     @pytest.mark.parametrize("session", [ada(), bob(), ada("")])
-    def test_what_is_kept_is_found_again_every_field(self, reopen: Reopen, session: AuthSuccess) -> None:
-        """K8: round-trips every field."""
+    def test_a_session_is_read_back_with_every_field(self, reopen: Reopen, session: AuthSuccess) -> None:
+        """Round-trips every field."""
         reopen().write(session)
         assert reopen().read() == session
 
-    def test_another_takes_its_place(self, reopen: Reopen) -> None:
-        """K8: set."""
+    def test_a_second_session_replaces_the_first(self, reopen: Reopen) -> None:
+        """Set."""
         reopen().write(ada())
         reopen().write(bob())
         assert reopen().read() == bob()
 
-    def test_none_deletes(self, reopen: Reopen) -> None:
-        """K8: None deletes."""
+    def test_writing_none_deletes_the_session(self, reopen: Reopen) -> None:
+        """None deletes."""
         for _ in range(2):
             reopen().write(None)
             assert reopen().read() is None
             reopen().write(ada())
 
-    def test_only_what_is_still_kept_is_removed(self, reopen: Reopen) -> None:
+    def test_only_the_session_that_is_still_kept_is_removed(self, reopen: Reopen) -> None:
         reopen().write(ada())
         assert reopen().remove(bob()) is False
         assert reopen().remove(ada("c2Fz-an-earlier-token")) is False
@@ -138,7 +138,7 @@ class TestEveryStorage:
         assert reopen().remove(ada()) is True
         assert reopen().read() is None
 
-    def test_the_stamp_moves_with_every_change_of_another(self, reopen: Reopen) -> None:
+    def test_the_stamp_changes_with_every_write_of_another(self, reopen: Reopen) -> None:
         here, there = reopen(), reopen()
         for session in (ada(), bob(), None, ada()):
             before = here.stamp()
@@ -148,7 +148,7 @@ class TestEveryStorage:
         assert there.remove(ada())
         assert here.stamp() != before
 
-    def test_its_repr_shows_no_token(self, reopen: Reopen) -> None:
+    def test_the_repr_of_a_storage_shows_no_token(self, reopen: Reopen) -> None:
         storage = reopen()
         storage.write(ada())
         assert TOKEN not in repr(storage)
@@ -165,7 +165,7 @@ class Counted(MemoryStorage):
 
 
 def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() -> None:
-    """K8: cached wrapper reads through once until cleared."""
+    """Cached wrapper reads through once until cleared."""
     inner = Counted()
     cached = CachedStorage(inner)
     assert [cached.read() for _ in range(3)] == [None] * 3
@@ -199,9 +199,7 @@ def test_the_cache_may_be_cleared_by_another_thread_at_any_moment() -> None:
 
 
 class TestFile:
-    def test_nobody_else_can_read_it_from_its_first_moment(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_file_is_never_readable_by_other_users(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         modes: list[int] = []
         replace = Path.replace
 
@@ -221,7 +219,7 @@ class TestFile:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
 
-    def test_a_crash_between_writing_and_replacing_leaves_what_was_there(
+    def test_a_crash_between_writing_and_replacing_leaves_the_old_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "session.json"
@@ -237,7 +235,7 @@ class TestFile:
         assert FileStorage(path).read() == ada()
         assert {file.name for file in tmp_path.iterdir()} == {"session.json", "session.json.lock"}
 
-    def test_one_that_others_can_read_is_made_private_and_that_is_said(
+    def test_a_file_that_others_can_read_is_made_private_with_a_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "session.json"
@@ -246,25 +244,27 @@ class TestFile:
         with caplog.at_level(logging.WARNING):
             assert FileStorage(path).read() == ada()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "could be read by others" in caplog.text
+        assert "was readable by other users" in caplog.text
         assert TOKEN not in caplog.text
 
     @pytest.mark.parametrize(
         "content", [b"", b"{", b"[" * 60_000, b"[]", b"\xff\xfe", b'{"token": "c2Fz-the-token-of-the-tests"}', b"null"]
     )
-    def test_a_damaged_one_is_an_error_that_names_it_and_nobody_is_signed_out(
+    def test_a_damaged_file_is_an_error_that_names_it_and_signs_nobody_out(
         self, tmp_path: Path, content: bytes
     ) -> None:
         path = tmp_path / "session.json"
         path.write_bytes(content)
         path.chmod(0o600)
-        with pytest.raises(StorageError, match=r"session\.json holds no session; delete it and sign in again") as error:
+        with pytest.raises(
+            StorageError, match=r"session\.json does not hold a session; delete it and sign in again"
+        ) as error:
             FileStorage(path).read()
         assert TOKEN not in str(error.value)
         assert error.value.__cause__ is None
         assert path.read_bytes() == content
 
-    def test_one_that_cannot_be_reached_is_an_error_and_not_nobody(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_read_is_an_error_and_signs_nobody_out(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way", encoding="utf-8")
         storage = FileStorage(tmp_path / "file" / "session.json")
         for use in (storage.read, storage.stamp, lambda: storage.write(ada())):
@@ -274,13 +274,13 @@ class TestFile:
         with pytest.raises(StorageError, match="Is a directory"):
             folder.read()
 
-    def test_a_lock_that_nobody_gives_back_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_lock_that_is_never_released_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("coatcheck.client.file_storage._LOCK_SECONDS", 0)
         path = tmp_path / "session.json"
         with FileLock(f"{path}.lock"), pytest.raises(StorageError, match="locked by another process"):
             FileStorage(path).write(ada())
 
-    def test_threads_take_turns(self, tmp_path: Path) -> None:
+    def test_of_many_threads_only_one_removes_the_session(self, tmp_path: Path) -> None:
         """Of many that find one session refused, one removes it."""
         path = tmp_path / "session.json"
         FileStorage(path).write(ada())
@@ -320,7 +320,7 @@ manager.update_signed_in_user(auth_success_of(json.loads(sys.argv[2])))
 
 
 class TestKeyring:
-    def test_a_locked_one_is_an_error_and_not_nobody(self, drawer: Drawer) -> None:
+    def test_a_locked_keyring_is_an_error_and_signs_nobody_out(self, drawer: Drawer) -> None:
         storage = KeyringStorage("notes", "notes.example")
         storage.write(ada())
         drawer.is_locked = True
@@ -332,13 +332,13 @@ class TestKeyring:
         drawer.is_locked = False
         assert storage.read() == ada()
 
-    def test_a_system_without_one_is_told_what_to_do(self, drawer: Drawer) -> None:
+    def test_a_system_without_a_keyring_gets_a_clear_error(self, drawer: Drawer) -> None:
         assert drawer is not None
         keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]  # keyring's
         with pytest.raises(ConfigurationError, match="use FileStorage instead"):
             KeyringStorage("notes", "notes.example")
 
-    def test_without_the_package_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_keyring_package_is_a_clear_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "keyring", None)
         with pytest.raises(ConfigurationError, match=r"pip install 'coatcheck\[keyring\]'"):
             KeyringStorage("notes", "notes.example")

@@ -14,11 +14,11 @@ LONG = 600.0
 trace = contextvars.ContextVar("trace", default="none")
 
 
-def test_what_comes_in_time_is_handed_on() -> None:
+def test_a_result_in_time_is_returned() -> None:
     assert call_within(LONG, lambda: 5) == 5
 
 
-def test_what_does_not_is_left_to_itself() -> None:
+def test_a_call_that_takes_too_long_is_left_alone() -> None:
     may_end = threading.Event()
     try:
         with pytest.raises(TimeLimitError):
@@ -28,7 +28,7 @@ def test_what_does_not_is_left_to_itself() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), TimeoutError("its own"), KeyboardInterrupt()])
-def test_what_it_raises_is_raised(error: BaseException) -> None:
+def test_an_error_of_the_call_is_raised(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -37,7 +37,7 @@ def test_what_it_raises_is_raised(error: BaseException) -> None:
     assert raised.value is error
 
 
-def test_it_runs_in_the_context_of_its_caller() -> None:
+def test_the_call_runs_in_the_context_of_its_caller() -> None:
     token = trace.set("the caller's")
     try:
         assert call_within(LONG, trace.get) == "the caller's"
@@ -45,7 +45,7 @@ def test_it_runs_in_the_context_of_its_caller() -> None:
         trace.reset(token)
 
 
-def test_without_another_thread_it_is_called_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_call_is_made_although_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a program that signs out while it exits."""
 
     def refuse(_thread: threading.Thread) -> None:

@@ -105,7 +105,9 @@ class TestSigningUp:
     @pytest.mark.parametrize(
         "email", ["", "ada", "ada@nowhere", "a da@example.org", "ada@example.org\x00", "a" * 250 + "@b.cd"]
     )
-    async def test_what_is_no_e_mail_is_refused_before_anything_is_stored(self, office: Office, email: str) -> None:
+    async def test_a_text_that_is_not_an_e_mail_address_is_refused_before_anything_is_stored(
+        self, office: Office, email: str
+    ) -> None:
         before = await office.counts()
         with pytest.raises(InvalidSignUpError) as refusal:
             await office.accounts.sign_up(email, "short")
@@ -139,7 +141,7 @@ class TestSigningIn:
         await office.accounts.sign_in(ada, PASSWORD, replacing=caller)
         assert not await office.is_live(old)
 
-    async def test_the_same_is_done_for_an_unknown_e_mail_as_for_a_known_one(
+    async def test_an_unknown_e_mail_costs_the_same_work_as_a_known_one(
         self, office: Office, ada: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await office.accounts.sign_up(ada, PASSWORD)
@@ -178,7 +180,7 @@ class TestSigningIn:
         assert not PasswordHasher().check_needs_rehash(known_hash)
         await office.accounts.sign_in(ada, PASSWORD)
 
-    async def test_who_is_blocked_or_deleted_cannot_sign_in(self, office: Office, ada: str) -> None:
+    async def test_a_blocked_or_deleted_user_cannot_sign_in(self, office: Office, ada: str) -> None:
         user_id = (await office.accounts.sign_up(ada, PASSWORD)).auth_user_id
         await office.auth.auth_users.update(user_id, blocked=True)
         with pytest.raises(UserBlockedError):
@@ -228,7 +230,7 @@ async def test_a_database_that_goes_away_in_the_middle_is_an_outage_like_any_oth
 
 
 class TestDevices:
-    async def test_each_has_the_label_of_the_client_it_was_signed_in_on(self, office: Office, ada: str) -> None:
+    async def test_each_device_has_its_label(self, office: Office, ada: str) -> None:
         first = await office.accounts.sign_up(ada, PASSWORD, client=ClientInfo("curl"))
         second = await office.accounts.sign_in(ada, PASSWORD)
         caller = await office.auth.token_manager.validate_token(second.token)
@@ -242,6 +244,6 @@ class TestDevices:
     ("seconds", "words"),
     [(-5, "just now"), (59, "just now"), (60, "1 minute ago"), (7_199, "1 hour ago"), (172_800, "2 days ago")],
 )
-def test_times_are_said_in_words(seconds: int, words: str) -> None:
+def test_times_are_shown_in_words(seconds: int, words: str) -> None:
     now = datetime.now(UTC)
     assert ago(now - timedelta(seconds=seconds), now) == words

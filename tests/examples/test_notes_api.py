@@ -94,7 +94,7 @@ class TestSigningIn:
         status = await http.get("/api/session/status", headers={"Authorization": f"Bearer {body['token']}"})
         assert status.json()["signed_in"] is True
 
-    async def test_wrong_credentials_say_neither_which_of_the_two_is_wrong_nor_end_a_token(
+    async def test_wrong_credentials_do_not_say_which_one_is_wrong(
         self, http: httpx.AsyncClient, person: Person
     ) -> None:
         wrong = await sign_in(http, person.email, "not the password")
@@ -102,14 +102,14 @@ class TestSigningIn:
         is_problem(wrong, 403, "wrong_credentials")
         assert wrong.content == unknown.content
 
-    async def test_who_is_signed_in_cannot_sign_in_as_somebody_else(
+    async def test_a_signed_in_program_cannot_sign_in_as_another_user(
         self, http: httpx.AsyncClient, person: Person, other: Person
     ) -> None:
         bearer = {"Authorization": f"Bearer {person.token}"}
         is_problem(await sign_in(http, other.email, headers=bearer), 409, "signed_in_as_another_user")
         assert (await sign_in(http, person.email, headers=bearer)).status_code == 200
 
-    async def test_who_is_blocked_is_out_and_cannot_sign_in(
+    async def test_a_blocked_user_is_signed_out_and_cannot_sign_in(
         self, http: httpx.AsyncClient, person: Person, operator: AuthServices
     ) -> None:
         await operator.auth_users.update(person.user_id, blocked=True)
@@ -136,7 +136,7 @@ class TestNotes:
         assert (await person("DELETE", path)).status_code == 204
         is_problem(await person("DELETE", path), 404, "note_not_found")
 
-    async def test_without_a_token_and_with_a_wrong_one(self, http: httpx.AsyncClient) -> None:
+    async def test_notes_are_refused_without_a_token_and_with_a_wrong_one(self, http: httpx.AsyncClient) -> None:
         is_problem(await http.get("/api/notes"), 401, "authentication_required")
         wrong = await http.get("/api/notes", headers={"Authorization": "Bearer no-token"})
         is_problem(wrong, 401, "invalid_token")
@@ -152,14 +152,14 @@ class TestNotes:
         is_problem(await person("GET", "/api/notes"), 403, "insufficient_scope")
 
     @pytest.mark.parametrize("text", ["", " \r\n ", "x" * 2001, "a\x00b"])
-    async def test_what_cannot_be_a_note_is_refused_with_the_reason(self, person: Person, text: str) -> None:
+    async def test_a_note_that_is_not_allowed_is_refused_with_the_reason(self, person: Person, text: str) -> None:
         is_problem(await person("POST", "/api/notes", json={"text": text}), 422, "invalid_note")
         page = await person.submit("/notes", text=text)
         assert page.status_code == 422
         assert 'aria-invalid="true"' in page.text
 
     @pytest.mark.parametrize("note_id", ["0", "-1", "x", str(2**31), str(2**70), "1.5", "%00"])
-    async def test_what_cannot_be_a_note_s_id_is_refused(self, person: Person, note_id: str) -> None:
+    async def test_an_id_that_is_not_a_notes_id_is_refused(self, person: Person, note_id: str) -> None:
         assert (await person("DELETE", f"/api/notes/{note_id}")).status_code in {404, 422}
         assert (await person.submit(f"/notes/{note_id}/delete")).status_code == 404
 
@@ -216,7 +216,7 @@ class TestOtherSites:
             {"Origin": "http://127.0.0.1:1"},
         ],
     )
-    async def test_their_forms_are_refused(
+    async def test_forms_of_other_sites_are_refused(
         self, http: httpx.AsyncClient, person: Person, headers: dict[str, str]
     ) -> None:
         cookie = {"Cookie": f"{COOKIE}={person.token}"}
@@ -225,7 +225,7 @@ class TestOtherSites:
         assert (await http.get("/notes", headers=headers | cookie)).status_code == 200
         assert (await person("GET", "/api/notes")).json()["notes"] == []
 
-    async def test_ours_are_not_also_where_the_browser_only_says_the_origin(
+    async def test_forms_of_our_site_are_accepted_by_their_origin_alone(
         self, http: httpx.AsyncClient, person: Person, notes: AppServer
     ) -> None:
         headers = {"Origin": notes.url, "Cookie": f"{COOKIE}={person.token}"}
@@ -233,7 +233,7 @@ class TestOtherSites:
 
 
 class TestPages:
-    async def test_they_load_nothing_from_elsewhere_and_run_only_our_own_files(self, http: httpx.AsyncClient) -> None:
+    async def test_pages_load_only_our_own_files(self, http: httpx.AsyncClient) -> None:
         for path in ("/", "/sign-in", "/sign-up", "/nowhere"):
             answer = await http.get(path)
             assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self';")
@@ -246,7 +246,7 @@ class TestPages:
         assert answer.headers["cache-control"] == "no-store"
         assert "Cookie" in answer.headers["vary"]
 
-    async def test_their_forms_answer_whatever_is_left_out_with_a_page(self, http: httpx.AsyncClient) -> None:
+    async def test_a_form_with_missing_fields_is_answered_with_a_page(self, http: httpx.AsyncClient) -> None:
         for path in ("/sign-in", "/sign-up"):
             for content in (b"", b"email=%00&password=%ff", b"email[]=1", b"%"):
                 headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -254,7 +254,7 @@ class TestPages:
                 assert answer.status_code in {403, 422}
                 assert "<form" in answer.text
 
-    async def test_what_programs_may_do_is_described_with_its_scopes(self, http: httpx.AsyncClient) -> None:
+    async def test_the_api_description_has_the_scopes(self, http: httpx.AsyncClient) -> None:
         assert (await http.get("/docs")).status_code == 200
         description = (await http.get("/openapi.json")).json()
         (scheme,) = description["components"]["securitySchemes"]

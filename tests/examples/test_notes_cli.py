@@ -84,13 +84,13 @@ def test_notes_are_written_and_listed_with_a_token_nobody_sees(terminal: Termina
     assert kept.token.startswith("c2Fz")
 
 
-def test_it_is_in_the_list_of_devices_under_its_own_name(terminal: Terminal) -> None:
+def test_the_program_is_in_the_list_of_devices_under_its_own_name(terminal: Terminal) -> None:
     terminal.sign_in()
     assert "notes-cli on " in terminal("devices")
     assert "(this one)" in terminal("devices")
 
 
-def test_a_wrong_password_is_said_and_signs_nobody_out(terminal: Terminal) -> None:
+def test_a_wrong_password_is_reported_and_signs_nobody_out(terminal: Terminal) -> None:
     terminal.sign_in()
     refused = terminal("sign-in", "--email", terminal.email, password="not the password", status=1)
     assert "E-mail and password match no account." in refused
@@ -105,7 +105,7 @@ def test_signing_in_again_replaces_the_session(terminal: Terminal) -> None:
     assert terminal("devices").count("notes-cli on ") == 1
 
 
-async def test_it_is_signed_out_by_what_happens_elsewhere_and_says_so(
+async def test_the_program_is_signed_out_by_another_device_and_says_so(
     terminal: Terminal, operator: AuthServices
 ) -> None:
     terminal.sign_in()
@@ -144,7 +144,7 @@ def test_a_server_that_is_down_signs_nobody_out(tmp_path: Path, ada: str) -> Non
         server.start()
 
 
-def test_the_keyring_is_asked_for_where_it_is_wanted(terminal: Terminal) -> None:
+def test_the_keyring_is_used_if_it_is_chosen(terminal: Terminal) -> None:
     """On a system without one, it says what to do instead; nothing falls back to a file in silence."""
     refused = terminal("--keep", "keyring", "list", status=1)
     assert "use FileStorage instead" in refused or "You are not signed in." in refused

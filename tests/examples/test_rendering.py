@@ -6,7 +6,7 @@ from coatcheck.identifiers import UserId, new_session_id
 from rendering import ticket_number
 
 
-def test_the_tickets_of_one_person_have_numbers_that_differ() -> None:
+def test_the_ticket_numbers_of_one_person_differ() -> None:
     """All ids of one user end in the same two digits."""
     numbers = {ticket_number(new_session_id(UserId("ada"))) for _ in range(20)}
     assert len(numbers) >= 19  # of 65 536

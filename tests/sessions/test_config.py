@@ -16,8 +16,7 @@ def config(**settings: object) -> ServerSideSessionsConfig:
     return ServerSideSessionsConfig(**{"session_key_hash_pepper": GOOD, **settings})  # type: ignore[arg-type]  # wrong types are the point
 
 
-def test_the_defaults_are_the_seeds() -> None:
-    """C1, C2, C3, C4."""
+def test_the_defaults_are_those_of_serverpod() -> None:
     made = config()
     assert len(made.peppers) == 1
     assert made.default_session_lifetime is None
@@ -31,38 +30,32 @@ def test_the_defaults_are_the_seeds() -> None:
     "pepper", ["", "   \t\n          ", "123456789", None, 1234567890, b"bytes are not text either"]
 )
 def test_a_pepper_that_is_missing_blank_short_or_no_text_is_refused_by_name(pepper: object) -> None:
-    """C1."""
     with pytest.raises(ConfigurationError, match="session_key_hash_pepper"):
         config(session_key_hash_pepper=pepper)
 
 
 def test_a_pepper_of_ten_characters_is_accepted_with_a_warning() -> None:
-    """C1."""
     with pytest.warns(WeakPepperWarning, match="session_key_hash_pepper has 10 bytes; 32"):
         config(session_key_hash_pepper="0123456789")
 
 
 def test_a_pepper_of_32_bytes_gives_no_warning() -> None:
-    """C1."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config(session_key_hash_pepper="ü" * 16)  # bytes are counted, not characters
 
 
 def test_every_fallback_is_checked_like_the_pepper() -> None:
-    """C2."""
     with pytest.raises(ConfigurationError, match=r"fallback_session_key_hash_peppers\[1\] must have at least 10"):
         config(fallback_session_key_hash_peppers=["another pepper of more than 32 bytes", "short"])
 
 
 def test_a_plain_text_is_no_list_of_fallbacks() -> None:
-    """C2."""
     with pytest.raises(ConfigurationError, match="must be a list of peppers"):
         config(fallback_session_key_hash_peppers="another pepper of more than 32 bytes")
 
 
 def test_a_missing_fallback_password_is_a_clear_error() -> None:
-    """C2."""
     with pytest.raises(ConfigurationError, match=r"\[0\] must be text, not NoneType; is the password missing"):
         config(fallback_session_key_hash_peppers=[None])
 
@@ -79,7 +72,6 @@ def test_a_pepper_listed_twice_is_refused() -> None:
     ids=str,
 )
 def test_a_duration_outside_one_second_to_ten_years_is_refused_by_name(name: str, value: object) -> None:
-    """C3."""
     with pytest.raises(ConfigurationError, match=f"{name} must be a timedelta of 1 second to 10 years"):
         config(**{name: value})
 
@@ -87,7 +79,6 @@ def test_a_duration_outside_one_second_to_ten_years_is_refused_by_name(name: str
 @pytest.mark.parametrize("name", ["default_session_lifetime", "default_session_inactivity_timeout"])
 @pytest.mark.parametrize("value", [None, timedelta(seconds=1), timedelta(days=3653)], ids=str)
 def test_a_duration_inside_the_limits_is_kept(name: str, value: timedelta | None) -> None:
-    """C3."""
     assert getattr(config(**{name: value}), name) == value
 
 
@@ -105,7 +96,6 @@ def test_a_duration_inside_the_limits_is_kept(name: str, value: timedelta | None
     ],
 )
 def test_a_length_outside_its_limits_is_refused_by_name(name: str, value: object) -> None:
-    """C4."""
     with pytest.raises(ConfigurationError, match=f"{name} must be a whole number of bytes from (16|8) to 1024"):
         config(**{name: value})
 
@@ -120,7 +110,6 @@ def test_a_length_outside_its_limits_is_refused_by_name(name: str, value: object
     ],
 )
 def test_a_length_at_its_limits_is_kept(name: str, value: int) -> None:
-    """C4."""
     assert getattr(config(**{name: value}), name) == value
 
 

@@ -11,14 +11,14 @@ from coatcheck import RevocationIndeterminate, StoreUnavailable
 from coatcheck.sessions.finishing import Finisher
 
 
-async def test_a_result_is_handed_through() -> None:
+async def test_the_result_of_a_revocation_is_returned() -> None:
     async def work() -> int:
         return 7
 
     assert await Finisher().run(work()) == 7
 
 
-async def test_an_error_is_handed_through() -> None:
+async def test_the_error_of_a_revocation_is_raised() -> None:
     async def work() -> None:
         raise StoreUnavailable("nothing was ended")
 
@@ -26,7 +26,7 @@ async def test_an_error_is_handed_through() -> None:
         await Finisher().run(work())
 
 
-async def test_impatience_is_indeterminate_and_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_revocation_that_takes_too_long_is_indeterminate_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     may_finish, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -39,13 +39,13 @@ async def test_impatience_is_indeterminate_and_the_work_goes_on(caplog: pytest.L
     assert done == []
     with caplog.at_level(logging.ERROR, logger="coatcheck"):
         await finisher.close()
-    assert caplog.messages == ["1 revocations were not confirmed before the end; repeat them"]
+    assert caplog.messages == ["1 revocations were not confirmed before the pod closed; repeat them"]
     may_finish.set()
     await asyncio.gather(*finisher._running)  # noqa: SLF001 (the work itself)
     assert done == [True]
 
 
-async def test_a_caller_who_is_cancelled_does_not_stop_the_work(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_cancelled_caller_does_not_stop_the_revocation(caplog: pytest.LogCaptureFixture) -> None:
     started, may_finish = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:

@@ -61,7 +61,7 @@ async def own(new_world: NewWorld, accounts: Accounts) -> World:
     return await new_world(user_source=accounts)
 
 
-async def test_a_user_of_the_application_signs_in_with_the_scopes_it_gives(own: World) -> None:
+async def test_a_user_of_the_application_signs_in_with_the_applications_scopes(own: World) -> None:
     success = await own.sessions.create_session("ann", method="email")
     info = await own.tokens.validate_token(success.token)
     assert info is not None
@@ -69,7 +69,6 @@ async def test_a_user_of_the_application_signs_in_with_the_scopes_it_gives(own: 
 
 
 async def test_blocked_and_unknown_users_are_refused(own: World) -> None:
-    """S9."""
     with pytest.raises(UserBlockedError):
         await own.sessions.create_session("eve", method="email")
     with pytest.raises(UserNotFoundError):
@@ -78,7 +77,6 @@ async def test_blocked_and_unknown_users_are_refused(own: World) -> None:
 
 
 async def test_a_change_of_scopes_reaches_live_sessions(own: World, accounts: Accounts) -> None:
-    """U5."""
     following = await own.sessions.create_session("ann", method="email")
     explicit = await own.sessions.create_session("ann", method="email", scopes={"a", "x"})
     accounts.rows["ann"].scopes = {"b", "c"}
@@ -90,7 +88,7 @@ async def test_a_change_of_scopes_reaches_live_sessions(own: World, accounts: Ac
     assert own.heard == [RevokedAuthenticationScope(UserId("ann"), frozenset({Scope("a")}))]
 
 
-async def test_a_scope_the_user_lost_leaves_a_session_of_its_own_that_was_the_users_first(
+async def test_a_lost_scope_is_taken_from_the_users_first_session_with_own_scopes(
     own: World, accounts: Accounts
 ) -> None:
     await own.sessions.revoke_all_sessions("ann")  # makes the row, which knows of no scopes yet
@@ -122,7 +120,7 @@ async def test_ending_all_sessions_ends_the_first_sign_in_ever_too(own: World, a
         await sign_in
 
 
-async def test_what_the_store_notes_of_them_are_no_users_of_its_own(own: World, new_world: NewWorld) -> None:
+async def test_the_stores_notes_about_the_applications_users_are_not_users(own: World, new_world: NewWorld) -> None:
     await own.sessions.create_session("ann", method="email")
     await own.sessions.revoke_all_sessions("bob")
     with pytest.raises(ConfigurationError, match="users live in the application"):

@@ -127,7 +127,7 @@ async def test_sparing_one_session_does_not_spare_a_sign_in_under_way(world: Wor
     assert await world.is_valid(mine)
 
 
-async def test_an_attempt_serves_its_own_user_only(world: World) -> None:
+async def test_an_attempt_is_valid_for_its_own_user_only(world: World) -> None:
     ann, bob = await world.user(), await world.user()
     attempt = await world.tokens.begin_sign_in(ann.id)
     with pytest.raises(ValueError, match="attempt was begun for another user"):
@@ -150,7 +150,7 @@ async def ended_by_deletion(world: World, user: AuthUser) -> type[Exception]:
 
 
 @pytest.mark.parametrize("end", [ended_by_revocation, ended_by_block, ended_by_deletion])
-async def test_a_sign_in_that_has_looked_its_user_up_is_ended_too(
+async def test_ending_all_sessions_ends_a_sign_in_that_has_read_its_user(
     world: World, new_world: NewWorld, end: Callable[[World, AuthUser], Awaitable[type[Exception]]]
 ) -> None:
     pausing = PausingStore(world.store)
@@ -182,7 +182,7 @@ async def test_a_sign_in_overtaken_by_a_change_of_scopes_gets_the_new_ones(world
     assert info.scopes == {"new"}
 
 
-async def test_a_second_look_at_the_user_does_not_forget_a_revocation(world: World, new_world: NewWorld) -> None:
+async def test_a_second_read_of_the_user_does_not_hide_a_revocation(world: World, new_world: NewWorld) -> None:
     pausing = PausingStore(world.store)
     other = await new_world(store=pausing)
     user = await world.user("old")

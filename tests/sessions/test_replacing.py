@@ -25,7 +25,7 @@ async def caller(world: World, success: AuthSuccess) -> AuthenticationInfo:
     return found
 
 
-async def test_the_session_before_ends_with_the_sign_in_and_is_announced(world: World) -> None:
+async def test_the_replaced_session_ends_with_the_sign_in_and_is_announced(world: World) -> None:
     user = await world.user()
     old, spared = await world.sign_in(user), await world.sign_in(user)
     new = await world.tokens.create_token(auth_user_id=user.id, method="email", replacing=await caller(world, old))
@@ -58,8 +58,10 @@ async def test_a_sign_in_that_is_refused_ends_nothing_and_announces_nothing(worl
 
 @WITH_TRANSACTIONS
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
-async def test_in_the_application_s_transaction_both_happen_or_neither(world: World, *, commits: bool) -> None:
-    """S11, T6: everything takes the caller's transaction."""
+async def test_in_the_applications_transaction_the_sign_in_and_the_end_happen_together(
+    world: World, *, commits: bool
+) -> None:
+    """Everything takes the caller's transaction."""
     user = await world.user()
     old = await world.sign_in(user)
     replaced = await caller(world, old)
@@ -71,7 +73,7 @@ async def test_in_the_application_s_transaction_both_happen_or_neither(world: Wo
     assert (await world.is_valid(old), await world.is_valid(new)) == (not commits, commits)
 
 
-async def test_a_token_of_another_kind_is_no_session_of_ours(world: World) -> None:
+async def test_replacing_a_token_of_another_kind_ends_no_session(world: World) -> None:
     user = await world.user()
     foreign = AuthenticationInfo(user.id, frozenset(), "not-a-uuid")
     new = await world.tokens.create_token(auth_user_id=user.id, method="email", replacing=foreign)

@@ -41,15 +41,13 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class TestValidating:
-    async def test_what_is_no_token_and_a_token_without_session_give_none(self, world: World) -> None:
-        """S1."""
+    async def test_a_text_that_is_no_token_and_a_token_without_session_are_refused(self, world: World) -> None:
         assert await world.tokens.validate_token("no token at all") is None
         unknown = format_token(unknown_id(), bytes(32))
         assert await world.tokens.validate_token(unknown) is None
         assert await world.tokens.explain_token(unknown) is TokenRefusal.UNKNOWN
 
-    async def test_the_right_token_tells_user_scopes_and_session(self, world: World) -> None:
-        """S2."""
+    async def test_a_valid_token_gives_user_scopes_and_session(self, world: World) -> None:
         user = await world.user("notes:read", "notes:write")
         success = await world.sign_in(user)
         info = await world.tokens.validate_token(success.token)
@@ -58,15 +56,13 @@ class TestValidating:
         assert info.scopes == {"notes:read", "notes:write"}
         assert info.auth_id == success.server_side_session_id
 
-    async def test_the_right_id_with_a_wrong_secret_gives_none(self, world: World) -> None:
-        """S2."""
+    async def test_a_wrong_secret_is_refused(self, world: World) -> None:
         success = await world.sign_in(await world.user())
         forged = format_token(success.server_side_session_id, bytes(32))
         assert await world.tokens.explain_token(forged) is TokenRefusal.WRONG_SECRET
         assert await world.tokens.validate_token(forged) is None
 
-    async def test_another_pepper_without_fallback_gives_none(self, world: World, new_world: NewWorld) -> None:
-        """S2."""
+    async def test_a_session_under_another_pepper_is_refused(self, world: World, new_world: NewWorld) -> None:
         success = await world.sign_in(await world.user())
         assert not await (await new_world(session_key_hash_pepper=OTHER_PEPPER)).is_valid(success)
 
@@ -74,7 +70,6 @@ class TestValidating:
     async def test_an_earlier_pepper_is_accepted_and_the_row_rehashed_on_use(
         self, world: World, new_world: NewWorld, position: int
     ) -> None:
-        """S3."""
         success = await world.sign_in(await world.user())
         before = await world.row(success)
         fallbacks = ["yet another pepper of many many bytes"]
@@ -94,7 +89,6 @@ class TestValidating:
     async def test_a_hash_of_the_superseded_scheme_is_accepted_and_rewritten_with_its_salt(
         self, new_world: NewWorld
     ) -> None:
-        """F4."""
         vector = VECTORS[1]
         world = await new_world(session_key_hash_pepper=vector.pepper)
         success = await world.sign_in(await world.user())
@@ -119,7 +113,6 @@ class TestValidating:
 
 class TestScopes:
     async def test_explicit_scopes_are_exactly_the_sessions_own(self, world: World) -> None:
-        """S4."""
         user = await world.user("a", "b")
         for own in ({"a"}, {"c"}, {"a", "c"}, set[str]()):
             success = await world.sign_in(user, scopes=own)
@@ -129,7 +122,6 @@ class TestScopes:
             assert info.scopes == own
 
     async def test_without_explicit_scopes_a_session_has_its_users(self, world: World) -> None:
-        """S4."""
         success = await world.sign_in(await world.user("a", "b"))
         assert success.scope_names == {"a", "b"}
 
@@ -165,7 +157,7 @@ class TestScopes:
         assert not await world.sessions.update_scopes(session_id="no id", scopes={"a"})
         assert not await world.is_valid(success)
 
-    async def test_nobody_changes_the_scopes_of_a_session_of_somebody_else(self, world: World) -> None:
+    async def test_a_call_for_one_user_does_not_change_the_scopes_of_another_users_session(self, world: World) -> None:
         ann, bob = await world.user("a"), await world.user()
         success = await world.sign_in(ann)
         change = world.sessions.update_scopes
@@ -175,7 +167,7 @@ class TestScopes:
         assert await change(session_id=session_id, auth_user_id=ann.id, scopes={"x"})
         assert (await world.tokens.explain_token(success.token)).scopes == {"x"}  # type: ignore[union-attr]  # valid
 
-    async def test_a_session_or_a_user_must_be_named(self, world: World) -> None:
+    async def test_a_change_of_scopes_must_name_a_session_or_a_user(self, world: World) -> None:
         with pytest.raises(InvalidArgumentError, match="session_id, auth_user_id or both"):
             await world.sessions.update_scopes(scopes={"a"})
         with pytest.raises(InvalidArgumentError, match="scopes must be given"):
@@ -184,7 +176,6 @@ class TestScopes:
 
 class TestDeadlines:
     async def test_an_explicit_deadline_wins_over_the_default_lifetime(self, new_world: NewWorld) -> None:
-        """S5."""
         world = await new_world(default_session_lifetime=timedelta(days=30))
         user, now = await world.user(), await world.now()
         by_default = await world.sign_in(user)
@@ -193,11 +184,9 @@ class TestDeadlines:
         assert explicit.token_expires_at == now + timedelta(days=1)
 
     async def test_without_lifetime_a_token_has_no_deadline(self, world: World) -> None:
-        """S5."""
         assert (await world.sign_in(await world.user())).token_expires_at is None
 
     async def test_a_session_is_valid_until_the_microsecond_of_its_deadline(self, world: World) -> None:
-        """S6."""
         deadline = await world.now() + 10 * SECOND
         success = await world.sign_in(await world.user(), expires_at=deadline)
         await world.harness.advance(10 * SECOND - MICROSECOND)
@@ -206,7 +195,6 @@ class TestDeadlines:
         assert await world.tokens.explain_token(success.token) is TokenRefusal.EXPIRED
 
     async def test_each_use_starts_the_inactivity_timeout_again(self, new_world: NewWorld) -> None:
-        """S7."""
         world = await new_world(default_session_inactivity_timeout=MINUTE)
         success = await world.sign_in(await world.user())
         for _ in range(5):
@@ -217,14 +205,13 @@ class TestDeadlines:
         assert await world.tokens.explain_token(success.token) is TokenRefusal.INACTIVE
 
     async def test_an_explicit_inactivity_timeout_wins_over_the_default(self, new_world: NewWorld) -> None:
-        """S7."""
         world = await new_world(default_session_inactivity_timeout=MINUTE)
         success = await world.sign_in(await world.user(), expire_after_unused_for=SECOND)
         await world.harness.advance(SECOND)
         assert not await world.is_valid(success)
 
     async def test_a_timeout_of_one_second_keeps_an_active_user_in(self, new_world: NewWorld) -> None:
-        """S7. Without waiting for the channel: near the deadline the use is written before the answer."""
+        """Without waiting for the channel: near the deadline the use is written before the answer."""
         world = await new_world(default_session_inactivity_timeout=SECOND)
         success = await world.sign_in(await world.user())
         for _ in range(10):
@@ -234,7 +221,6 @@ class TestDeadlines:
         assert not await world.is_valid(success)
 
     async def test_a_use_is_written_once_a_minute_at_most(self, world: World) -> None:
-        """S8."""
         success = await world.sign_in(await world.user())
         first = await world.row(success)
         await world.harness.advance(MINUTE - MICROSECOND)
@@ -256,7 +242,7 @@ class TestDeadlines:
         assert await world.tokens.explain_token(forged) is TokenRefusal.WRONG_SECRET
         assert await world.tokens.explain_token(success.token) is TokenRefusal.EXPIRED
 
-    async def test_a_clock_that_jumped_ahead_and_back_does_not_extend_a_life(self, new_world: NewWorld) -> None:
+    async def test_a_clock_that_jumps_ahead_and_back_does_not_extend_a_session(self, new_world: NewWorld) -> None:
         world = await new_world(default_session_inactivity_timeout=10 * MINUTE)
         success = await world.sign_in(await world.user())
         await world.harness.advance(5 * MINUTE)
@@ -291,19 +277,16 @@ class TestDeadlines:
 
 class TestSigningIn:
     async def test_a_blocked_user_may_not_sign_in(self, world: World) -> None:
-        """S9."""
         user = await world.user(blocked=True)
         with pytest.raises(UserBlockedError):
             await world.sign_in(user)
         assert len(await world.sessions.list_sessions(user.id)) == 0
 
     async def test_a_trusted_caller_may_skip_the_check(self, world: World) -> None:
-        """S9."""
         user = await world.user(blocked=True)
         assert await world.is_valid(await world.sign_in(user, skip_user_blocked_check=True))
 
     async def test_an_unknown_user_is_not_found(self, world: World) -> None:
-        """S9."""
         with pytest.raises(UserNotFoundError, match="no-such-user"):
             await world.sessions.create_session("no-such-user", method="email")
 
@@ -319,7 +302,6 @@ class TestSigningIn:
             await world.sessions.create_session(wrong, method="email")  # type: ignore[arg-type]  # the point of the test
 
     async def test_the_secret_has_the_configured_length(self, new_world: NewWorld) -> None:
-        """C4."""
         world = await new_world(session_key_secret_length=64, session_key_hash_salt_length=8)
         success = await world.sign_in(await world.user())
         parsed, row = parse_token(success.token), await world.row(success)
@@ -331,7 +313,6 @@ class TestSigningIn:
 
     @WITH_TRANSACTIONS
     async def test_the_hook_runs_inside_the_inserting_transaction(self, new_world: NewWorld) -> None:
-        """S10."""
         seen: list[tuple[UserId, SessionId, int]] = []
 
         async def look(user_id: UserId, session_id: SessionId, connection: AsyncConnection) -> None:
@@ -346,8 +327,6 @@ class TestSigningIn:
 
     @WITH_TRANSACTIONS
     async def test_if_the_hook_raises_there_is_no_session_and_its_error_arrives(self, new_world: NewWorld) -> None:
-        """S10."""
-
         async def refuse(_user: UserId, _session: SessionId, _connection: AsyncConnection) -> None:
             raise OSError("the application's own, not the store's")
 
@@ -358,8 +337,7 @@ class TestSigningIn:
         assert len(await world.sessions.list_sessions(user.id)) == 0
 
     @WITH_TRANSACTIONS
-    async def test_a_session_of_a_transaction_that_rolls_back_never_was(self, world: World) -> None:
-        """S11."""
+    async def test_a_session_of_a_transaction_that_rolls_back_does_not_exist(self, world: World) -> None:
         user = await world.user()
         made: list[AuthSuccess] = []
         with pytest.raises(ZeroDivisionError):
@@ -370,7 +348,6 @@ class TestSigningIn:
 
     @WITH_TRANSACTIONS
     async def test_signing_up_and_in_commit_together(self, world: World) -> None:
-        """S11."""
         async with world.store.transaction() as transaction:
             user = await world.user("a", transaction=transaction)
             success = await world.sign_in(user, transaction=transaction)
@@ -378,7 +355,6 @@ class TestSigningIn:
         assert await world.is_valid(success)
 
     async def test_no_two_sessions_share_a_hash_or_a_salt(self, world: World) -> None:
-        """S17."""
         user = await world.user()
         rows = [await world.row(await world.sign_in(user)) for _ in range(20)]
         assert len({row.key.hash for row in rows if row}) == 20
@@ -449,7 +425,6 @@ class TestSigningIn:
 
 class TestListing:
     async def test_filters_combine_and_none_lists_everyone(self, world: World) -> None:
-        """S12."""
         ann, bob = await world.user(), await world.user()
         await world.sign_in(ann)
         await world.sign_in(ann, method="google")
@@ -466,7 +441,6 @@ class TestListing:
         assert len(await listing(bob.id, expired=True)) == 0
 
     async def test_expired_is_filtered_before_the_limit(self, world: World) -> None:
-        """S12."""
         user = await world.user()
         soon = await world.now() + SECOND
         for _ in range(5):
@@ -478,7 +452,6 @@ class TestListing:
         assert page.next_after is None
 
     async def test_pages_follow_each_other_without_gap_or_repeat(self, world: World) -> None:
-        """S12."""
         user = await world.user()
         made = sorted([(await world.sign_in(user)).server_side_session_id for _ in range(7)])
         seen, after, pages = [], None, 0
@@ -492,7 +465,6 @@ class TestListing:
 
     @pytest.mark.parametrize("limit", [0, -1, 1001, True, "10"])
     async def test_a_limit_outside_one_to_a_thousand_is_a_clear_error(self, world: World, limit: object) -> None:
-        """S12."""
         with pytest.raises(InvalidArgumentError, match="limit must be a whole number from 1 to 1000"):
             await world.sessions.list_sessions(limit=limit)  # type: ignore[arg-type]  # the point of the test
 
@@ -500,7 +472,7 @@ class TestListing:
         with pytest.raises(InvalidArgumentError, match="next_after"):
             await world.sessions.list_sessions(after="page 2")
 
-    async def test_one_session_can_be_looked_up_by_whom_it_belongs_to(self, world: World) -> None:
+    async def test_one_session_can_be_read_by_its_user_only(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         session_id = (await world.sign_in(ann)).server_side_session_id
         found = await world.sessions.get_session(session_id, auth_user_id=ann.id)
@@ -511,7 +483,7 @@ class TestListing:
         assert await world.sessions.get_session(unknown_id()) is None
         assert await world.sessions.get_session("no id") is None
 
-    async def test_a_listing_tells_times_in_utc(self, world: World) -> None:
+    async def test_a_listing_has_its_times_in_utc(self, world: World) -> None:
         now = await world.now()
         await world.sign_in(await world.user(), expires_at=now + MINUTE, expire_after_unused_for=2 * SECOND)
         (session,) = await world.sessions.list_sessions()
@@ -522,8 +494,7 @@ class TestListing:
 
 
 class TestRevoking:
-    async def test_revoking_one_ends_it_and_no_other_and_is_announced(self, world: World) -> None:
-        """S13."""
+    async def test_revoking_a_session_ends_it_and_no_other_and_is_announced(self, world: World) -> None:
         user = await world.user()
         one, other = await world.sign_in(user), await world.sign_in(user)
         assert await world.sessions.revoke_session(one.server_side_session_id)
@@ -531,23 +502,21 @@ class TestRevoking:
         assert await world.is_valid(other)
         assert world.heard == [RevokedAuthenticationAuthId(user.id, one.server_side_session_id)]
 
-    async def test_revoking_one_that_is_not_there_says_so_and_announces_nothing(self, world: World) -> None:
-        """S13."""
+    async def test_revoking_a_missing_session_returns_false_and_announces_nothing(self, world: World) -> None:
         success = await world.sign_in(await world.user())
         assert await world.sessions.revoke_session(success.server_side_session_id)
         assert not await world.sessions.revoke_session(success.server_side_session_id)
         assert not await world.sessions.revoke_session(unknown_id())
         assert len(world.heard) == 1
 
-    async def test_nobody_ends_a_session_of_somebody_else_by_its_id(self, world: World) -> None:
+    async def test_a_call_for_one_user_does_not_end_another_users_session(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         success = await world.sign_in(ann)
         assert not await world.sessions.revoke_session(success.server_side_session_id, auth_user_id=bob.id)
         assert await world.is_valid(success)
         assert await world.sessions.revoke_session(success.server_side_session_id, auth_user_id=ann.id)
 
-    async def test_revoking_all_ends_all_of_the_user_and_is_announced(self, world: World) -> None:
-        """S14."""
+    async def test_revoking_all_sessions_of_a_user_ends_them_and_is_announced(self, world: World) -> None:
         ann, bob = await world.user(), await world.user()
         anns = [await world.sign_in(ann) for _ in range(3)]
         bobs = await world.sign_in(bob)
@@ -558,7 +527,7 @@ class TestRevoking:
         assert world.heard == [RevokedAuthenticationUser(ann.id)]
 
     async def test_revoking_by_method_leaves_other_methods(self, world: World) -> None:
-        """S14. The original's `revokeAllSessions` ignores the method."""
+        """The original's `revokeAllSessions` ignores the method."""
         user = await world.user()
         email, google = await world.sign_in(user), await world.sign_in(user, method="google")
         assert await world.sessions.revoke_all_sessions(user.id, method="google") == (google.server_side_session_id,)
@@ -566,8 +535,7 @@ class TestRevoking:
         assert not await world.is_valid(google)
         assert world.heard == [RevokedAuthenticationAuthId(user.id, google.server_side_session_id)]
 
-    async def test_revoking_all_but_this_leaves_this(self, world: World) -> None:
-        """S14."""
+    async def test_revoking_all_sessions_but_one_keeps_that_one(self, world: World) -> None:
         user = await world.user()
         this, other = await world.sign_in(user), await world.sign_in(user)
         ended = await world.sessions.revoke_all_sessions(user.id, except_session_id=this.server_side_session_id)
@@ -580,7 +548,6 @@ class TestRevoking:
 
     @WITH_TRANSACTIONS
     async def test_a_revocation_of_a_transaction_that_rolls_back_did_not_happen(self, world: World) -> None:
-        """S11."""
         user = await world.user()
         success = await world.sign_in(user)
         with pytest.raises(ZeroDivisionError):
@@ -591,7 +558,7 @@ class TestRevoking:
         assert await world.is_valid(success)
         assert world.heard == []
 
-    async def test_no_filter_at_all_deletes_nothing(self, world: World) -> None:
+    async def test_deleting_without_a_filter_is_an_error(self, world: World) -> None:
         success = await world.sign_in(await world.user())
         with pytest.raises(InvalidArgumentError, match="at least one"):
             await world.sessions.admin.delete_sessions()
@@ -617,7 +584,7 @@ class TestRevoking:
             for success in (second, first, third)
         ]
 
-    async def test_a_deletion_that_an_outage_ends_half_way_is_not_called_an_outage(
+    async def test_a_deletion_that_an_outage_stops_half_way_is_indeterminate(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An outage says that nothing has ended. Here a chunk has, and nobody is told which sessions those were."""
@@ -651,10 +618,9 @@ class TestPruning:
             (False, False, {"live", "old", "idle"}),
         ],
     )
-    async def test_what_is_past_a_deadline_goes_and_each_kind_can_be_kept(
+    async def test_sessions_past_a_deadline_are_pruned_and_each_kind_can_be_kept(
         self, world: World, *, expired: bool, inactive: bool, left: set[str]
     ) -> None:
-        """S16."""
         user, soon = await world.user(), await world.now() + SECOND
         await world.sign_in(user, method="live", expires_at=soon + MINUTE, expire_after_unused_for=2 * MINUTE)
         await world.sign_in(user, method="old", expires_at=soon)
@@ -664,8 +630,7 @@ class TestPruning:
         assert {session.method for session in await world.sessions.list_sessions()} == left
         assert deleted == 3 - len(left)
 
-    async def test_chunks_smaller_than_the_work_still_finish_it(self, world: World) -> None:
-        """S16."""
+    async def test_pruning_in_small_chunks_prunes_every_session(self, world: World) -> None:
         user, soon = await world.user(), await world.now() + SECOND
         for number in range(10):
             await world.sign_in(user, expires_at=soon if number % 2 else None, expire_after_unused_for=SECOND)

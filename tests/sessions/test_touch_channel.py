@@ -83,7 +83,7 @@ async def test_large_batches_are_split(store: RecordingStore) -> None:
     assert [len(batch) for batch in store.touches] == [1000, 1000, 500]
 
 
-async def test_a_use_is_written_without_anybody_asking(store: RecordingStore) -> None:
+async def test_a_use_is_written_by_itself(store: RecordingStore) -> None:
     channel = channel_to(store)
     channel.note_use(use("slow"), delay_us=3_600_000_000)
     channel.note_use(use("quick"), delay_us=1_000)  # the earlier of the two counts for both
@@ -92,7 +92,7 @@ async def test_a_use_is_written_without_anybody_asking(store: RecordingStore) ->
     await channel.close()
 
 
-async def test_what_comes_while_a_write_is_under_way_goes_with_the_next(store: RecordingStore) -> None:
+async def test_a_use_that_comes_during_a_write_goes_with_the_next_write(store: RecordingStore) -> None:
     channel = channel_to(store)
     store.may_write.clear()
     channel.note_use(use("a"), delay_us=0)
@@ -105,7 +105,7 @@ async def test_what_comes_while_a_write_is_under_way_goes_with_the_next(store: R
     await channel.close()
 
 
-async def test_a_full_channel_drops_and_says_so_when_it_writes(
+async def test_a_full_channel_drops_uses_and_logs_it_when_it_writes(
     store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = channel_to(store, capacity=2)
@@ -120,7 +120,7 @@ async def test_a_full_channel_drops_and_says_so_when_it_writes(
     assert store.touches == [[("a", 0), ("b", 0)]]
 
 
-async def test_an_outage_costs_what_was_waiting_and_no_error(
+async def test_an_outage_drops_the_waiting_writes_and_raises_no_error(
     store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = channel_to(store)
@@ -135,7 +135,7 @@ async def test_an_outage_costs_what_was_waiting_and_no_error(
     assert store.touches == [[("a", 5)]]
 
 
-async def test_closing_writes_what_is_waiting(store: RecordingStore) -> None:
+async def test_closing_writes_the_waiting_uses(store: RecordingStore) -> None:
     channel = channel_to(store)
     channel.note_use(use("a"), delay_us=3_600_000_000)
     await channel.close()

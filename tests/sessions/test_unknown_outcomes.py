@@ -102,7 +102,7 @@ EACH_CHANGE = pytest.mark.parametrize(("change", "call"), CHANGES, ids=[change._
 
 @EACH_CHANGE
 @pytest.mark.parametrize("error", [RevocationIndeterminate, StoreUnavailable])
-async def test_whose_sessions_may_have_ended_is_said(
+async def test_an_unknown_outcome_is_published_with_the_user(
     world: World, new_world: NewWorld, change: Change, call: str, error: type[StoreUnavailable]
 ) -> None:
     store: Any = LosesAnswers(world.store, error("no answer"))
@@ -114,7 +114,7 @@ async def test_whose_sessions_may_have_ended_is_said(
     assert this.heard == [AnnouncementsMissed(success.auth_user_id)]
 
 
-async def test_where_it_is_not_known_whose_it_may_be_anybody_s(world: World, new_world: NewWorld) -> None:
+async def test_an_unknown_outcome_without_a_user_is_published_for_all_users(world: World, new_world: NewWorld) -> None:
     store: Any = LosesAnswers(world.store, RevocationIndeterminate("no answer"))
     this = await new_world(store=store)
     success = await this.sign_in(await this.user("notes:read"))
@@ -126,7 +126,9 @@ async def test_where_it_is_not_known_whose_it_may_be_anybody_s(world: World, new
     assert this.heard == [AnnouncementsMissed(None)] * 2
 
 
-async def test_a_sign_in_that_takes_no_session_s_place_ends_none(world: World, new_world: NewWorld) -> None:
+async def test_an_unknown_outcome_of_a_sign_in_that_replaces_no_session_is_not_published(
+    world: World, new_world: NewWorld
+) -> None:
     store: Any = LosesAnswers(world.store, StoreUnavailable("no answer"))
     this = await new_world(store=store)
     store.loses.add("insert_session")
@@ -136,7 +138,7 @@ async def test_a_sign_in_that_takes_no_session_s_place_ends_none(world: World, n
 
 
 @EACH_CHANGE
-async def test_what_fails_in_the_application_s_transaction_has_ended_nothing(
+async def test_a_failure_in_the_applications_transaction_is_not_published(
     world: World, new_world: NewWorld, change: Change, call: str
 ) -> None:
     store: Any = LosesAnswers(world.store, StoreUnavailable("the connection is gone"))
@@ -150,9 +152,7 @@ async def test_what_fails_in_the_application_s_transaction_has_ended_nothing(
     assert await this.is_valid(success)
 
 
-async def test_a_caller_who_is_cancelled_half_way_leaves_a_change_that_may_have_happened(
-    world: World, new_world: NewWorld
-) -> None:
+async def test_an_unknown_outcome_is_published_when_the_caller_is_cancelled(world: World, new_world: NewWorld) -> None:
     pausing = PausingStore(world.store)
     this = await new_world(store=pausing)
     success = await this.sign_in(await this.user("notes:read"))

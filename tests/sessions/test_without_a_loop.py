@@ -197,7 +197,7 @@ def test_a_session_lives_from_sign_in_to_revocation_without_a_loop(
     assert run(sessions.explain(success.token)) is TokenRefusal.UNKNOWN
 
 
-def test_what_a_blocking_call_has_ended_is_published_without_a_loop(
+def test_the_change_of_a_blocking_call_is_published_without_a_loop(
     store: BlockingStore, sessions: ServerSideSessions
 ) -> None:
     heard: list[object] = []
@@ -213,7 +213,7 @@ def test_what_a_blocking_call_has_ended_is_published_without_a_loop(
     assert [type(message).__name__ for message in heard] == ["RevokedAuthenticationUser"]
 
 
-def test_the_statements_wait_for_nothing_but_their_connection(store: BlockingStore) -> None:
+def test_the_statements_await_only_their_connection(store: BlockingStore) -> None:
     dialect = SqliteDialect(SystemClock())
 
     async def insert_and_list(connection: AsyncConnection) -> int:

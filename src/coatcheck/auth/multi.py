@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class MultiTokenManager:
-    """The primary token manager and the additional ones, in the order they are asked.
+    """The primary token manager and the additional ones, in the order in which they are asked.
 
-    A manager that cannot answer (`StoreUnavailable`) is not skipped: what it would have said is not known.
+    A manager that cannot answer (`StoreUnavailable`) is not skipped: it may be the one that knows the token.
     """
 
     def __init__(self, managers: Sequence[TokenManager]) -> None:
         """The first of `managers` is the primary.
 
         Raises:
-            ConfigurationError: there is none, or two issue under the same name and could not be told apart.
+            ConfigurationError: there is none, or two of them have the same issuer and could not be told apart.
         """
         if not managers:
             raise ConfigurationError("token_manager_builders must name at least one token manager")
@@ -43,16 +43,16 @@ class MultiTokenManager:
 
     @property
     def primary(self) -> TokenManager:
-        """The one that issues."""
+        """The manager that issues tokens."""
         return self.managers[0]
 
     @property
     def issuer(self) -> str:
-        """The primary's."""
+        """The issuer of the primary manager."""
         return self.primary.issuer
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """See `TokenManager.begin_sign_in`; the primary's."""
+        """See `TokenManager.begin_sign_in`; the primary begins it."""
         return await self.primary.begin_sign_in(auth_user_id, transaction=transaction)
 
     async def issue_token(
@@ -111,12 +111,12 @@ class MultiTokenManager:
         return answer if isinstance(answer, AuthenticationInfo) else None
 
     def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
-        """See `TokenManager.explain_token`. Of several refusals the one meant for the token's holder is given."""
-        managers = self.managers  # not `primary`: the path of every request has no call to spare
+        """See `TokenManager.explain_token`. If several managers refuse, a refusal for the token's holder wins."""
+        managers = self.managers  # not `primary`: the path of every request saves each call
         return managers[0].explain_token(token) if len(managers) == 1 else self._explain_by_all(token)
 
     async def examine_token(self, token: str) -> TokenStanding:
-        """See `TokenManager.examine_token`. Of several refusals the one meant for the token's holder is given."""
+        """See `TokenManager.examine_token`. If several managers refuse, a refusal for the token's holder wins."""
         refusal = TokenStanding(TokenRefusal.NOT_A_TOKEN)
         for manager in self.managers:
             standing = await manager.examine_token(token)
@@ -146,7 +146,7 @@ class MultiTokenManager:
         limit: int = DEFAULT_PAGE_SIZE,
         transaction: Transaction | None = None,
     ) -> Page[TokenInfo]:
-        """See `TokenManager.list_tokens`; one manager's tokens after the other's."""
+        """See `TokenManager.list_tokens`; the tokens of each manager follow those of the one before."""
         first, within = self._position(after)
         found: list[TokenInfo] = []
         room = page_size(limit)
@@ -206,7 +206,7 @@ class MultiTokenManager:
         return tuple(ended)
 
     async def _end_elsewhere(self, replaced: AuthenticationInfo | None, transaction: Transaction | None) -> None:
-        """End a replaced token that another manager than the primary had issued. The primary has ended its own."""
+        """End a replaced token that an additional manager has issued. The primary has ended its own already."""
         if replaced is None:
             return
         for manager in self.managers[1:]:
@@ -218,7 +218,7 @@ class MultiTokenManager:
         return (manager for manager in self.managers if token_issuer in {None, manager.issuer})
 
     def _position(self, after: str | None) -> tuple[int, str | None]:
-        """Where a listing goes on: which manager, and after what in its own listing."""
+        """The manager with which a listing goes on, and the `after` of that manager's own listing."""
         if after is None:
             return 0, None
         number, separator, within = after.partition(":")

@@ -1,4 +1,4 @@
-"""What a pod's `initialize_auth_services` sets up: the token managers and the users."""
+"""The services that a pod's `initialize_auth_services` sets up: the token managers and the users."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AuthServices:
         """Build the managers, the first being the primary; a manager that is already built is taken as it is.
 
         Raises:
-            ConfigurationError: a builder is neither, or refuses its settings.
+            ConfigurationError: an item is neither a builder nor a manager, or a builder refuses its settings.
         """
         self.events = context.bus
         self.token_manager = MultiTokenManager([_built(builder, context) for builder in token_manager_builders])
@@ -53,11 +53,11 @@ class AuthServices:
         """The users kept in the store.
 
         Raises:
-            ConfigurationError: a user source was given, so the application keeps them.
+            ConfigurationError: a user source was given, so the application keeps the users.
         """
         if self._auth_users is None:
             raise ConfigurationError(
-                "auth_users: users live in the application (user_source was given); change them there and call "
+                "auth_users: the application keeps the users (user_source was given); change them there and call "
                 "server_side_sessions.update_scopes and revoke_all_sessions"
             )
         return self._auth_users

@@ -1,4 +1,4 @@
-"""Users kept in the store, the default `UserSource`: every change reaches live sessions in the same transaction."""
+"""Users that are kept in the store. A change of a user changes the user's live sessions in the same transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AuthUser:
 
 @dataclass(frozen=True, slots=True)
 class NewAuthUser:
-    """A user about to be created, as `before_user_created` gets to see and change it."""
+    """A user about to be created, as `before_user_created` sees and may change it."""
 
     scopes: frozenset[Scope]
     blocked: bool
@@ -64,8 +64,8 @@ class AuthUsers:
     ) -> None:
         """Keep users in `store`.
 
-        The hooks run inside the transaction that inserts a user; if one raises, there is no user. The first may
-        return changed scopes and blocked, the second sees the user that was made.
+        The hooks run inside the transaction that inserts a user; if one of them raises, the user is not created. The
+        first may return other scopes and another `blocked`, the second gets the new user.
         """
         self._store = store
         self._endings = Endings(bus, Finisher())
@@ -80,7 +80,7 @@ class AuthUsers:
         blocked: bool = False,
         transaction: Transaction | None = None,
     ) -> AuthUser:
-        """Create a user: without scopes and not blocked, unless said otherwise; the id is a new UUID if none is given.
+        """Create a user, by default without scopes and not blocked. Without an `id` it gets a new UUID.
 
         Raises:
             InvalidArgumentError: the id is taken, or an argument is not allowed.
@@ -125,12 +125,13 @@ class AuthUsers:
     ) -> AuthUser:
         """Change a user's scopes, whether they are blocked, or both; None leaves a field alone.
 
-        Live sessions see it with their next validation, in the same transaction: those that follow the user get the
-        new scopes, the others lose those that were taken away. Blocking ends all sessions and sign-ins under way.
+        The same transaction changes the user's live sessions, and their next validation sees it: sessions that follow
+        the user get the new scopes, the others lose the scopes that the user lost. Blocking ends all sessions and the
+        sign-ins under way.
 
         Raises:
             UserNotFoundError: there is no such user.
-            RevocationIndeterminate: the user was to be blocked, and whether that happened is not known.
+            RevocationIndeterminate: it is not known whether the user was changed; treat the sessions as live.
         """
         wanted = user_id_of(user_id, name="user_id")
         checked = None if scopes is None else scope_set(scopes)
@@ -146,7 +147,7 @@ class AuthUsers:
 
         Raises:
             UserNotFoundError: there is no such user.
-            RevocationIndeterminate: whether it happened is not known.
+            RevocationIndeterminate: it is not known whether the user was deleted.
         """
         wanted = user_id_of(user_id, name="user_id")
 
@@ -155,7 +156,7 @@ class AuthUsers:
             raise UserNotFoundError(wanted)
 
     async def close(self) -> None:
-        """Bring changes under way to their end. The pod calls this."""
+        """Finish the changes that are under way. The pod calls this."""
         await self._endings.close()
 
     async def _create_with_hooks(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:

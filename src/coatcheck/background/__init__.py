@@ -1,1 +1,1 @@
-"""Beside everything else while a pod is open: pruning, listening to other processes, watching the guarantee."""
+"""The background tasks of an open pod: pruning, listening to other processes, watching the guarantee."""

@@ -1,4 +1,4 @@
-"""Looking again, now and then, whether the store still promises what it did when the pod started."""
+"""Checking every minute whether the store still promises what it promised when the pod started."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _log = logging.getLogger(__name__)
 
 
 class GuaranteeWatch:
-    """Logs what the store promises at the start, and whenever that has changed.
+    """Logs the store's guarantee at the start, and each time it has changed.
 
-    A standby may be added to a server, or one that commits waited for be lost, while the application runs.
+    The guarantee can change while the application runs: somebody adds a standby to the server, or the standby that
+    commits wait for is lost.
     """
 
     INTERVAL = timedelta(minutes=1)
 
     def __init__(self, store: Store, *, required: GuaranteeLevel | None, interval: timedelta = INTERVAL) -> None:
-        """Look every `interval`. Below `required` it does not start, and later complains."""
+        """Check every `interval`. Below `required`, `start` raises an error and a later check logs one."""
         self._store = store
         self._required = required
         self._interval = interval
@@ -35,10 +36,10 @@ class GuaranteeWatch:
         self._task = BackgroundTask("looking at what the store promises")
 
     async def start(self) -> None:
-        """Look for the first time, and then go on in a task of its own.
+        """Check once, and go on in a background task.
 
         Raises:
-            ConfigurationError: the store promises less than what is required; the message says why.
+            ConfigurationError: the store promises less than is required; the message says why.
             StoreUnavailable: the store cannot answer.
         """
         guarantee = await self._store.guarantee()
@@ -48,7 +49,7 @@ class GuaranteeWatch:
         self._task.start(self._run)
 
     async def stop(self) -> None:
-        """End."""
+        """Stop the background task."""
         await self._task.stop()
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Removing expired sessions in the background: in small steps, at uneven times, by one process at a time."""
+"""Removing expired sessions in the background: in small steps, at irregular times, by one process at a time."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ _log = logging.getLogger(__name__)
 _LOCK = "prune"
 _CHUNK = 500
 _PAUSE_SECONDS = 0.1
-"""So that at most 5000 sessions go in a second, and a request's p99 hardly shows it (`docs/performance.md`)."""
+"""At most 5000 sessions go in a second, so that the p99 of requests stays within its limit (`docs/performance.md`)."""
 
 
 class Pruner:
-    """Prunes a store every now and then while it runs.
+    """Prunes a store at intervals while it runs.
 
-    Whoever holds the lock prunes; it outlives the process that took it by one interval at most. Between two chunks
-    it pauses, so that requests hardly notice, and writers waiting for SQLite's one lock get their turn.
+    Only the process that holds the store's lock prunes. If that process dies, the lock ends by itself after one
+    interval. The pruner pauses between two chunks, so that requests are hardly delayed and other writers get SQLite's
+    one lock.
     """
 
     DEFAULT_INTERVAL = timedelta(minutes=10)
 
     def __init__(self, store: Store, bus: EventBus, *, interval: timedelta = DEFAULT_INTERVAL) -> None:
-        """Prune about every `interval`, give or take a fifth, so that many processes do not do it in step.
+        """Prune every `interval`, varied by up to a fifth, so that many processes do not prune at the same moment.
 
-        Observers of `bus` are told which sessions were deleted.
+        The observers of `bus` get the ids of the deleted sessions.
         """
         if not isinstance(interval, timedelta) or interval <= timedelta(0):
             raise ConfigurationError("prune_interval must be a timedelta above zero, or None to prune never")
@@ -50,15 +51,15 @@ class Pruner:
         self._renew_at = 0.0
 
     def start(self) -> None:
-        """Begin, in a task of its own."""
+        """Begin, in a background task."""
         self._task.start(self._run)
 
     async def stop(self) -> None:
-        """End at the next pause."""
+        """Stop the background task."""
         await self._task.stop()
 
     async def prune(self) -> int | None:
-        """Prune everything that has expired, if the lock is to be had; returns how many, None without the lock."""
+        """Prune all expired sessions and return their number; None if another process holds the lock."""
         if not await self._has_lock():
             return None
         deleted = 0
@@ -91,7 +92,7 @@ class Pruner:
                 _log.info("pruned %d expired sessions", deleted)
 
     async def _may_go_on(self) -> bool:
-        """Pause; and renew the lock, when half of it is over."""
+        """Pause, and renew the lock when half of its time is over. False if the lock was lost."""
         await asyncio.sleep(_PAUSE_SECONDS)
         return asyncio.get_running_loop().time() < self._renew_at or await self._has_lock()
 

@@ -1,4 +1,7 @@
-"""Publishing what this process hears through the store: from others, and of an application's own transactions."""
+"""Publishing the announcements that come through the store.
+
+They are those of other processes, and those of an application's own transactions when they are committed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ class Relay:
     """Listens to the store and publishes on the bus, from the first subscriber on."""
 
     def __init__(self, store: Store, bus: EventBus) -> None:
-        """What this process does itself, outside of an application's transactions, is published where it is done."""
+        """Listen to `store` and publish on `bus`.
+
+        Changes of this process outside of an application's transactions do not come this way: `published` publishes
+        them where they are made.
+        """
         self._store = store
         self._bus = bus
         self._task = BackgroundTask("listening to other processes")
@@ -29,11 +36,11 @@ class Relay:
         self._missed_nothing = False
 
     async def start(self, *, patience_seconds: float = 5.0) -> None:
-        """Begin, in a task of its own. Where there are subscribers already, wait until it listens."""
+        """Begin, in a background task. If there are subscribers already, wait until it listens."""
         if self._task.has_started:
             return
         self._listens.clear()
-        # Of those who subscribed before nobody can have opened anything yet that a message would be about.
+        # Nothing is open for a session before the pod has started, so early subscribers can have missed nothing.
         self._missed_nothing = self._bus.has_subscribers
         self._task.start(self._run)
         if self._bus.has_subscribers:
@@ -42,10 +49,10 @@ class Relay:
                     await self._listens.wait()
             except TimeoutError:
                 self._missed_nothing = False
-                _log.warning("%r cannot be listened to yet: what other processes end is heard of later", self._store)
+                _log.warning("%r cannot be listened to yet: announcements of other processes arrive later", self._store)
 
     async def stop(self) -> None:
-        """End."""
+        """Stop the background task."""
         await self._task.stop()
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
 """`coatcheck bench`: how fast sessions are on your machine and your database.
 
-Everything runs in a database or file that is made for it and removed afterwards; nothing else is touched.
+Everything runs in a new database or file, which is removed afterwards. Other data is not touched.
 """

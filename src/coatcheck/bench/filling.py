@@ -1,4 +1,4 @@
-"""A store full of sessions, every one of which can be validated: their tokens follow from their numbers."""
+"""Filling a store with sessions. The token of each follows from its number, so that each can be validated."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _SCOPES = encode_scopes(scope_set({"notes:read", "notes:write"}))
 
 
 class Population:
-    """`size` sessions of `size // 2` users at most, made as if one had signed in each millisecond until now.
+    """`size` sessions of at most `size // 2` users, as if one user had signed in each millisecond until now.
 
-    `of_one_user` gives all of them to one user. Those from number `unused_from` on were last used two minutes ago, so
-    that their next use has to be written.
+    With `of_one_user` all sessions are of one user. The sessions from number `unused_from` on were last used two
+    minutes ago, so that their next use has to be written.
     """
 
     def __init__(
         self, size: int, hasher: KeyHasher, *, of_one_user: bool = False, unused_from: int | None = None
     ) -> None:
-        """Plan it; nothing is stored yet."""
+        """Plan the sessions; nothing is stored yet."""
         self.size = size
         self.users = 1 if of_one_user else max(1, size // 2)
         self._hasher = hasher
@@ -56,7 +56,7 @@ class Population:
         self._now_us = time.time_ns() // 1000
 
     def user(self, number: int) -> UserId:
-        """Whose session this is."""
+        """The user of a session."""
         return UserId(f"bench-user-{number % self.users}")
 
     def session_id(self, number: int) -> SessionId:
@@ -85,7 +85,7 @@ class Population:
 
 
 async def fill(url: str, population: Population, advance: Callable[[int], None]) -> None:
-    """Store a population in the tables at `url`, as quickly as the database takes it; `advance` hears of each chunk."""
+    """Store a population at `url` as fast as the database allows; `advance` gets the size of each stored chunk."""
     if url.startswith("sqlite"):
         await asyncio.to_thread(_fill_sqlite, url.removeprefix("sqlite:///"), population, advance)
     elif url.startswith("redis"):
@@ -119,7 +119,7 @@ async def _fill_postgres(url: str, population: Population, advance: Callable[[in
 
 
 async def _fill_redis(url: str, population: Population, advance: Callable[[int], None]) -> None:
-    """By signing in, as the keys of a session are the store's own affair; at the time each was last used."""
+    """Insert the sessions through the store, which alone knows its keys, at the time when each was last used."""
     from coatcheck.stores.redis.store import RedisStore  # noqa: PLC0415 (an extra)
 
     clock = _SetClock()
@@ -163,7 +163,7 @@ def _chunks(total: int, *, size: int = _CHUNK) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class _SetClock:
-    """A clock that shows what it was set to."""
+    """A clock that shows the time to which it was set."""
 
     time_us: int = 0
 

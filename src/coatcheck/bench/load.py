@@ -1,4 +1,4 @@
-"""What is measured: one kind of call, or a mix of them, by so many callers at a time."""
+"""The load that is measured: one kind of call or a mix of kinds, by a number of concurrent callers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MIXES: Mapping[str, Mapping[str, int]] = {
 
 
 class BenchError(CoatcheckError):
-    """A call gave what it should not have."""
+    """A call gave a wrong result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run gave. Latencies in microseconds; `cpu_us` is this process's time for each call."""
+    """The figures of one run. Latencies are in microseconds; `cpu_us` is this process's CPU time for each call."""
 
     mix: str
     concurrency: int
@@ -47,7 +47,7 @@ class Figures:
 
     @property
     def per_second(self) -> float:
-        """Calls a second."""
+        """Calls per second."""
         return self.operations / self.seconds
 
 
@@ -55,7 +55,7 @@ class Workload:
     """The calls on one population. Sessions are divided: half are validated, a quarter touched, a quarter revoked."""
 
     def __init__(self, manager: TokenManager, population: Population, *, runs: int) -> None:
-        """Calls go to `manager`, whose store holds `population`. What is touched and revoked is shared by `runs`."""
+        """Call `manager`, whose store holds `population`. All `runs` share the sessions to be touched and revoked."""
         self._manager = manager
         self._population = population
         size = population.size
@@ -76,10 +76,10 @@ class Workload:
         }
 
     async def run(self, mix: str, *, concurrency: int, seconds: float) -> Figures:
-        """Run one mix for about so many seconds; where its share of sessions to touch or revoke is used up, for less.
+        """Run one mix for about `seconds`, or until its share of sessions to touch or revoke is used up.
 
         Raises:
-            BenchError: a call gave what it should not have.
+            BenchError: a call gave a wrong result.
             StoreUnavailable: the store cannot answer.
         """
         self._touched = islice(self._all_touched, self._share)
@@ -104,7 +104,7 @@ class Workload:
 
         await asyncio.gather(*(caller() for _ in range(concurrency)))
         if not latencies:
-            raise BenchError(f"no session is left for {mix!r}; store more of them (--sessions)")
+            raise BenchError(f"no session is left for {mix!r}; store more sessions (--sessions)")
         cpu, elapsed = time.process_time() - cpu, clock() - start
         latencies.sort()
         number = len(latencies)
@@ -134,7 +134,7 @@ class Workload:
 
 
 class _UsedUpError(Exception):
-    """Each session is touched or revoked once, and this was the last."""
+    """Each session is touched or revoked once, and none is left."""
 
 
 def _next(numbers: Iterator[int]) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def table_of(figures: Sequence[Figures], *, title: str) -> Table:
-    """For a terminal."""
+    """The figures as a table for a terminal."""
     table = Table(title=title)
     table.add_column("mix")
     for column in ("callers", "per second", "p50 µs", "p99 µs", "CPU µs per call"):
@@ -42,7 +42,7 @@ def table_of(figures: Sequence[Figures], *, title: str) -> Table:
 
 
 def write_json(path: Path, figures: Sequence[Figures], *, store: str, sessions: int) -> None:
-    """Everything that was measured, and on what."""
+    """Write the figures, with the versions and the machine that they were measured on."""
     document = {
         "store": store,
         "sessions": sessions,
@@ -54,7 +54,7 @@ def write_json(path: Path, figures: Sequence[Figures], *, store: str, sessions: 
 
 
 def draw(path: Path, figures: Sequence[Figures], *, title: str) -> None:
-    """Calls a second and latency by the number of callers, as PNG or SVG, by the ending of `path`."""
+    """Draw calls per second and latency by the number of callers, as PNG or SVG, as the ending of `path` says."""
     import matplotlib as mpl  # noqa: PLC0415 (takes a second to load, and only a chart needs it)
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""A file, a database or keys for one benchmark, removed afterwards. What else is on the server is left alone."""
+"""A file, a database or keys for one benchmark, removed afterwards. Other data on the server is not touched."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def scratch(*, postgresql: str | None = None, redis: str | None = None) -> AsyncIterator[str]:
-    """The URL of an empty store on one of these servers; without a server, of a SQLite file.
+    """The URL of an empty store on the given server; without a server, of a SQLite file.
 
     Raises:
-        ConfigurationError: a URL is none, a package is missing, or nothing may be made there.
+        ConfigurationError: a URL is not valid, a package is missing, or the server allows no new database.
         StoreUnavailable: the server cannot be reached.
     """
     if postgresql is not None:
@@ -45,7 +45,7 @@ async def _database(server: str) -> AsyncIterator[str]:
     """A new database on a PostgreSQL server."""
     if not server.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError("--postgresql must be a URL like postgresql://user@host:5432/database")
-    store_from_url(server)  # whose errors say what is wrong with it, or which package is missing
+    store_from_url(server)  # its errors say what is wrong with the URL, or which package is missing
     parts = urlsplit(server)
     import asyncpg  # noqa: PLC0415 (an extra)
 
@@ -54,7 +54,7 @@ async def _database(server: str) -> AsyncIterator[str]:
         connection = await asyncpg.connect(server)
         await connection.execute(f"CREATE DATABASE {name}")
     except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"--postgresql: no database can be made there ({error})") from error
+        raise ConfigurationError(f"--postgresql: a database cannot be created there ({error})") from error
     except (OSError, ValueError, asyncpg.InterfaceError) as error:
         raise StoreUnavailable(f"--postgresql: the server cannot be reached ({type(error).__name__})") from error
     try:
@@ -69,12 +69,12 @@ async def _prefix(server: str) -> AsyncIterator[str]:
     """Keys of a new prefix on a Redis or Valkey server."""
     if not server.startswith(("redis://", "rediss://", "valkey://", "valkeys://")) or "?" in server:
         raise ConfigurationError("--redis must be a URL like redis://user:password@host:6379/0, of a single server")
-    store_from_url(server)  # whose errors say what is wrong with it, and repeat nothing of it
+    store_from_url(server)  # its errors say what is wrong with the URL, and do not repeat it
     parts = urlsplit(server)
     prefix = f"coatcheck_bench_{secrets.token_hex(4)}"
     url = parts._replace(query=f"prefix={prefix}").geturl()
     store = store_from_url(url)
-    await store.open()  # whose errors say what is missing
+    await store.open()  # its errors say what is missing
     await store.close()
     from redis.asyncio import Redis  # noqa: PLC0415 (an extra)
 

@@ -6,7 +6,7 @@ import sys
 
 
 def run() -> None:
-    """Run the command; without its packages, say what to install."""
+    """Run the command. If one of its packages is missing, say what to install."""
     try:
         from coatcheck.cli.main import app  # noqa: PLC0415 (an extra)
     except ModuleNotFoundError as missing:

@@ -26,33 +26,38 @@ _PEPPER = "made for a benchmark, guards nothing"
 
 def bench(
     postgresql: Annotated[
-        str | None, typer.Option(help="URL of a server on which a database may be made; default: a SQLite file")
+        str | None, typer.Option(help="URL of a server on which a database may be created; default: a SQLite file")
     ] = None,
     redis: Annotated[str | None, typer.Option(help="URL of a Redis or Valkey server instead")] = None,
     sessions: Annotated[
-        int, typer.Option(min=100, help="how many are stored; a quarter is for touches, a quarter for revocations")
+        int,
+        typer.Option(min=100, help="number of stored sessions; a quarter is for touches, a quarter for revocations"),
     ] = 100_000,
-    mixes: Annotated[str, typer.Option(help=f"with commas: {', '.join(MIXES)}")] = ",".join(MIXES),
-    concurrency: Annotated[str, typer.Option(help="callers at a time, with commas")] = "1,16,64,256",
-    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="how long each is measured")] = 2.0,
-    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
-    chart: Annotated[Path | None, typer.Option(help="draw the figures here, .png or .svg")] = None,
+    mixes: Annotated[
+        str, typer.Option(help=f"kinds of calls, separated by commas, out of {', '.join(MIXES)}")
+    ] = ",".join(MIXES),
+    concurrency: Annotated[
+        str, typer.Option(help="numbers of concurrent callers, separated by commas")
+    ] = "1,16,64,256",
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="seconds for each measurement")] = 2.0,
+    json: Annotated[Path | None, typer.Option(help="write the figures to this file")] = None,
+    chart: Annotated[Path | None, typer.Option(help="draw the figures into this file, .png or .svg")] = None,
 ) -> None:
-    """Measure validations, touches, sign-ins and revocations on a store that is made for it and removed."""
+    """Measure validations, touches, sign-ins and revocations on a new store, which is removed afterwards."""
     console = Console(width=None if Console().is_terminal else 110)
     try:
         levels = [_level(text) for text in concurrency.split(",")]
         wanted = mixes.split(",")
         for mix in wanted:
             if mix not in MIXES:
-                raise ConfigurationError(f"--mixes: {mix!r} is none; there are {', '.join(MIXES)}")
+                raise ConfigurationError(f"--mixes: {mix!r} is unknown; allowed are {', '.join(MIXES)}")
         if chart is not None and chart.suffix not in {".png", ".svg"}:
             raise ConfigurationError("--chart must end in .png or .svg")
         for option, path in (("--json", json), ("--chart", chart)):  # before anything is measured
             if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
-                raise ConfigurationError(f"{option}: no file can be written at {path}")
+                raise ConfigurationError(f"{option}: a file cannot be written at {path}")
         if postgresql is not None and redis is not None:
-            raise ConfigurationError("--postgresql and --redis: one store is measured at a time")
+            raise ConfigurationError("give --postgresql or --redis, not both: one store is measured at a time")
         scratched = scratch(postgresql=postgresql, redis=redis)
         figures = asyncio.run(_measured(console, scratched, sessions, wanted, levels, seconds))
         store = "PostgreSQL" if postgresql is not None else "SQLite" if redis is None else "Redis"

@@ -1,4 +1,4 @@
-"""The commands; each is a thin layer over what the package has for programs."""
+"""The commands. Each is a thin layer over the API of the package."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ app.command()(bench)
 
 @app.callback()
 def coatcheck() -> None:
-    """Server-side sessions: for those who run them."""
+    """Operate server-side sessions."""

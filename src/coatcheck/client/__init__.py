@@ -1,4 +1,4 @@
-"""Sessions in programs: who is signed in here, and the token on every request.
+"""Sessions in client programs: the session is kept here, and its token goes out with every request.
 
     sessions = ClientSessionManager("https://notes.example.org", storage=FileStorage("~/.config/notes/session.json"))
     http = httpx.Client(base_url="https://notes.example.org", auth=sessions.auth)

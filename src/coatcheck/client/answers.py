@@ -1,4 +1,4 @@
-"""Which answers of a server say something about the session, and what. Pure: nothing is sent or stored here."""
+"""Reading a server's answers about the session. Pure functions: nothing is sent or stored here."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Whether two URLs are of one scheme, host and port (RFC 6454)."""
+    """Whether two URLs have the same scheme, host and port (RFC 6454)."""
     return _origin(one) == _origin(other)
 
 
 def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
-    """Whether a response can be our word that a session is over, as far as its head says."""
+    """Whether a response can be the server's message that the session has ended, as far as its head shows."""
     return (
         response.status_code == HTTPStatus.UNAUTHORIZED
         and same_origin(response.url, origin)
@@ -30,15 +30,15 @@ def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
 
 
 def is_event_stream(response: httpx.Response, origin: httpx.URL) -> bool:
-    """Whether a response is a stream of events from there."""
+    """Whether a response is a stream of events from the server at `origin`."""
     is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
     return is_ours and _media_type(response) == "text/event-stream"
 
 
 def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
-    """Why the session is over, from the body of a response that `may_be_ours`; None if it does not say so.
+    """The reason why the session has ended, from the body of a response that `may_be_ours`; None if it has not.
 
-    With the token in a cookie, "no token was sent" says it as well: the cookie is gone.
+    In cookie mode "no token was sent" also means that the session has ended: the cookie is gone.
     """
     problem = _json(body)
     if not isinstance(problem, dict):
@@ -50,10 +50,10 @@ def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
 
 
 def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | None:
-    """Why nobody is signed in, from the answer of the status route; None if somebody is.
+    """The reason why nobody is signed in, from the answer of the status route; None if somebody is.
 
     Raises:
-        UnexpectedAnswerError: it is no answer of the status route, so nothing is known.
+        UnexpectedAnswerError: the answer is not that of the status route, so it says nothing about the session.
     """
     status = _json(response.content)
     if (
@@ -67,7 +67,7 @@ def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | No
 
 
 def confirms_sign_out(response: httpx.Response, origin: httpx.URL) -> bool:
-    """Whether a sign-out route says that it is done."""
+    """Whether the answer of a sign-out route confirms the sign-out."""
     answer = _json(response.content)
     is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
     return is_ours and isinstance(answer, dict) and isinstance(answer.get("ended"), int)
@@ -85,7 +85,7 @@ def _media_type(response: httpx.Response) -> str:
 def _json(body: bytes | None) -> object:
     try:
         value: object = None if body is None else json.loads(body)
-    except (ValueError, RecursionError):  # no JSON, or brackets without end
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return None
     return value
 

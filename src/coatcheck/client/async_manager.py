@@ -34,7 +34,7 @@ T = TypeVar("T")
 class AsyncClientSessionManager:
     """`ClientSessionManager` for `httpx.AsyncClient`, on asyncio or trio: the same methods, to be awaited.
 
-    The storage is used in a thread. Callbacks may be asynchronous, and are awaited in the task that found out.
+    Storages are called in a thread. Callbacks may be asynchronous; the task that notices a change awaits them.
     """
 
     def __init__(
@@ -132,13 +132,13 @@ class AsyncClientSessionManager:
             await self._http.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
-        """Fulfil what a flow needs until it returns."""
+        """Fulfil the needs of a flow until it returns."""
         return await run_async(flow, self._fulfil)
 
     async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Send):
             return await self._send(need)
-        # What is stored and who was told stay in step, also where the caller is cancelled in between.
+        # A caller that is cancelled in between must not leave a stored change of which the listeners were not told.
         with anyio.CancelScope(shield=True):
             return await self._fulfil_here(need)
 

@@ -1,4 +1,4 @@
-"""What a program is told when somebody signs in or out, and the way to the login page."""
+"""The changes that a program is told of when somebody signs in or out, and opening the login page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("coatcheck.client")
 
 
 class SignOutReason(Enum):
-    """Why nobody is signed in here any more."""
+    """The reason why nobody is signed in here any more."""
 
     EXPIRED = "expired"
     """The session's absolute deadline has passed."""
@@ -31,17 +31,17 @@ class SignOutReason(Enum):
     """This program has signed out."""
 
     ELSEWHERE = "elsewhere"
-    """Another process or thread has signed out what both keep in one storage."""
+    """Another process or thread that uses the same storage has signed out."""
 
     @property
     def is_the_servers(self) -> bool:
-        """Whether the server has ended the session, so that somebody has to sign in again."""
+        """Whether the server has ended the session, so that the user has to sign in again."""
         return self in {SignOutReason.EXPIRED, SignOutReason.INACTIVE, SignOutReason.REVOKED}
 
 
 @dataclass(frozen=True, slots=True)
 class AuthChange:
-    """Who is signed in from now on; `auth_info` None: nobody, and `reason` says why."""
+    """The session from now on. With `auth_info` None nobody is signed in, and `reason` says why."""
 
     auth_info: AuthSuccess | None
     reason: SignOutReason | None = None
@@ -49,22 +49,22 @@ class AuthChange:
 
 @dataclass(frozen=True, slots=True)
 class SignInRequired:
-    """The server has ended the session. `login_url` is where to sign in again, None where none is configured."""
+    """The server has ended the session. `login_url` is the page to sign in again; None if none is configured."""
 
     reason: SignOutReason
     login_url: str | None
 
 
 def login_url_for(login_url: str, reason: SignOutReason) -> str:
-    """The login page, told why it is opened."""
+    """The URL of the login page, with the reason in its query."""
     parts = urlsplit(login_url)
     query = "&".join(filter(None, [parts.query, urlencode({"reason": reason.value})]))
     return parts._replace(query=query).geturl()
 
 
 def open_login_page(required: SignInRequired) -> None:
-    """An `on_sign_in_required` that opens the login page in the system's browser, or logs where it is."""
+    """An `on_sign_in_required` that opens the login page in the system's browser, or logs its URL."""
     if required.login_url is None:
-        _log.warning("the session is over (%s); sign in again", required.reason.value)
+        _log.warning("the session has ended (%s); sign in again", required.reason.value)
     elif not webbrowser.open(required.login_url):
-        _log.warning("the session is over (%s); sign in again at %s", required.reason.value, required.login_url)
+        _log.warning("the session has ended (%s); sign in again at %s", required.reason.value, required.login_url)

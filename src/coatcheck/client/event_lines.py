@@ -1,4 +1,4 @@
-"""Server-sent events out of what arrives of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Parsing a stream of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_BYTES = 64 * 1024
-"""Of one event; ours have some two hundred."""
+"""The longest event that is read. Those of a Coatcheck server have about two hundred bytes."""
 
 
 class Event(NamedTuple):
-    """One event. `data` is what a JSON parser takes."""
+    """One event. `data` is text for a JSON parser, as bytes."""
 
     name: str
     data: bytes
 
 
 class EventLines:
-    """Takes a stream apart. Lines may arrive in pieces, and end in LF or CR LF, as every server's do."""
+    """Splits a stream into events. Lines may arrive in pieces. They end in LF or CR LF, as those of every server do."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin an empty stream."""
         self.comments = 0
         self._rest = b""
         self._name = ""
@@ -30,10 +30,10 @@ class EventLines:
         self._bytes = 0
 
     def feed(self, part: bytes) -> Iterator[Event]:
-        """The events that are complete with this part. `comments` counts the others' signs of life.
+        """The events that this part completes. `comments` counts comments, which servers send as a sign of life.
 
         Raises:
-            ValueError: an event is too long to be one of ours.
+            ValueError: an event is longer than MAX_BYTES.
         """
         *lines, self._rest = (self._rest + part).split(b"\n")
         for line in lines:
@@ -46,7 +46,7 @@ class EventLines:
 
     def _check_length(self) -> None:
         if self._bytes + len(self._rest) > MAX_BYTES:
-            raise ValueError("an event is too long to be one of ours")
+            raise ValueError(f"an event is longer than {MAX_BYTES} bytes")
 
     def _take(self, line: bytes) -> Event | None:
         field, _, value = line.partition(b":")

@@ -28,12 +28,12 @@ _LOCK_SECONDS = 10
 class FileStorage(TextStorage):
     """Keeps the session in a file of mode 0600, which is replaced in one step.
 
-    Processes may share one: a lock beside it (`<name>.lock`) has them take turns. A file that others can read, because
-    somebody has copied it, is made 0600 again and a warning is logged.
+    Several processes may share the file: they take turns by a lock file beside it (`<name>.lock`). If other users can
+    read the file, for example after it was copied, its mode is set to 0600 again and a warning is logged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Keep the session at `path`; `~` is the home directory. Missing folders are made, for the owner only."""
+        """Keep the session at `path`; `~` is the home directory. Missing folders are created, for the owner only."""
         self._path = Path(path).expanduser().absolute()
 
     def __repr__(self) -> str:
@@ -46,7 +46,7 @@ class FileStorage(TextStorage):
         return str(self._path)
 
     def stamp(self) -> object:
-        """See `SessionStorage.stamp`: a file that was replaced is another file."""
+        """See `SessionStorage.stamp`: a replaced file has another inode, time or size."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -80,7 +80,7 @@ class FileStorage(TextStorage):
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
-            raise StorageError(f"{self._path} holds no session; delete it and sign in again") from None
+            raise StorageError(f"{self._path} does not hold a session; delete it and sign in again") from None
         except OSError as error:
             raise self._cannot("read", error) from None
 
@@ -95,7 +95,7 @@ class FileStorage(TextStorage):
             raise self._cannot("write", error) from None
 
     def _replace(self, text: str) -> None:
-        """Put another file in this one's place: whoever reads, or loses power, finds the old one or the new."""
+        """Replace the file in one step: a reader, and a machine that lost power, finds the old file or the new one."""
         new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         try:
@@ -110,8 +110,8 @@ class FileStorage(TextStorage):
 
     def _keep_private(self, file: int) -> None:
         if os.name == "posix" and stat.S_IMODE(os.fstat(file).st_mode) & 0o077:
-            _log.warning("%s could be read by others; it is for its owner only now", self._path)
-            with suppress(OSError):  # it may be somebody else's
+            _log.warning("%s was readable by other users; its mode is now set to 0600", self._path)
+            with suppress(OSError):  # the file may belong to another user
                 os.fchmod(file, _OWNER_ONLY)
 
     def _cannot(self, do: str, error: OSError) -> StorageError:

@@ -1,4 +1,4 @@
-"""Running a flow: one loop for flows whose needs are fulfilled by calling, and one for awaiting."""
+"""Running a flow: one loop that fulfils its needs by calling, and one that awaits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def run(flow: Generator[N, Any, T], fulfil: Callable[[N], Any]) -> T:
-    """Fulfil what a flow needs until it returns. What `fulfil` raises is the flow's to decide about."""
+    """Fulfil the needs of a flow until it returns. An error of `fulfil` is raised inside the flow."""
     try:
         need = next(flow)
         while True:
@@ -28,7 +28,7 @@ def run(flow: Generator[N, Any, T], fulfil: Callable[[N], Any]) -> T:
 
 
 async def run_async(flow: Generator[N, Any, T], fulfil: Callable[[N], Awaitable[Any]]) -> T:
-    """`run`, awaiting what is fulfilled."""
+    """`run` with an asynchronous `fulfil`."""
     try:
         need = next(flow)
         while True:

@@ -1,7 +1,7 @@
-"""What a session manager does, once for both kinds of program.
+"""The steps of a session manager, written once for blocking and for asynchronous programs.
 
-Each flow is a generator that says what it needs next and is given the result, as `httpx.Auth` does it with requests.
-`ClientSessionManager` fulfils what is asked by calling, `AsyncClientSessionManager` by awaiting.
+Each flow is a generator that yields its next need and is sent the result, as an `httpx.Auth` flow yields requests.
+`ClientSessionManager` fulfils the needs by calling, `AsyncClientSessionManager` by awaiting.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # a name, or an address without its br
 Mode: TypeAlias = Literal["header", "cookie"]
 
 SIGN_OUT_SECONDS = 5.0
-"""For the request of a sign-out: somebody is waiting to leave."""
+"""The time limit of a sign-out's request. It is short because the user waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Run something that may block on the storage, and give back what it returns."""
+    """Call a function that may block on the storage; the result is what it returns."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request to the server, without redirects, and give back its response.
+    """Send a request to the server, without following redirects; the result is its response.
 
-    The client that sends it adds its cookies. `timeout` is in seconds and for all of it; None: only the client's own,
-    which is for each step.
+    The HTTP client adds its cookies. `timeout` is in seconds and for the whole request; None: only the HTTP client's
+    own timeouts apply, which are for each step.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the listeners of a change, and close streams of somebody who is not signed in any more."""
+    """Tell the listeners of a change, and close the streams if they belong to a user who is not signed in any more."""
 
     change: AuthChange
     closes_streams: bool
@@ -90,14 +90,14 @@ class Flows:
         self._signing_out: AuthSuccess | None = None
         self._label = None if client_label is None else quote(ClientInfo(label=client_label).label or "")
 
-    # --- what a program asks for ---
+    # --- the calls of a program ---
 
     def restore(self) -> Flow[None]:
-        """Row K2."""
+        """See `ClientSessionManager.restore`."""
         yield from self._changing(self.local.restore)
 
     def initialize(self, timeout: float) -> Flow[bool]:
-        """Row K5."""
+        """See `ClientSessionManager.initialize`."""
         yield from self.restore()
         try:
             yield from self.validate(timeout)
@@ -106,7 +106,7 @@ class Flows:
         return True
 
     def validate(self, timeout: float | None) -> Flow[bool]:
-        """Row K4."""
+        """See `ClientSessionManager.validate_authentication`."""
         yield from self._changing(self.local.refresh)
         info = self.local.info
         if info is None:
@@ -117,30 +117,30 @@ class Flows:
         return reason is None
 
     def update(self, info: AuthSuccess | None) -> Flow[None]:
-        """Rows K3, E4."""
+        """See `ClientSessionManager.update_signed_in_user`."""
         if info is None:
             yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
             return
         if self._in_cookie and info.token:
             raise ConfigurationError(
-                "the server sent a token although this client uses cookie mode: has its SessionMiddleware a cookie?"
+                'the server sent a token although this client has mode="cookie"; has its SessionMiddleware a cookie?'
             )
         if not self._in_cookie and not info.token:
-            raise ConfigurationError("the server sent no token although this client uses header mode")
+            raise ConfigurationError('the server sent no token although this client has mode="header"')
         yield from self._changing(partial(self.local.sign_in, info))
 
     def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:
-        """Row K6."""
+        """See `ClientSessionManager.sign_out_device`; `route` says which sessions end."""
         confirmed = is_readable = False
         forget: Callable[[], AuthChange | None] = partial(self.local.sign_out, SignOutReason.SIGNED_OUT)
         try:
             yield CloseStreams()
-            with suppress(StorageError):  # then the last that is known; that it cannot be deleted is told below
+            with suppress(StorageError):  # then the last known session is used; `forget` raises the storage's error
                 yield from self._changing(self.local.refresh)
                 is_readable = True
             info = self._signing_out = self.local.info
             if info is not None:
-                if is_readable:  # whoever signs in while the server is asked of `info` stays signed in
+                if is_readable:  # a user who signs in while the server ends `info` stays signed in
                     forget = partial(self.local.end, info, SignOutReason.SIGNED_OUT)
                 response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
@@ -153,50 +153,50 @@ class Flows:
                 self._signing_out = None
         return confirmed
 
-    # --- while it listens (`listening.py`) ---
+    # --- for listening (`listening.py`) ---
 
     def current(self) -> Flow[AuthSuccess | None]:
-        """Who is signed in, with what another process has stored."""
+        """The session that is kept here, read anew because another process may have changed it."""
         yield from self._changing(self.local.refresh)
         return self.local.info
 
     def asking_for_events(self, info: AuthSuccess) -> Send:
-        """The request for the stream that says when this session ends."""
+        """The request for the stream of events, which tells when this session ends."""
         request = self._ask("GET", "events", info, None)
         request.headers["Accept"] = "text/event-stream"
         return request
 
-    # --- around the requests of the program (row K7) ---
+    # --- around the requests of the program ---
 
     def before(self, request: httpx.Request) -> Flow[AuthSuccess | None]:
-        """Put the session on a request to our origin. What was put on it comes back, for `after`."""
+        """Add the session to a request to the server's origin. Returns the session that was added, for `after`."""
         if not same_origin(request.url, self.origin):
             return None
         yield from self._changing(self.local.refresh)
         info = self.local.info
         if "authorization" in request.headers and not self._in_cookie:
-            return None  # the program's own business
+            return None  # the program has set a header of its own
         self._dress(request.headers, info)
         return info
 
     def is_news(self, response: httpx.Response) -> bool:
-        """Whether `after` has to look at this response."""
+        """Whether a response may say that the session has ended, so that `after` has to read it."""
         return may_be_ours(response, self.origin)
 
     def after(self, body: bytes | None, sent: AuthSuccess) -> Flow[None]:
-        """Sign out where such a response's body says that the session that was sent is over."""
+        """Sign out if the body of such a response says that the session that was sent has ended."""
         reason = reason_in(body, in_cookie=self._in_cookie)
         if reason is None or self.local.info != sent:
             return
-        # Which cookie was sent cannot be seen, and it may be that of an earlier sign-in: the server says it again.
+        # The cookie that was sent may be that of an earlier sign-in, which cannot be seen here: ask the server again.
         if self._in_cookie and not (yield from self._is_over(sent)):
             return
         yield from self._ending(sent, reason)
 
-    # --- parts of them ---
+    # --- parts of the flows ---
 
     def _is_over(self, info: AuthSuccess) -> Flow[bool]:
-        """Whether the server says so, asked once more; False if it cannot be asked."""
+        """Whether the server says again that the session has ended; False if it cannot be asked."""
         try:
             reason = yield from self._verdict(info, None)
         except (httpx.HTTPError, UnexpectedAnswerError):
@@ -204,7 +204,7 @@ class Flows:
         return reason is not None
 
     def _verdict(self, info: AuthSuccess, timeout: float | None) -> Flow[SignOutReason | None]:
-        """Why the session is over, from the status route; None if it is not."""
+        """The reason why the session has ended, from the status route; None if it has not."""
         response = yield self._ask("GET", "status", info, timeout)
         if may_be_ours(response, self.origin):
             reason = reason_in(response.content, in_cookie=self._in_cookie)
@@ -213,20 +213,20 @@ class Flows:
         return status_in(response, self.origin)
 
     def _ending(self, info: AuthSuccess, reason: SignOutReason) -> Flow[None]:
-        """Take the server's word that the session is over, unless it is because this program is signing out."""
+        """End the session here because the server says that it has ended, unless this program is signing out."""
         if info == self._signing_out:
-            return  # what hears of it first is not to say that it was the server's doing
+            return  # this program has ended it, so the listeners must not be told that the server has
         yield from self._changing(partial(self.local.end, info, reason), reason)
 
     def _changing(
         self, change: Callable[[], AuthChange | None], lost: SignOutReason = SignOutReason.SIGNED_OUT
     ) -> Flow[None]:
-        """Change who is signed in, and have it told; `lost` is told where the session ends and the storage fails."""
+        """Make a change and tell the listeners. If the storage fails and the session ends, they are told `lost`."""
         before = self.local.info
         try:
             before, changed = yield Call(partial(self.local.observe, change))
         except Exception:
-            # The storage failed. Where that leaves nobody signed in here, it is told before the error.
+            # The storage failed. If nobody is signed in any more, the listeners are told before the error is raised.
             if before is not None and self.local.info is None:
                 yield Tell(AuthChange(None, lost), closes_streams=True)
             raise
@@ -263,5 +263,7 @@ def _checked_origin(server_url: str) -> httpx.URL:
     if url.userinfo or url.path not in {"", "/"} or url.query or url.fragment:
         raise no_origin
     if url.scheme == "http" and not is_loopback(url.host):
-        raise ConfigurationError("server_url must be https: over plain http anybody on the way can read the token")
+        raise ConfigurationError(
+            "server_url must begin with https: over plain http anybody on the network can read the token"
+        )
     return url.copy_with(path="/")

@@ -1,4 +1,4 @@
-"""Who wants to hear of changes: listeners, streams to be closed, and whoever leads to the login page."""
+"""The callbacks of a session manager: listeners, streams to close, and the hook for a new sign-in."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Close: TypeAlias = Callable[[], object]
 
 
 class Hearers:
-    """Keeps them, and says who is to be called for what, in order. Calling is the manager's."""
+    """Keeps the callbacks, and lists those to call for a change, in order. The manager calls them."""
 
     def __init__(self, login_url: str | None, on_sign_in_required: OnSignInRequired | None) -> None:
-        """Nobody listens yet."""
+        """Begin without listeners and streams."""
         self._login_url = login_url
         self._on_sign_in_required = on_sign_in_required
         self._listeners: dict[object, Listener] = {}
         self._streams: dict[object, Close] = {}
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Add a listener; returns what removes it."""
+        """Add a listener; returns a function that removes it."""
         key = object()
         self._listeners[key] = listener
 
@@ -41,7 +41,7 @@ class Hearers:
 
     @contextmanager
     def closing(self, close: Close) -> Iterator[None]:
-        """Have `close` called, once, if within the block the streams are to be closed."""
+        """Within the block, `close` is among the `closers`. It is called once."""
         key = object()
         self._streams[key] = close
         try:
@@ -50,7 +50,7 @@ class Hearers:
             self._streams.pop(key, None)
 
     def calls_for(self, change: AuthChange) -> list[Callable[[], object]]:
-        """What to call for a change."""
+        """The calls for a change: the listeners and, if the server ended the session, the hook for a new sign-in."""
         calls: list[Callable[[], object]] = [_telling(listener, change) for listener in [*self._listeners.values()]]
         hook, reason = self._on_sign_in_required, change.reason
         if hook is not None and change.auth_info is None and reason is not None and reason.is_the_servers:
@@ -60,13 +60,13 @@ class Hearers:
         return calls
 
     def closers(self) -> list[Close]:
-        """What to call to close the streams; each is called once."""
+        """The calls that close the streams. Each stream is listed once."""
         keys = list(self._streams)
         return [close for close in (self._streams.pop(key, None) for key in keys) if close is not None]
 
 
 def failed(call: Callable[[], object]) -> None:
-    """Note that a callback raised; in an `except` block. The others are called all the same."""
+    """Log the error of a callback, from an `except` block. The other callbacks are still called."""
     _log.exception("a callback of the session manager failed: %r", call)
 
 

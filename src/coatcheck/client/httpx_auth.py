@@ -1,4 +1,4 @@
-"""`httpx.Auth` with a session: the token goes out with each request, and a refusal of ours ends the session here."""
+"""`httpx.Auth` with a session: the token goes out with each request, and the server's refusal ends the session here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANONYMOUS = {"coatcheck": "anonymous"}
-"""The `extensions` of a request that is to carry no token: `http.get(url, extensions=ANONYMOUS)`, as `auth=None`.
+"""The `extensions` of a request without a token: `http.get(url, extensions=ANONYMOUS)`, like `auth=None`.
 
-In cookie mode the cookie is the HTTP client's, and goes with every request of that client: use another one.
+In cookie mode the HTTP client sends its cookie with every request: use another client for an anonymous request.
 """
 
 
@@ -41,12 +41,12 @@ class RunAsync(Protocol):
 class SessionAuth(httpx.Auth):
     """Carries the session of a manager: `httpx.Client(auth=sessions.auth)`, `httpx.AsyncClient(auth=sessions.auth)`.
 
-    Only requests to the manager's origin carry it; httpx takes it off a redirect to another one. Responses are handed
-    on as they are, nothing is repeated.
+    Only requests to the manager's origin carry it; httpx removes it when it follows a redirect to another origin.
+    Responses are passed on unchanged, and no request is repeated.
     """
 
     def __init__(self, flows: Flows, *, run: Run | None = None, run_async: RunAsync | None = None) -> None:
-        """Made by the managers, each of which runs flows in its own way."""
+        """Made by the managers: each gives its own way to run flows."""
         self._flows = flows
         self._run = run
         self._run_async = run_async
@@ -54,7 +54,7 @@ class SessionAuth(httpx.Auth):
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See `httpx.Auth`."""
         if self._run is None:
-            raise RuntimeError("httpx.Client takes the auth of a ClientSessionManager, this is an asynchronous one's")
+            raise RuntimeError("httpx.Client takes the auth of a ClientSessionManager, not of an asynchronous one")
         sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
         response = yield request
         if sent is not None and self._flows.is_news(response):
@@ -63,7 +63,9 @@ class SessionAuth(httpx.Auth):
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """See `httpx.Auth`."""
         if self._run_async is None:
-            raise RuntimeError("httpx.AsyncClient takes the auth of an AsyncClientSessionManager")
+            raise RuntimeError(
+                "httpx.AsyncClient takes the auth of an AsyncClientSessionManager, not of a blocking one"
+            )
         sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
         response = yield request
         if sent is not None and self._flows.is_news(response):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class KeyringStorage(TextStorage):
     """Keeps the session in the keyring, through the `keyring` package (`coatcheck[keyring]`).
 
-    A keyring that is locked or gone raises `StorageError`; it is never taken for an empty one. Keyrings know neither
-    locks nor changes: each request reads it anew, and of two processes that write at once one wins.
+    A keyring that is locked or missing raises `StorageError`; it is never taken for an empty one. Keyrings have no
+    locks and do not tell of changes: each request reads the keyring, and if two processes write at once, one wins.
     """
 
     def __init__(self, service: str, account: str) -> None:
@@ -56,7 +56,7 @@ class KeyringStorage(TextStorage):
             raise self._cannot("write", error) from None
 
     def _cannot(self, do: str, error: Exception) -> StorageError:
-        # Only the kind of error: what a backend says may hold what was to be written.
+        # Only the kind of error, because a backend's message may contain the text that was to be written.
         return StorageError(f"cannot {do} {self.place}: {type(error).__name__}")
 
 
@@ -67,5 +67,5 @@ def _keyring() -> ModuleType:
     except ImportError:
         raise ConfigurationError("KeyringStorage needs the keyring package: pip install 'coatcheck[keyring]'") from None
     if isinstance(keyring.get_keyring(), fail.Keyring):
-        raise ConfigurationError("KeyringStorage finds no keyring on this system; use FileStorage instead")
+        raise ConfigurationError("KeyringStorage found no keyring on this system; use FileStorage instead")
     return keyring

@@ -1,8 +1,8 @@
-"""Listening for the end of the session: one flow for both kinds of program, as in `flows.py`.
+"""Listening for the end of the session: one flow for blocking and asynchronous programs, as in `flows.py`.
 
-It opens the server's events route, hears what it says, and opens it again when it breaks, for as long as somebody is
-signed in here; then it waits for the next one. Only what ends a session anywhere else ends it here: the last event's
-problem, or a 401 of ours in place of a stream. A stream that breaks, an outage and silence say nothing.
+While somebody is signed in here, the flow opens the server's events route, reads the events, and opens the route again
+when the stream breaks. Otherwise it waits for a sign-in. Only two things end the session here: the problem in the
+last event, or the server's 401 in place of a stream. A broken stream, an outage and silence do not.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""For each step until the head of the answer is there."""
+"""The time limit of each step until the head of the answer has arrived."""
 
 SILENCE_SECONDS = 60.0
-"""After so long without a sign of life the connection is dead; servers send one every 30 seconds or more often."""
+"""A connection that is silent for so long is dead: servers send a comment at least every 30 seconds."""
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -41,23 +41,23 @@ _log = logging.getLogger("coatcheck.client")
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: who is signed in may have changed)
-    """Somebody has signed in or out: what was waited for is of no interest any more."""
+    """Somebody has signed in or out, so the wait is over."""
 
 
 class Attend:
-    """From now on, be interrupted by whoever signs in or out."""
+    """From now on, a sign-in or sign-out interrupts the needs below."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Send the request, and give back the response as soon as its head is there. May raise `Interrupted`."""
+    """Send the request; the result is the response as soon as its head has arrived. May raise `Interrupted`."""
 
     request: Send
 
 
 @dataclass(frozen=True, slots=True)
 class ReadStream:
-    """Give back the next part of the body, None at its end. May raise `Interrupted`."""
+    """Read the next part of the body; the result is None at its end. May raise `Interrupted`."""
 
     response: httpx.Response
 
@@ -71,7 +71,7 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait for so long. May raise `Interrupted`."""
+    """Wait for `seconds`. May raise `Interrupted`."""
 
     seconds: float
 
@@ -81,18 +81,18 @@ ListeningFlow: TypeAlias = Generator[ListeningNeed, Any, T]
 
 
 def opening_timeout() -> httpx.Timeout:
-    """The limits of each step until the head of the answer is there."""
+    """The time limits of each step until the head of the answer has arrived."""
     return httpx.Timeout(OPEN_SECONDS)
 
 
 def bear_silence(response: httpx.Response) -> None:
-    """Let each part of the body take longer than its head might."""
-    # httpx has one limit for both. Its transport looks it up again, here, before it reads the body.
+    """Allow more time for each part of the body than for the head."""
+    # httpx has one limit for both. Its transport reads it from here again before it reads the body.
     response.request.extensions["timeout"]["read"] = SILENCE_SECONDS
 
 
 def listening(flows: Flows) -> ListeningFlow[None]:
-    """Listen until it is stopped by an exception that is none of ours."""
+    """Listen until the runner raises an exception to stop it."""
     pauses = _Pauses()
     while True:
         yield Attend()
@@ -105,19 +105,19 @@ def listening(flows: Flows) -> ListeningFlow[None]:
 
 
 def _listen_once(flows: Flows, pauses: _Pauses) -> ListeningFlow[None]:
-    """Until what is listened to breaks."""
+    """Listen until the stream breaks."""
     try:
         info = yield from flows.current()
         if info is None:
             pauses.reset()
-            yield Pause(LONGEST_PAUSE_SECONDS)  # and then look whether another process has signed in
+            yield Pause(LONGEST_PAUSE_SECONDS)  # then check whether another process has signed in
         else:
             yield from _hear(flows, info, pauses)
     except (httpx.HTTPError, StorageError):
-        pass  # broken; the pause is all there is to do
+        pass  # the stream is opened again after a pause
     except Interrupted:
         raise
-    except Exception:  # noqa: BLE001 (nobody would hear of it, and nothing would be heard any more)
+    except Exception:  # noqa: BLE001 (an unexpected error is logged; otherwise the listening would stop in silence)
         _log.exception("listening for the end of the session was interrupted")
 
 
@@ -135,13 +135,13 @@ def _hear(flows: Flows, info: AuthSuccess, pauses: _Pauses) -> ListeningFlow[Non
                         yield from flows.after(event.data, info)
                         return
                 if lines.comments:
-                    pauses.reset()  # it has lasted: one that is cut at once is opened less and less often
+                    pauses.reset()  # the stream has lasted; one that is cut at once is opened at growing intervals
     finally:
         yield CloseStream(response)
 
 
 def _body(response: httpx.Response) -> ListeningFlow[bytes | None]:
-    """The body of a refusal; None if it is too long to be ours."""
+    """The body of a refusal; None if it is longer than MAX_BYTES."""
     body = b""
     while (part := (yield ReadStream(response))) is not None:
         body += part
@@ -151,7 +151,7 @@ def _body(response: httpx.Response) -> ListeningFlow[bytes | None]:
 
 
 class _Pauses:
-    """How long to wait before the stream is opened again: twice as long each time, and never all at once."""
+    """The pauses before the stream is opened again: twice as long each time, and random, so that clients spread out."""
 
     def __init__(self) -> None:
         self._seconds = FIRST_PAUSE_SECONDS

@@ -43,7 +43,7 @@ class ListeningTask:
         http: httpx.AsyncClient,
         fulfil: Callable[[Need], Awaitable[Any]],
     ) -> None:
-        """`fulfil` is the manager's own, for what is asked beside the stream."""
+        """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
         self._hearers = hearers
         self._http = http
@@ -68,11 +68,11 @@ class ListeningTask:
         self._unsubscribe()
         if self._group is not None:
             self._group.cancel_scope.cancel()
-            # Without the error of the block, which would come out of the group as one of several.
+            # Without the block's error: the group would wrap it into an ExceptionGroup.
             await self._group.__aexit__(None, None, None)
 
     def _interrupt(self) -> None:
-        """Have whatever is waited for end now."""
+        """End the current wait now."""
         self._has_changed = True
         if self._waiting is not None:
             self._waiting.cancel()

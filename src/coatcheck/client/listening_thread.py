@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from coatcheck.client.listening import ListeningNeed
 
 STOP_SECONDS = 5.0
-"""How long leaving waits for the thread.
+"""The longest time for which leaving the block waits for the thread.
 
-It ends at once while it hears a stream or pauses. Nothing wakes it up while it connects or waits for the head of an
-answer: it then ends by itself, after `OPEN_SECONDS` for each of these steps at most. One that looks up a name, or is in
-the storage or a callback, ends in its own time.
+The thread ends at once while it reads a stream or pauses. Nothing wakes it up while it connects or waits for the head
+of an answer: it then ends by itself, after at most `OPEN_SECONDS` for each of these steps. A thread that looks up a
+name, or is in the storage or a callback, ends when that returns.
 """
 
 
@@ -48,7 +48,7 @@ class ListeningThread:
     """The context manager behind `ClientSessionManager.listening`."""
 
     def __init__(self, flows: Flows, hearers: Hearers, http: httpx.Client, fulfil: Callable[[Need], Any]) -> None:
-        """`fulfil` is the manager's own, for what is asked beside the stream."""
+        """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
         self._hearers = hearers
         self._http = http
@@ -68,7 +68,7 @@ class ListeningThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, and wait for the thread, unless it is the one that leaves."""
+        """Stop, and wait for the thread, unless it is this thread that leaves the block."""
         self._unsubscribe()
         self._is_stopped = True
         self._interrupt()
@@ -80,12 +80,12 @@ class ListeningThread:
             run(listening(self._flows), self._fulfil)
 
     def _interrupt(self) -> None:
-        """Have whatever is waited for end now, from any thread."""
+        """End the current wait now. Any thread may call this."""
         self._has_changed.set()
         opened = self._socket
         if opened is not None:
             with suppress(OSError):
-                # Closing it would not wake up the thread that reads. TLS would say goodbye first, and wait.
+                # Closing the socket would not wake up the thread that reads. TLS would first wait for its goodbye.
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
     def _fulfil(self, need: ListeningNeed) -> Any:  # noqa: ANN401 (each need has its own kind of result)
@@ -104,7 +104,7 @@ class ListeningThread:
         if isinstance(need, Pause):
             self._has_changed.wait(need.seconds)
             return self._check()
-        # What is answered late is left to the next request to find out. What has changed, though, is told.
+        # After the stop, a late answer is ignored: the next request finds out. A change is still told.
         if self._is_stopped and not isinstance(need, Tell):
             raise _Stopped
         return self._fulfil_other(need)
@@ -113,13 +113,13 @@ class ListeningThread:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
-        # To interrupt it, its socket is shut down. One that may be kept could be another request's by then.
+        # An interruption shuts the socket down. A connection that is kept alive could serve another request by then.
         request.headers["Connection"] = "close"
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
         bear_silence(response)
         self._parts = response.iter_bytes()
         network = response.extensions.get("network_stream")
-        # Over HTTP/2 other requests share the connection; then what is waited for ends with the next sign of life.
+        # Over HTTP/2 other requests share the connection; then the wait ends with the server's next comment.
         if network is not None and response.http_version != "HTTP/2":
             self._socket = network.get_extra_info("socket")
         return response
@@ -129,7 +129,7 @@ class ListeningThread:
         try:
             return next(self._parts, None)
         finally:
-            self._check()  # how a socket that was shut down ends is of no interest
+            self._check()  # replaces the error of a socket that was shut down
 
     def _check(self) -> None:
         if self._is_stopped:

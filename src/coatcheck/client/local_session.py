@@ -1,4 +1,4 @@
-"""Who is signed in here: the storage and what is known of it, in step, for any number of threads."""
+"""The session that is kept here: the storage and its copy in memory, in step, for any number of threads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class LocalSession:
-    """The session of a program. Each call may block on the storage, and returns what it changed, None for nothing.
+    """The session of a program. Each call may block on the storage. It returns its change, or None.
 
-    Nobody is told under the lock: telling is the manager's.
+    Listeners are not called under the lock: the manager calls them.
     """
 
     def __init__(self, storage: SessionStorage) -> None:
-        """Begin with nobody, whatever is stored."""
+        """Begin with nobody signed in; the storage is not read yet."""
         self._storage = CachedStorage(storage)
         self._lock = threading.RLock()
         self._info: AuthSuccess | None = None
@@ -30,34 +30,34 @@ class LocalSession:
 
     @property
     def info(self) -> AuthSuccess | None:
-        """Who is signed in, as far as is known without looking."""
+        """The session in memory; None if nobody is signed in. The storage is not read."""
         return self._info
 
     def observe(self, change: Callable[[], AuthChange | None]) -> tuple[AuthSuccess | None, AuthChange | None]:
-        """Who is signed in right before `change`, one of the calls below, and what it has changed."""
+        """Make `change`, one of the calls below. Returns the session right before it, and the change."""
         with self._lock:
             return self._info, change()
 
     def restore(self) -> AuthChange:
-        """Read the storage anew; always something to tell (row K2)."""
+        """Read the storage anew. The result is a change even if the session is the same: listeners are always told."""
         with self._lock:
             self._storage.clear()
             return self._know(self._storage.read()) or AuthChange(self._info)
 
     def refresh(self) -> AuthChange | None:
-        """Notice what another process or thread has stored."""
+        """Take over a session that another process or thread has stored."""
         with self._lock:
             return self._know(self._storage.read())
 
     def sign_in(self, info: AuthSuccess) -> AuthChange:
-        """Keep `info`: the storage first, then memory (row K3)."""
+        """Keep `info`: first in the storage, then in memory."""
         with self._lock:
             self._storage.write(info)
             self._info, self._undeleted = info, None
             return AuthChange(info)
 
     def sign_out(self, reason: SignOutReason) -> AuthChange:
-        """Forget whoever is signed in, in memory even where the storage fails."""
+        """Forget the session. It is forgotten in memory even if the storage fails."""
         with self._lock:
             self._forget()
             self._storage.write(None)
@@ -65,7 +65,7 @@ class LocalSession:
             return AuthChange(None, reason)
 
     def end(self, info: AuthSuccess, reason: SignOutReason) -> AuthChange | None:
-        """Forget `info`, whose session is over, unless somebody has signed in since or this is known already."""
+        """Forget `info`, whose session has ended, unless it is no longer the session that is kept here."""
         with self._lock:
             if self._info != info:
                 return None
@@ -74,11 +74,11 @@ class LocalSession:
             self._undeleted = None
             if was_removed:
                 return AuthChange(None, reason)
-            known = self._know(self._storage.read())  # another process has written: a new sign-in, or the same end
+            known = self._know(self._storage.read())  # another process has stored a new sign-in, or deleted the session
             return known or AuthChange(None, reason)
 
     def _forget(self) -> None:
-        """Nobody is signed in. Until the storage has deleted the session, finding it there does not bring it back."""
+        """Forget the session in memory. If the storage could not delete it, a later read does not bring it back."""
         self._undeleted = self._info or self._undeleted
         self._info = None
 

@@ -32,11 +32,11 @@ INITIALIZE_SECONDS = 2.0
 
 
 class ClientSessionManager:
-    """Who is signed in to one server, here. For programs with threads or without; see `AsyncClientSessionManager`.
+    """Keeps this program's session with one server. Threads may share a manager. See also `AsyncClientSessionManager`.
 
-    Only the server's own word ends the session: an answer of its status route, or a 401 problem with the code
-    `invalid_token`, about the token that was sent and is still the current one. Any other error leaves it as it is.
-    Callbacks run in the thread that found out; one that raises is logged and keeps nobody else from being called.
+    Only the server's own answer ends the session: the answer of its status route, or a 401 problem with the code
+    `invalid_token` about the token that was sent, if that is still the current one. Any other error changes nothing.
+    Callbacks run in the thread that notices a change; the error of a callback is logged, and the others are called.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class ClientSessionManager:
         client_label: str | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        """Begin with nobody signed in (row K1); `initialize` or `restore` reads the storage.
+        """Begin with nobody signed in; `initialize` or `restore` reads the storage.
 
         Args:
-            server_url: the server's origin, "https://example.org". Plain http only for this machine.
-            session_path: where its session routes are.
-            storage: where the session is kept; None: in memory.
-            mode: "header", or "cookie" where the token is to come in a cookie, which lives in `http` and nowhere else.
-            login_url: where a person signs in.
+            server_url: the server's origin, "https://example.org". Plain http is allowed for this machine only.
+            session_path: the path of the server's session routes.
+            storage: the place where the session is kept; None: in memory.
+            mode: "header", or "cookie" if the server sends the token in a cookie, which only `http` keeps.
+            login_url: the page on which a person signs in.
             on_sign_in_required: called when the server has ended the session; `open_login_page` is ready-made.
-            client_label: what this program is called in lists of devices, 1 to 64 characters.
-            http: the client for the manager's own requests; None makes one, which is there for yours, too.
+            client_label: the name of this program in lists of devices, 1 to 64 characters.
+            http: the HTTP client for the manager's own requests; None: a new one, which the program may use too.
 
         Raises:
-            ConfigurationError: `server_url` is no origin or no https, or `mode` is unknown.
+            ConfigurationError: `server_url` is not an origin or not https, or `mode` is unknown.
             InvalidArgumentError: `client_label` is too long or cannot be printed.
         """
         self._flows = Flows(
@@ -91,12 +91,12 @@ class ClientSessionManager:
 
     @property
     def http(self) -> httpx.Client:
-        """A client that carries the session, its cookies included: in cookie mode, the one to use."""
+        """An HTTP client that carries the session and its cookies. In cookie mode, send requests with this one."""
         return self._http
 
     @property
     def auth_info(self) -> AuthSuccess | None:
-        """Who is signed in, as the sign-in answered; None for nobody."""
+        """The session that is kept here, as the sign-in answered it; None if nobody is signed in."""
         return self._flows.local.info
 
     @property
@@ -108,15 +108,15 @@ class ClientSessionManager:
         """Read the storage, past any cache, and tell the listeners.
 
         Raises:
-            StorageError: it cannot be read; who was signed in still is.
+            StorageError: the storage cannot be read; the session stays as it was.
         """
         self._run(self._flows.restore())
 
     def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:
-        """Restore, and ask the server whether the session still lives. For the start of a program.
+        """Restore, and ask the server whether the session is still live. For the start of a program.
 
-        True if it has answered, so that `is_authenticated` is its word, or if there was nothing to ask. False if it
-        could not be asked: the session is kept. `timeout` is in seconds, and for the whole question.
+        True if the server has answered, so that `is_authenticated` is its answer, or if nobody is signed in. False if
+        the server could not be asked: the session is kept. `timeout` is in seconds, and for the whole request.
 
         Raises:
             StorageError: the storage cannot be read.
@@ -124,68 +124,71 @@ class ClientSessionManager:
         return self._run(self._flows.initialize(timeout))
 
     def validate_authentication(self, timeout: float | None = None) -> bool:
-        """Ask the server whether the session lives; if not, sign out here. Returns whether somebody is signed in.
+        """Ask the server whether the session is live; if not, sign out here. Returns whether somebody is signed in.
 
-        `timeout` is in seconds, and for the whole question; None: as long as the HTTP client takes.
+        `timeout` is in seconds, and for the whole request; None: only the HTTP client's own timeouts apply.
 
         Raises:
-            httpx.HTTPError: it cannot be reached; still signed in.
-            UnexpectedAnswerError: what answered is not its status route; still signed in.
+            httpx.HTTPError: the server cannot be reached; the session is kept.
+            UnexpectedAnswerError: the answer is not that of the status route; the session is kept.
         """
         return self._run(self._flows.validate(timeout))
 
     def update_signed_in_user(self, info: AuthSuccess | None) -> None:
-        """Take up what a sign-in answered (`coatcheck.wire.auth_success_of`), or with None forget who is signed in.
+        """Keep the answer to a sign-in (read by `coatcheck.wire.auth_success_of`); None forgets the session.
 
         Raises:
             ConfigurationError: the answer has a token in cookie mode, or none in header mode; nothing was stored.
-            StorageError: it cannot be kept; who was signed in still is.
+            StorageError: the answer cannot be stored; the session stays as it was.
         """
         self._run(self._flows.update(info))
 
     def sign_out_device(self) -> bool:
-        """End this session, and forget it here whatever happens. Returns whether the server has confirmed the end.
+        """End this session, and forget it here in any case. Returns whether the server has confirmed the end.
 
         Raises:
-            StorageError: it is forgotten here, but its token could not be deleted from the storage.
+            StorageError: the session is forgotten here, but its token could not be deleted from the storage.
         """
         return self._run(self._flows.sign_out("sign-out"))
 
     def sign_out_all_devices(self) -> bool:
-        """End all sessions of the user; otherwise as `sign_out_device`."""
+        """End all sessions of the user; otherwise like `sign_out_device`."""
         return self._run(self._flows.sign_out("sign-out-all"))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with an `AuthChange` when who is signed in was read or changed. Returns what ends that."""
+        """Call `listener` with an `AuthChange` when the session was restored or has changed.
+
+        Returns a function that removes the listener.
+        """
         return self._hearers.listen(listener)
 
     def listening(self) -> AbstractContextManager[None]:
-        """Within the block, hear of the session's end at once, and not with the next request.
+        """Within the block, notice the session's end at once instead of with the next request.
 
             with sessions.listening():
                 ...
 
         A thread keeps a stream of the server open while somebody is signed in, and opens it again when it breaks.
-        What it hears is told as ever: to `listen`, `closing` and `on_sign_in_required`, in that thread. Leaving the
-        block waits for it, five seconds at most: for longer it may be in a callback or the storage, which it finishes,
-        or wait for an answer, which it heeds no more.
+        It calls the callbacks of `listen`, `closing` and `on_sign_in_required`. Leaving the block waits for the thread
+        for at most five seconds. A thread that is in a callback or the storage after that finishes it; a thread that
+        waits for an answer ignores it.
         """
         return ListeningThread(self._flows, self._hearers, self._http, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
-        """For long-lived streams: within the block, `close` is called once when somebody else or nobody is signed in.
+        """For long-lived streams: within the block, `close` is called once when the user changes or signs out.
 
         with http.stream("GET", "/live") as live, sessions.closing(live.close): ...
         """
         return self._hearers.closing(close)
 
     def close(self) -> None:
-        """Close the manager's own HTTP client. Who is signed in stays so."""
+        """Close the manager's own HTTP client. The session is kept."""
         if self._owns_http:
             self._http.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        """Fulfil what a flow needs until it returns."""
+        """Fulfil the needs of a flow until it returns."""
         return run(flow, self._fulfil)
 
     def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)

@@ -1,4 +1,4 @@
-"""The body of a refusal, read before the caller reads it, and left for the caller as if it had not been."""
+"""Reading the body of a refusal so that the caller can still read it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 MAX_BYTES = 64 * 1024
-"""Of a body that is read. Ours have some two hundred; one without an end must not keep a request from returning."""
+"""The longest body that is read, so that an endless one does not hold a request up. Refusals have about 200 bytes."""
 
 
 def peek(response: httpx.Response) -> bytes | None:
-    """The body, None if it is too long to be ours or cannot be decoded. The response can be read or streamed after.
+    """The body; None if it is longer than MAX_BYTES or cannot be decoded. The caller can still read or stream it.
 
     Raises:
         httpx.RequestError: the connection broke.
@@ -97,4 +97,4 @@ def _decoded(response: httpx.Response, body: bytes) -> bytes | None:
     try:
         return httpx.Response(response.status_code, headers=response.headers, content=body).content
     except httpx.DecodingError:
-        return None  # the caller, who reads it, is told
+        return None  # the caller gets this error when it reads the body

@@ -1,4 +1,4 @@
-"""Where a program keeps who is signed in: the one interface of every storage, and two that need no disk."""
+"""The interface of the storages that keep a program's session, and two storages that need no disk."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ if TYPE_CHECKING:
 class SessionStorage(Protocol):
     """Keeps one session, or none. Calls may block, and may come from any thread.
 
-    A storage that cannot be read or written raises `StorageError`. It never says "nobody" instead: that would sign
-    somebody out.
+    A storage that cannot be read or written raises `StorageError`. It never returns None instead: that would sign the
+    user out.
     """
 
     def read(self) -> AuthSuccess | None:
-        """Who is signed in, None for nobody."""
+        """The session that is kept here; None if nobody is signed in."""
         ...
 
     def write(self, session: AuthSuccess | None) -> None:
-        """Keep `session` in place of what was there; None deletes it. All of it is there afterwards, or nothing new."""
+        """Replace the kept session by `session`; None deletes it. Either all of it is stored, or nothing changes."""
         ...
 
     def remove(self, session: AuthSuccess) -> bool:
-        """Delete `session` if it is still the one that is kept; False if it is not, as after a new sign-in."""
+        """Delete `session` if it is still the one that is kept; False if it is not, for example after a new sign-in."""
         ...
 
     def stamp(self) -> object:
-        """Something cheap that is another one whenever another process or thread may have written."""
+        """A value that changes whenever another process or thread may have written. It is cheap to get."""
         ...
 
 
 class MemoryStorage:
-    """Gone with the process. Managers and threads may share one."""
+    """Keeps the session in memory, until the process ends. Managers and threads may share one."""
 
     def __init__(self) -> None:
-        """Keep nobody."""
+        """Begin with nobody signed in."""
         self._lock = threading.Lock()
         self._session: AuthSuccess | None = None
         self._writes = itertools.count(1)
@@ -67,7 +67,7 @@ class MemoryStorage:
 
 
 class CachedStorage:
-    """Reads another storage once, and again when its stamp has moved or after `clear`."""
+    """Reads another storage once, and again when its stamp has changed or after `clear`."""
 
     def __init__(self, storage: SessionStorage) -> None:
         """Cache what `storage` keeps."""
@@ -76,7 +76,7 @@ class CachedStorage:
 
     def read(self) -> AuthSuccess | None:
         """See `SessionStorage.read`."""
-        stamp = self._storage.stamp()  # before reading: what is written in between is read next time
+        stamp = self._storage.stamp()  # before reading, so that a write in between is read the next time
         cached = self._cached  # once: another thread may clear it
         if cached is None or cached[0] != stamp:
             self._cached = cached = stamp, self._storage.read()
@@ -97,5 +97,5 @@ class CachedStorage:
         return self._storage.stamp()
 
     def clear(self) -> None:
-        """Read through the next time."""
+        """Read the other storage the next time."""
         self._cached = None

@@ -1,4 +1,4 @@
-"""Storages that keep text: the session as JSON, wherever that can be put."""
+"""Storages that keep the session as JSON text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TextStorage(ABC):
-    """A `SessionStorage` in terms of one text. Subclasses say where it is."""
+    """A `SessionStorage` that keeps one text. Subclasses load and save it."""
 
     def read(self) -> AuthSuccess | None:
         """See `SessionStorage.read`."""
@@ -27,8 +27,8 @@ class TextStorage(ABC):
         try:
             return auth_success_of(json.loads(text))
         except (ValueError, RecursionError, InvalidArgumentError):
-            # Neither the text nor the parser's words for it: both may hold the token.
-            raise StorageError(f"{self.place} holds no session; delete it and sign in again") from None
+            # Neither the text nor the parser's message may be shown: both may contain the token.
+            raise StorageError(f"{self.place} does not hold a session; delete it and sign in again") from None
 
     def write(self, session: AuthSuccess | None) -> None:
         """See `SessionStorage.write`."""
@@ -44,49 +44,49 @@ class TextStorage(ABC):
             return True
 
     def stamp(self) -> object:
-        """See `SessionStorage.stamp`. Without a cheap one, each is another."""
+        """See `SessionStorage.stamp`. Without a cheap stamp, each call returns a new one."""
         return object()
 
     def exclusively(self) -> AbstractContextManager[object]:
-        """Keep other writers away for the block, as far as the place allows."""
+        """Keep other writers away during the block, as far as the place allows."""
         return nullcontext()
 
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where the text is, for messages."""
+        """The name of the place of the text, for messages."""
 
     @abstractmethod
     def load(self) -> str | None:
-        """The text, None where there is none.
+        """The text; None if there is none.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the text cannot be read.
         """
 
     @abstractmethod
     def save(self, text: str | None) -> None:
-        """Put `text` there in one step; None deletes.
+        """Replace the text in one step; None deletes it.
 
         Raises:
-            StorageError: it cannot be written; what was there still is.
+            StorageError: the text cannot be written; the earlier text is still there.
         """
 
 
 class KeyValues(Protocol):
-    """Anything that keeps text under keys."""
+    """An object that keeps text under keys."""
 
     def get(self, key: str) -> str | None:
-        """The text under this key, or None."""
+        """The text under this key; None if there is none."""
         ...
 
     def set(self, key: str, value: str | None) -> None:
-        """Put a text under this key; None deletes."""
+        """Put a text under this key; None deletes it."""
         ...
 
 
 class KeyValueStorage(TextStorage):
-    """Keeps the session in an application's own settings or database: anything with `get(key)` and `set(key, text)`."""
+    """Keeps the session in an application's own settings or database, through `get(key)` and `set(key, text)`."""
 
     def __init__(self, values: KeyValues, key: str = "coatcheck.session") -> None:
         """Keep the session in `values` under `key`."""

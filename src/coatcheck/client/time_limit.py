@@ -1,4 +1,4 @@
-"""A limit for a blocking call as a whole, where the timeouts of httpx are for each of its steps."""
+"""A time limit for a whole blocking call. The timeouts of httpx are for each step of a request."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 class TimeLimitError(Exception):
-    """The call has not come back in time. It goes on in a thread of its own; nobody waits for it."""
+    """The call did not return in time. It goes on in a thread of its own, and nobody waits for it."""
 
 
 def call_within(seconds: float, function: Callable[[], T]) -> T:
-    """Call `function`, and wait for it for so long.
+    """Call `function`, and wait for it for at most `seconds`.
 
-    The steps of a request add up, and looking up a name, which may take half a minute where the network is down,
-    is not among those that httpx can limit.
+    The times of a request's steps add up. httpx cannot limit the lookup of a name, which may take half a minute when
+    the network is down.
 
     Raises:
-        TimeLimitError: it takes longer.
+        TimeLimitError: the call takes longer.
     """
     done: Future[T] = Future()
     context = contextvars.copy_context()
@@ -32,16 +32,16 @@ def call_within(seconds: float, function: Callable[[], T]) -> T:
     def call() -> None:
         try:
             done.set_result(context.run(function))
-        except BaseException as error:  # noqa: BLE001 (it is raised where the call is waited for)
+        except BaseException as error:  # noqa: BLE001 (the future raises it in the thread that waits)
             done.set_exception(error)
 
     try:
         Thread(target=call, name="coatcheck-request", daemon=True).start()
-    except RuntimeError:  # a program that signs out while it exits gets no more threads
+    except RuntimeError:  # a program that signs out while it exits cannot start threads any more
         return function()
     try:
         return done.result(seconds)
     except TimeoutError:
         if done.done():
-            return done.result()  # came at the last moment, or is its own TimeoutError
+            return done.result()  # the call returned at the last moment, or raised a TimeoutError itself
         raise TimeLimitError from None

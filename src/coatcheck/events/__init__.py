@@ -1,4 +1,4 @@
-"""What is announced when authentication ends or shrinks, and who is told."""
+"""The messages when sessions end or lose scopes, and the bus that gives them to subscribers."""
 
 from coatcheck.events.bus import EventBus, Observer, Subscriber
 from coatcheck.events.messages import (

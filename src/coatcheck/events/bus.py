@@ -1,8 +1,8 @@
-"""The one place of a process where it becomes known what has ended or shrunk.
+"""The one place of a process that hears of every session that has ended or lost scopes.
 
-Whatever this process ends arrives as a `Change` (`publishing.py`), whatever others end as an `Announcement`
-(`background/relay.py`). Subscribers are told of both in the same words; observers see the changes themselves, with the
-ids of all sessions, those that were pruned included.
+A change that this process makes arrives as a `Change` (`publishing.py`), a change that another process makes as an
+`Announcement` (`background/relay.py`). Subscribers get the same messages for both. Observers get the changes
+themselves, with the ids of all sessions, pruned ones included.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 class EventBus:
-    """Hands each message to every subscriber of this process, after the change it tells of was committed.
+    """Gives each message to every subscriber of this process, after the change was committed.
 
-    Messages come from this process and, while the pod is open, from every other that uses the same store. They are
-    handed over one after the other: a subscriber that takes long keeps those after it waiting.
+    Messages come from this process and, while the pod is open, from every other process that uses the same store. The
+    bus awaits one subscriber after the other: a slow subscriber delays the subscribers after it.
     """
 
     def __init__(self) -> None:
@@ -40,15 +40,15 @@ class EventBus:
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether anybody is told."""
+        """Whether there is a subscriber."""
         return bool(self._subscribers)
 
     async def until_subscribed(self) -> None:
-        """Wait for the first subscriber there ever was."""
+        """Wait until the first subscriber was added; return at once if that has happened already."""
         await self._subscribed.wait()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber. Call what is returned to remove it."""
+        """Add a subscriber. Returns a function that removes it."""
         self._subscribers.append(subscriber)
         self._subscribed.set()
 
@@ -59,12 +59,12 @@ class EventBus:
         return unsubscribe
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Have `observer` called with each change that this process has made and knows to be committed.
+        """Call `observer` with each change that this process has made and knows to be committed.
 
-        That is every ending and every loss of scopes by a call without a transaction, and every step of pruning: the
-        `ended` of the change has the session ids. A change inside a transaction of the application's is not among
-        them; subscribers hear of it once it is committed. Redis deletes sessions past their deadline by itself, and
-        nobody is told of those. Call what is returned to remove the observer.
+        These are the endings and losses of scopes by calls without a transaction, and each step of pruning. The change
+        has the ids of the ended sessions in `ended`. Observers do not get a change inside the application's own
+        transaction; subscribers hear of it when it is committed. Redis deletes sessions past their deadline by itself,
+        and neither observers nor subscribers hear of those. Returns a function that removes the observer.
         """
         self._observers.append(observer)
 
@@ -75,19 +75,19 @@ class EventBus:
         return stop_observing
 
     async def publish_change(self, change: Change) -> None:
-        """Tell observers of a change of this process, and subscribers of what the store has announced of it."""
+        """Give a change of this process to the observers, and the messages about it to the subscribers."""
         for observer in tuple(self._observers):
             try:
                 observer(change)
-            except Exception:  # noqa: BLE001 (whatever an observer raises, the change has happened)
+            except Exception:  # noqa: BLE001 (the change has happened, so an observer's error must not stop it)
                 _log.exception("an observer failed on %s", type(change).__name__)
         await self.publish(*map(message_of, change.announced))
 
     async def publish(self, *messages: Message) -> None:
-        """Tell every subscriber. One that raises is logged and harms nobody: the change has already happened."""
+        """Give messages to every subscriber. The error of a subscriber is logged, and the others are still called."""
         for message in messages:
             for subscriber in tuple(self._subscribers):
                 try:
                     await subscriber(message)
-                except Exception:  # noqa: BLE001 (whatever a subscriber raises is not ours to fail on)
+                except Exception:  # noqa: BLE001 (the change has happened, so a subscriber's error must not stop it)
                     _log.exception("a subscriber failed on %s", type(message).__name__)

@@ -1,4 +1,7 @@
-"""What is announced when authentication ends or shrinks. The names are the seed's."""
+"""The messages to subscribers when sessions end or lose scopes.
+
+The names are Serverpod's, except for `AnnouncementsMissed`, which it does not have.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ class RevokedAuthenticationScope:
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementsMissed:
-    """Something may have ended or been taken away that this process has not heard of, and never will.
+    """Sessions may have ended or lost scopes without a message to this process.
 
-    The store was out of reach, there was too much at once, or a change of this process's own had an outcome that is not
-    known. Whoever keeps something open for a session, a connection or a cache of their own, validates it again.
-    `user_id` is whose sessions that concerns, None: anybody's. The only message that is not the seed's.
+    Either the store could not be reached, or there were too many announcements at once, or the outcome of a change of
+    this process is not known. An application that keeps a connection or a cache for a session validates it again.
+    `user_id` is the user whose sessions are concerned; None: the sessions of any user.
     """
 
     user_id: UserId | None = None
@@ -54,7 +57,7 @@ Message: TypeAlias = (
 
 
 def message_of(announcement: Announcement) -> Message:
-    """What subscribers are told of an announcement."""
+    """The message to subscribers about an announcement."""
     user_id, session_id = announcement.user_id, announcement.session_id
     if announcement.removed_scopes is not None:
         return RevokedAuthenticationScope(user_id, announcement.removed_scopes, session_id)

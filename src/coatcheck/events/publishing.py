@@ -1,4 +1,4 @@
-"""Publishing what a store call has ended or taken away, or that nobody knows whether it has."""
+"""Publishing the change that a store call has made, or that its outcome is not known."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 async def published(bus: EventBus, call: Awaitable[T], *, user_id: UserId | None, transaction: Transaction | None) -> T:
     """Await a store call and publish the `Change` that it returns.
 
-    Where the outcome is not known, the change may have happened, and this process is the only one that would not hear
-    of it: the store leaves out what this process did itself. `AnnouncementsMissed` is published then, about `user_id`,
-    or about anybody where that is None.
+    If the outcome is not known, the change may have happened, and this process would be the only one that does not
+    hear of it: the store does not send a process its own announcements. `AnnouncementsMissed` is published then, about
+    `user_id`, or about all users if that is None.
 
-    A change inside a caller's transaction is not published here: whether that is committed only the store learns, and
-    the relay hears of it from there.
+    A change inside a caller's transaction is not published here: only the store learns whether the transaction is
+    committed. The relay hears of it through the store.
     """
     if transaction is not None:
         return await call

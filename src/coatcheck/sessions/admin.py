@@ -1,4 +1,4 @@
-"""What operators do to sessions: pruning, deleting by filter, watching a pepper rotation."""
+"""Operators' calls on sessions: pruning, deleting by filter, watching a pepper rotation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DELETE_CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class PepperUsage:
-    """How many sessions are hashed under one pepper.
+    """The number of sessions that are hashed under one pepper.
 
-    `pepper_id` None: rows that do not say. `role` is "primary", "fallback", or "unknown" for a pepper that is not
-    configured here: sessions under it do not validate.
+    `pepper_id` None: rows that do not name their pepper. `role` is "primary", "fallback", or "unknown" for a pepper
+    that is not configured here: sessions under it do not validate.
     """
 
     pepper_id: str | None
@@ -55,14 +55,14 @@ class ServerSideSessionsAdmin:
         method: str | None = None,
         transaction: Transaction | None = None,
     ) -> tuple[EndedSession, ...]:
-        """Delete the sessions that match all that is given, and say which they were (user id and session id).
+        """Delete the sessions that match all given filters, and return their user ids and session ids.
 
-        Without a transaction they go in chunks. For ending one's users' sessions use `revoke_all_sessions`, which
-        also stops sign-ins under way.
+        Without a transaction the sessions are deleted in chunks. To end the sessions of one user, use
+        `revoke_all_sessions`: it also stops sign-ins under way.
 
         Raises:
             InvalidArgumentError: no filter is given.
-            RevocationIndeterminate: the outcome is not known, or some had gone when the store failed.
+            RevocationIndeterminate: the outcome is not known, or some sessions were deleted before the store failed.
         """
         if auth_user_id is None and session_id is None and method is None:
             raise InvalidArgumentError("give at least one of auth_user_id, session_id and method")
@@ -79,10 +79,10 @@ class ServerSideSessionsAdmin:
     async def delete_expired_sessions(
         self, *, expired: bool = True, inactive: bool = True, chunk_size: int = 500
     ) -> int:
-        """Delete sessions past their absolute (`expired`) and their idle (`inactive`) deadline; returns how many.
+        """Delete sessions past their absolute (`expired`) and their idle (`inactive`) deadline; return their number.
 
-        Works in chunks of `chunk_size` rows (1 to 1000), each a transaction of its own, and passes over rows that
-        others hold.
+        Each chunk of `chunk_size` rows (1 to 1000) is a transaction of its own. Rows that other transactions have
+        locked are skipped.
         """
         page_size(chunk_size, name="chunk_size")
         deleted = 0
@@ -101,7 +101,7 @@ class ServerSideSessionsAdmin:
         return deleted
 
     async def pepper_usage(self) -> tuple[PepperUsage, ...]:
-        """How many sessions each pepper still serves; a fallback at 0 can go. Reads every row of the store."""
+        """The number of sessions under each pepper; a fallback with 0 can be removed. Reads every row of the store."""
         roles = {pepper.id: "fallback" for pepper in self._peppers} | {self._peppers[0].id: "primary"}
         counted = {one.pepper_id: one.sessions for one in await self._store.count_by_pepper()}
         for pepper in self._peppers:

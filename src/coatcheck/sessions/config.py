@@ -1,4 +1,4 @@
-"""The configuration classes: the settings, and the builder that a pod makes the token manager with."""
+"""The configuration classes: the settings, and the `build` method that a pod calls to make the token manager."""
 
 from __future__ import annotations
 

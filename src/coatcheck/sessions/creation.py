@@ -1,4 +1,4 @@
-"""Making sessions, such that none appears after its user's sessions were ended."""
+"""Creating sessions, so that none appears after all sessions of its user were ended."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MAX_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class _User:
-    """A user as a sign-in finds them: the epochs were read before the rest."""
+    """A user at the time of a sign-in. The epochs were read before the rest."""
 
     epochs: UserEpochs
     scopes: frozenset[Scope]
@@ -54,7 +54,7 @@ class _User:
 
 
 class SessionCreator:
-    """Begins sign-ins, and creates the sessions that they end in."""
+    """Begins sign-ins, and creates their sessions."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class SessionCreator:
         bus: EventBus,
         user_source: UserSource | None,
     ) -> None:
-        """`user_source` None: users live in the store. On `bus` it is said what a session has replaced."""
+        """`user_source` None: users live in the store. The session that a new one replaces is published on `bus`."""
         self._store = store
         self._hasher = hasher
         self._settings = settings
@@ -72,7 +72,7 @@ class SessionCreator:
         self._user_source = user_source
 
     async def begin(self, user_id: UserId, transaction: Transaction | None) -> SignInAttempt:
-        """Note how often the user's sessions have been ended so far. Asks nothing of the user: there may be none."""
+        """Note how often all sessions of the user were ended so far. The user need not exist."""
         record = await self._store.read_user(user_id, transaction=transaction)
         return SignInAttempt(user_id, UserEpochs() if record is None else record.epochs)
 
@@ -105,7 +105,7 @@ class SessionCreator:
             user = await self._look_up(user_id, transaction)
             if user.blocked and not skip_user_blocked_check:
                 raise UserBlockedError(user_id)
-            if revocations is None:  # as of the first look: a second one must not pass over what came in between
+            if revocations is None:  # of the first read: a later read would hide a revocation that came in between
                 revocations = user.epochs.revocations
             secret = Secret(secrets.token_bytes(self._settings.session_key_secret_length))
             session = NewSession(
@@ -154,7 +154,7 @@ class SessionCreator:
     async def _why_revoked(
         self, user_id: UserId, transaction: Transaction | None, *, skip_user_blocked_check: bool
     ) -> SignInError:
-        """What ended the user's sessions meanwhile: they are gone, or blocked, or somebody signed them out."""
+        """The error that says why the user's sessions ended meanwhile: deleted, blocked, or signed out everywhere."""
         try:
             user = await self._look_up(user_id, transaction)
         except UserNotFoundError as gone:

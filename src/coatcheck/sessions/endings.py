@@ -1,4 +1,4 @@
-"""Ending sessions: each call is brought to its end, and what it has ended is published once."""
+"""Ending sessions: each call runs to its end, and the sessions that it has ended are published once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 class Endings:
-    """Runs the store's calls that end sessions."""
+    """Runs the store calls that end sessions."""
 
     def __init__(self, bus: EventBus, finisher: FinishesCalls) -> None:
-        """Publish on `bus`; `finisher` keeps a call going whose caller has gone."""
+        """Publish on `bus`; `finisher` lets a call finish whose caller was cancelled."""
         self._bus = bus
         self._finisher = finisher
 
     async def run(
         self, call: Coroutine[Any, Any, T], *, user_id: UserId | None, transaction: Transaction | None = None
     ) -> T:
-        """Run `call` to its end and return what it returns. `user_id` is whose sessions end; None: anybody's.
+        """Run `call` to its end and return its result. `user_id` is the user whose sessions end; None: any user.
 
-        Inside a transaction of the caller's it is an ordinary call: the caller decides about commit and rollback.
+        Inside the caller's transaction the call is only awaited: the caller decides about commit and rollback.
 
         Raises:
             RevocationIndeterminate: the outcome is not known.
@@ -39,13 +39,13 @@ class Endings:
         return await (ending if transaction is not None else self.finish(ending))
 
     async def finish(self, steps: Coroutine[Any, Any, T]) -> T:
-        """Run several steps to their end, each of which publishes what it has ended.
+        """Run several steps to their end. Each step publishes the sessions that it has ended.
 
         Raises:
-            RevocationIndeterminate: they took too long; they go on by themselves.
+            RevocationIndeterminate: the steps took too long; they go on in the background.
         """
         return await self._finisher.run(steps)
 
     async def close(self) -> None:
-        """Bring calls under way to their end."""
+        """Finish the calls that are under way."""
         await self._finisher.close()

@@ -1,4 +1,4 @@
-"""Revocations that have begun are brought to their end, whatever becomes of whoever asked for them."""
+"""Running each revocation to its end, also when its caller is cancelled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Finisher:
-    """Runs revocations in tasks of their own: a caller who is cancelled, or loses patience, does not stop them.
+    """Runs revocations in tasks of their own: a caller that is cancelled, or no longer waits, does not stop them.
 
-    Cancelling one half-way is worse than useless: while PostgreSQL waits for a standby, a cancelled COMMIT has
-    happened on the primary and is reported as success (design/security.md, section 3.4).
+    A revocation must not be cancelled half-way. While PostgreSQL waits for a standby, it reports a cancelled COMMIT as
+    success, although the commit has happened on the primary only.
     """
 
     def __init__(self, *, patience_seconds: float = 10.0) -> None:
@@ -32,7 +32,7 @@ class Finisher:
         """Run a revocation to its end and return its result.
 
         Raises:
-            RevocationIndeterminate: it took too long; it goes on by itself.
+            RevocationIndeterminate: it took too long; it goes on in the background.
         """
         task = asyncio.get_running_loop().create_task(revocation)
         self._running.add(task)
@@ -46,14 +46,14 @@ class Finisher:
         return task.result()
 
     async def close(self) -> None:
-        """Wait for the revocations that are still under way, as long as for each of them."""
+        """Wait for the revocations that are still under way, for `patience_seconds` at most."""
         if self._running:
             _, unfinished = await asyncio.wait(self._running, timeout=self._patience_seconds)
             if unfinished:
-                _log.error("%d revocations were not confirmed before the end; repeat them", len(unfinished))
+                _log.error("%d revocations were not confirmed before the pod closed; repeat them", len(unfinished))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        # Taken here too, for a caller who has gone: nobody else will look at it.
+        # The caller may have been cancelled; then nobody else looks at the exception.
         if not task.cancelled() and task.exception() is not None:
             _log.warning("a revocation failed: %s", type(task.exception()).__name__)

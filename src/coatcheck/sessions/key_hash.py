@@ -1,7 +1,7 @@
-"""What is kept of a secret: one version byte, then SHA-512(secret + salt + pepper).
+"""The stored hash of a secret: one version byte, then SHA-512(secret + salt + pepper).
 
-A fast hash is right here: the secret is at least 128 random bits, so there is nothing to guess (ASVS 6.5.2, 11.4.1).
-The pepper keeps a stolen table from being turned into valid rows by whoever can write to it.
+A fast hash is right here: the secret is at least 128 random bits and cannot be guessed (ASVS 6.5.2, 11.4.1). Without
+the pepper, an attacker who can write to the table cannot make valid rows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DIGEST_LENGTH = 64
 
 
 class Pepper:
-    """An application-wide secret. Cannot be printed, compared or pickled by accident.
+    """An application-wide secret. It cannot be printed, compared or pickled by accident.
 
-    `id` names it in the rows hashed with it. It is 32 bits of a keyed digest: enough to tell an application's few
-    peppers apart, too little to recognise a guessed one by.
+    `id` names the pepper in the rows that are hashed with it. It has 32 bits of a keyed digest: enough to tell the few
+    peppers of an application apart, too few to confirm a guessed pepper.
     """
 
     __slots__ = ("_bytes", "id")
@@ -40,7 +40,7 @@ class Pepper:
         return f"Pepper(id={self.id!r})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        """Refuse: a pickle would carry the pepper to wherever it is written."""
+        """Refuse, because a pickle would contain the pepper."""
         raise TypeError("a pepper cannot be pickled")
 
     def digest(self, secret: bytes, salt: bytes = b"") -> bytes:
@@ -49,7 +49,7 @@ class Pepper:
 
 
 class Match(Enum):
-    """The secret is right."""
+    """The secret matches the stored hash."""
 
     CURRENT = "hashed as new secrets are"
     OUTDATED = "hashed with an earlier pepper or scheme: to be rehashed"
@@ -59,22 +59,22 @@ class KeyHasher:
     """Hashes secrets under the primary pepper and checks them under every configured one."""
 
     def __init__(self, primary: Pepper, fallbacks: Sequence[Pepper], *, salt_length: int) -> None:
-        """`salt_length` is in bytes and concerns new hashes only."""
+        """`salt_length` is in bytes and applies to new hashes only."""
         self.primary = primary
         self._in_order = (primary, *fallbacks)
         self._by_id = {pepper.id: (pepper,) for pepper in self._in_order}
         self._salt_length = salt_length
 
     def hash(self, secret: bytes) -> KeyHash:
-        """What to store for a new secret, under a salt of its own."""
+        """The hash to store for a new secret, with a new salt."""
         return self._hash(secret, secrets.token_bytes(self._salt_length))
 
     def rehash(self, secret: bytes, stored: KeyHash) -> KeyHash:
-        """What to store instead of an older hash. The salt stays, so that one column less has to change."""
+        """The hash to store instead of an older one. The salt stays, so that fewer columns change."""
         return self._hash(secret, stored.salt)
 
     def check(self, secret: bytes, stored: KeyHash) -> Match | None:
-        """Whether `secret` is the one that was hashed. An unknown scheme or pepper matches nothing."""
+        """Whether `secret` matches the stored hash; None if not. An unknown scheme or pepper matches nothing."""
         for pepper in self._candidates(stored.pepper_id):
             if len(stored.hash) == 1 + _DIGEST_LENGTH:
                 if hmac.compare_digest(stored.hash, VERSION + pepper.digest(secret, stored.salt)):
@@ -86,7 +86,7 @@ class KeyHasher:
         return None
 
     def _candidates(self, pepper_id: str | None) -> Sequence[Pepper]:
-        """The pepper a row names, or all of them, primary first, where it names none."""
+        """The pepper that a row names; all peppers, primary first, if the row names none."""
         if pepper_id is None:
             return self._in_order
         return self._by_id.get(pepper_id, ())

@@ -1,4 +1,4 @@
-"""What is allowed in settings and calls, and the name of the strategy."""
+"""The limits of settings and arguments, and the name of the strategy."""
 
 from __future__ import annotations
 

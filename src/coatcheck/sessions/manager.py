@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class ServerSideSessionsTokenManager:
-    """Tokens that are worth something exactly as long as a row in the store says so.
+    """Tokens that are valid as long as the store has a row for their session.
 
-    `server_side_sessions` is what lies below, with more control over each session.
+    `server_side_sessions` gives more control over each session.
     """
 
     def __init__(self, server_side_sessions: ServerSideSessions) -> None:

@@ -1,8 +1,8 @@
-"""What sessions need of the world they run in. With an event loop that is `TouchChannel` and `Finisher`.
+"""The two parts of sessions that depend on an event loop, as protocols. `TouchChannel` and `Finisher` implement them.
 
-Everything else in this folder awaits only the store and the application's own hooks. Over a store that blocks nothing
-is ever waited for, and one step of a coroutine runs a call from its beginning to its end: a blocking API needs no more
-than other implementations of these two.
+Everything else in this folder awaits only the store and the application's own hooks. Over a store that blocks, nothing
+is awaited, and one `send(None)` runs a call from its beginning to its end. A blocking API therefore needs only other
+implementations of these two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Touches(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many were lost so far."""
+        """The number of writes that were lost so far."""
         ...
 
     def note_use(self, use: SessionUse, *, delay_us: int) -> None:
@@ -34,7 +34,7 @@ class Touches(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Write everything that is waiting. A store that cannot answer costs what was waiting, and no error."""
+        """Write everything that is waiting. If the store cannot answer, the writes are lost and no error is raised."""
         ...
 
     async def close(self) -> None:
@@ -43,13 +43,13 @@ class Touches(Protocol):
 
 
 class FinishesCalls(Protocol):
-    """Brings a revocation to its end, whatever becomes of its caller."""
+    """Runs a revocation to its end, also when its caller is cancelled."""
 
     async def run(self, revocation: Coroutine[Any, Any, T]) -> T:
-        """Run it to its end and return its result.
+        """Run a revocation to its end and return its result.
 
         Raises:
-            RevocationIndeterminate: it took too long; it goes on by itself.
+            RevocationIndeterminate: it took too long; it goes on in the background.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Server-side sessions: create, authenticate, list, change and end them."""
+"""Server-side sessions: create, validate, list, change and end them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class ServerSideSessions:
-    """The sessions of one store. `admin` holds what is for operators."""
+    """The sessions of one store. `admin` has the calls for operators."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ServerSideSessions:
     ) -> None:
         """`user_source` None: users live in the store (`AuthUsers`).
 
-        `touches` and `finisher` are for a world without an event loop; None: those that need one.
+        `touches` and `finisher` replace the parts that need an event loop; None: `TouchChannel` and `Finisher`.
         """
         hasher = settings.key_hasher()
         self._store = store
@@ -64,7 +64,9 @@ class ServerSideSessions:
         self.admin = ServerSideSessionsAdmin(store, settings.peppers, bus, self._endings)
 
     def explain(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
-        """Who carries this token, or why nobody does. Answered by a store read that starts after the call.
+        """The caller that the token stands for, or the reason why there is none.
+
+        The answer comes from a store read that starts after the call.
 
         Raises:
             StoreUnavailable: the store cannot answer.
@@ -72,7 +74,7 @@ class ServerSideSessions:
         return self.validator.explain(token)
 
     def examine(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
-        """`explain` that does not count as a use, with the time until a deadline. For what is kept open.
+        """The caller and the time until a deadline, without counting as a use. For connections that are kept open.
 
         Raises:
             StoreUnavailable: the store cannot answer.
@@ -80,10 +82,10 @@ class ServerSideSessions:
         return self.validator.examine(token)
 
     async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """Begin a sign-in, before the credentials are so much as read; hand the attempt in with `create_session`.
+        """Begin a sign-in, before the credentials are read. Give the attempt to `create_session`.
 
-        Ending all sessions of the user in between then stops this sign-in too. Were the password's hash read first,
-        a change of the password with all that follows could slip in between.
+        If all sessions of the user are ended in between, this sign-in is stopped too. If the password's hash were read
+        first, a change of the password could end the sessions between that read and the begin, and be missed.
         """
         return await self._creator.begin(user_id_of(auth_user_id), transaction)
 
@@ -104,18 +106,19 @@ class ServerSideSessions:
         """Sign a user in on one device.
 
         Args:
-            auth_user_id: whose session it is.
-            method: how they signed in ("email", "google", ...), 1 to 255 characters.
-            scopes: exactly the scopes of this session, a subset of the user's or not. None: the user's, which it
-                then follows.
+            auth_user_id: the user of the session.
+            method: how the user signed in ("email", "google", ...), 1 to 255 characters.
+            scopes: exactly the scopes of this session, a subset of the user's or not. None: the user's scopes; the
+                session then follows their changes.
             expires_at: the absolute deadline, an aware datetime; wins over the default lifetime.
             expire_after_unused_for: the inactivity timeout, 1 second to 10 years; wins over the default.
             skip_user_blocked_check: for trusted callers: let a blocked user in.
-            attempt: what `begin_sign_in` gave, so that ending all of the user's sessions since then ends this too.
-            client: on what they signed in, for lists of devices.
-            replacing: what the client was signed in as until now, this user or another: that session ends in the step
-                that makes the new one, so that none is left over and none can be planted (session fixation).
-            transaction: the caller's, with which the session appears or does not.
+            attempt: the result of `begin_sign_in`. If all sessions of the user were ended since then, this sign-in is
+                refused.
+            client: the device of the session, for lists of devices.
+            replacing: the session that the client had until now, of this user or another. It ends in the step that
+                makes the new one, so that no session is left over and none can be planted (session fixation).
+            transaction: the caller's transaction; the session appears when it is committed.
 
         Raises:
             UserNotFoundError: there is no such user.
@@ -150,12 +153,12 @@ class ServerSideSessions:
         """Sessions in order of id, a page at a time; every filter comes before the limit.
 
         Args:
-            auth_user_id: only this user's; None: everybody's.
-            method: only those signed in this way.
-            expired: True only those past a deadline, False only live ones, None both.
+            auth_user_id: only sessions of this user; None: sessions of all users.
+            method: only sessions with this method of sign-in.
+            expired: True: only sessions past a deadline; False: only live ones; None: both.
             after: the `next_after` of the page before.
             limit: the size of the page, 1 to 1000.
-            transaction: read inside the caller's.
+            transaction: read inside the caller's transaction.
         """
         start = None if after is None else session_id_of(after)
         if after is not None and start is None:
@@ -177,7 +180,7 @@ class ServerSideSessions:
         auth_user_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> SessionInfo | None:
-        """One session, live or past a deadline; None if there is none, or with `auth_user_id` none of that user's."""
+        """One session, live or past a deadline; None if there is none. With `auth_user_id` it must be that user's."""
         wanted = session_id_of(session_id)
         if wanted is None:
             return None
@@ -194,13 +197,14 @@ class ServerSideSessions:
         auth_user_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> bool:
-        """End one session now. True if there was one; an id that is unknown or is no UUID ends nothing.
+        """End one session now. True if there was one; an id that is unknown or is not a UUID ends nothing.
 
-        With `auth_user_id` it is ended only if it is that user's: one statement decides both. When this returns, no
-        validation that starts later succeeds, on any server. Inside a transaction that holds from its commit on.
+        With `auth_user_id` the session is ended only if it is that user's: one statement decides both. After this
+        returns, no validation that starts later succeeds, on any server. Inside the caller's transaction, that holds
+        from the commit on.
 
         Raises:
-            RevocationIndeterminate: whether the session ended is not known; treat it as live and try again.
+            RevocationIndeterminate: it is not known whether the session has ended; treat it as live and try again.
             StoreUnavailable: nothing was ended.
         """
         wanted = session_id_of(session_id)
@@ -220,13 +224,13 @@ class ServerSideSessions:
         except_session_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> tuple[SessionId, ...]:
-        """End all sessions of a user now, and every sign-in of theirs that is under way; returns the ids.
+        """End all sessions of a user now, and the user's sign-ins that are under way; return the ids.
 
-        With `method` only those signed in that way, with `except_session_id` all but this one ("sign out my other
-        devices"). Sign-ins under way end in any case.
+        With `method` only sessions with this method of sign-in end, with `except_session_id` all but this one ("sign
+        out my other devices"). Sign-ins under way end in any case.
 
         Raises:
-            RevocationIndeterminate: what ended is not known; treat all as live and try again.
+            RevocationIndeterminate: it is not known which sessions have ended; treat all as live and try again.
             StoreUnavailable: nothing was ended.
         """
         user_id = user_id_of(auth_user_id)
@@ -248,12 +252,12 @@ class ServerSideSessions:
         auth_user_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> bool:
-        """Change the scopes of one session, or of a user and all their sessions. The next validation sees it.
+        """Change the scopes of one session, or of a user and all their sessions. The next validation sees the change.
 
-        With `session_id`: the session gets exactly these scopes; None makes it follow its user again. False if there
-        is no such session, or with `auth_user_id` as well none of that user's. With `auth_user_id` alone: sessions
-        that follow the user get these scopes, the others lose those that the user lost. For applications with users
-        of their own; `AuthUsers.update` does it by itself.
+        With `session_id`: the session gets exactly these scopes; None makes it follow its user again. The result is
+        False if there is no such session; with `auth_user_id` as well, it must be that user's. With `auth_user_id`
+        alone: sessions that follow the user get these scopes, the others lose the scopes that the user lost. This is
+        for applications with users of their own: `AuthUsers.update` does it by itself.
 
         Raises:
             InvalidArgumentError: neither id is given, or `scopes` is not allowed.
@@ -266,16 +270,16 @@ class ServerSideSessions:
         if user_id is None:
             raise InvalidArgumentError("give session_id, auth_user_id or both")
         if wanted is None:
-            raise InvalidArgumentError("scopes must be given for a user; an empty set takes all away")
+            raise InvalidArgumentError("scopes must be given for a user; an empty set takes all scopes away")
         rescope = self._store.set_user_scopes(user_id, wanted, transaction=transaction)
         await published(self._bus, rescope, user_id=user_id, transaction=transaction)
         return True
 
     @property
     def dropped_writes(self) -> int:
-        """How many touches and rehashes were dropped so far, because the store could not keep up or not answer.
+        """The number of touches and rehashes that were dropped so far, because the store was too slow or unreachable.
 
-        For a metric. A touch that is dropped may end a session early by its inactivity timeout, never late.
+        For a metric. After a dropped touch the inactivity timeout may end a session too early, never too late.
         """
         return self._touches.dropped
 
@@ -284,7 +288,7 @@ class ServerSideSessions:
         await self._touches.flush()
 
     async def close(self) -> None:
-        """Bring revocations under way to their end and write what is waiting. The pod calls this."""
+        """Finish the revocations that are under way and write the waiting touches. The pod calls this."""
         await self._endings.close()
         await self._touches.close()
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class SessionInfo:
     """One session as lists show it. Times are aware UTC datetimes.
 
-    `last_used_at` is as exact as uses are recorded (a minute, or a tenth of the inactivity timeout).
-    `follows_user` says that the scopes are the user's and change with them. `client` is on what it was made.
+    `last_used_at` is as exact as uses are recorded: to a minute, or to a tenth of the inactivity timeout.
+    `follows_user` says that the scopes are the user's and change with them. `client` is the device of the session.
     """
 
     id: SessionId

@@ -58,14 +58,14 @@ class ServerSideSessionsSettings:
                 is rehashed under the primary pepper when it is used.
             default_session_lifetime: how long a session lives from sign-in, 1 second to 10 years. None: for ever.
             default_session_inactivity_timeout: how long a session may go unused, 1 second to 10 years. None: for
-                ever. Uses are recorded to a tenth of it, a minute at most.
+                ever. Uses are recorded to a tenth of this time, or to a minute if that is shorter.
             session_key_secret_length: random bytes in a token, 16 to 1024. Tokens already issued stay valid.
             session_key_hash_salt_length: random bytes of salt for each session, 8 to 1024.
             on_session_created: called with (user id, session id, connection) inside the transaction that inserts a
-                session. If it raises, there is no session. The connection may be used for other statements.
+                session. If it raises, the session is not created. The connection may be used for other statements.
 
         Raises:
-            ConfigurationError: a setting is not allowed; the message names it and what is.
+            ConfigurationError: a setting is not allowed; the message names it and says what is allowed.
         """
         peppers = [_pepper("session_key_hash_pepper", session_key_hash_pepper)]
         if isinstance(fallback_session_key_hash_peppers, str | bytes):
@@ -73,7 +73,9 @@ class ServerSideSessionsSettings:
         for number, text in enumerate(fallback_session_key_hash_peppers):
             peppers.append(_pepper(f"fallback_session_key_hash_peppers[{number}]", text))
         if len({pepper.id for pepper in peppers}) < len(peppers):
-            raise ConfigurationError("session_key_hash_pepper and its fallbacks must differ; one is listed twice")
+            raise ConfigurationError(
+                "session_key_hash_pepper and fallback_session_key_hash_peppers must all differ; one is given twice"
+            )
 
         self._peppers = tuple(peppers)
         self.default_session_lifetime = check_duration("default_session_lifetime", default_session_lifetime)
@@ -92,7 +94,7 @@ class ServerSideSessionsSettings:
 
     def __repr__(self) -> str:
         """Show everything but the peppers."""
-        if not hasattr(self, "on_session_created"):  # seen half-built, by a traceback with local variables
+        if not hasattr(self, "on_session_created"):  # a traceback with local variables can show a half-built object
             return f"{type(self).__name__}(...)"
         return (
             f"{type(self).__name__}(fallbacks={len(self._peppers) - 1}, "
@@ -102,11 +104,11 @@ class ServerSideSessionsSettings:
 
     @property
     def peppers(self) -> tuple[Pepper, ...]:
-        """The primary pepper and the fallbacks, none of which can be printed."""
+        """The primary pepper and the fallbacks. None of them can be printed."""
         return self._peppers
 
     def key_hasher(self) -> KeyHasher:
-        """What hashes and checks under these peppers."""
+        """A hasher that hashes and checks under these peppers."""
         return KeyHasher(self._peppers[0], self._peppers[1:], salt_length=self.session_key_hash_salt_length)
 
 
@@ -126,7 +128,7 @@ def _pepper(name: str, text: str) -> Pepper:
         raise ConfigurationError(f"{name} must have at least {MIN_PEPPER_LENGTH} characters; it has {len(text)}")
     if encoded < RECOMMENDED_PEPPER_BYTES:
         warnings.warn(
-            f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes are recommended",
+            f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes or more are recommended",
             WeakPepperWarning,
             stacklevel=3,
         )

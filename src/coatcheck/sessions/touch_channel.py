@@ -1,7 +1,7 @@
 """Writes that a request causes but does not wait for: touches and rehashes.
 
-Both may be lost without harm, so they are gathered, written in order of id, and dropped rather than allowed to slow
-a request down. Sign-ins, revocations and changes of scopes never come here.
+Both may be lost without harm. They are collected and written in order of id, and are dropped when they would slow
+requests down. Sign-ins, revocations and changes of scopes never come here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ W = TypeVar("W", SessionUse, "Rehash")
 
 
 class TouchChannel:
-    """Gathers touches and rehashes and writes them in the background. `dropped` counts those that were lost.
+    """Collects touches and rehashes and writes them in the background. `dropped` counts the lost ones.
 
-    What is lost is logged when the channel writes, once for all of it: a line for each would slow the requests down.
+    Lost writes are logged in one line when the channel writes: a line for each of them would slow requests down.
     """
 
     def __init__(self, store: Store, *, capacity: int = 100_000) -> None:
-        """Hold at most `capacity` sessions' touches, and as many rehashes."""
+        """Hold the touches of at most `capacity` sessions, and as many rehashes."""
         self._store = store
         self._capacity = capacity
         self._uses: dict[SessionId, SessionUse] = {}
@@ -55,7 +55,7 @@ class TouchChannel:
         self._note(self._rehashes, rehash, _REHASH_DELAY_US)
 
     async def flush(self) -> None:
-        """Write everything that is waiting. A store that cannot answer costs what was waiting, and no error."""
+        """Write everything that is waiting. If the store cannot answer, the writes are lost and no error is raised."""
         async with self._writing:
             if self._overflowed:
                 overflowed, self._overflowed = self._overflowed, 0
@@ -67,7 +67,7 @@ class TouchChannel:
                 await self._write(self._store.rehash_sessions, sorted(rehashes.values(), key=_session_id))
 
     async def close(self) -> None:
-        """Write what is waiting and stop."""
+        """Write everything that is waiting, and stop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -88,7 +88,7 @@ class TouchChannel:
 
     def _start_writing(self) -> None:
         self._timer = None
-        if self._writer is None or self._writer.done():  # a running writer takes what has come since
+        if self._writer is None or self._writer.done():  # a running writer also writes what has come since it began
             self._writer = asyncio.get_running_loop().create_task(self.flush())
 
     async def _write(self, write: Callable[[Sequence[W]], Awaitable[object]], items: Sequence[W]) -> None:

@@ -28,16 +28,16 @@ class Validator:
     """Answers every validation from a store read that starts after the call."""
 
     def __init__(self, store: SessionReads, hasher: KeyHasher, touches: Touches) -> None:
-        """Validate against `store`; uses and rehashes that can wait go to `touches`."""
+        """Read sessions from `store`; touches and rehashes that can wait go to `touches`."""
         self._store = store
         self._hasher = hasher
         self._touches = touches
 
     async def explain(self, token: str) -> AuthenticationInfo | TokenRefusal:
-        """Who carries this token, or why nobody does.
+        """The caller that the token stands for, or the reason why there is none.
 
-        What cannot be a token costs no read. The secret is checked before the deadlines, so that only its holder
-        learns that a session has expired.
+        A text that cannot be a token costs no read. The secret is checked before the deadlines, so that only the
+        holder of the secret learns that a session has expired.
 
         Raises:
             StoreUnavailable: the store cannot answer.
@@ -58,7 +58,11 @@ class Validator:
         return AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)  # judged: it has scopes
 
     async def examine(self, token: str) -> TokenStanding:
-        """`explain` that is no use of the session and writes nothing, with the time until a deadline."""
+        """The caller and the time until a deadline. Unlike `explain` this is no use of the session and writes nothing.
+
+        Raises:
+            StoreUnavailable: the store cannot answer.
+        """
         parsed = parse_token(token)
         if parsed is None:
             return TokenStanding(TokenRefusal.NOT_A_TOKEN)

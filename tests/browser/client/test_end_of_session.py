@@ -34,7 +34,7 @@ async def answering_a_sign_out_late(page: Page) -> asyncio.Event:
 
 
 class TestSigningOut:
-    async def test_a_refusal_that_overtakes_the_sign_out_is_the_sign_out(
+    async def test_a_refusal_during_a_sign_out_is_reported_as_the_sign_out(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         """The server has ended the session and its answer is under way: what is refused meanwhile is no news."""
@@ -62,7 +62,7 @@ class TestSigningOut:
         is_refused.set()
         await expect(page).to_have_url(f"{server.url}/sign-in?reason=signed-out")
 
-    async def test_a_slow_sign_out_leaves_what_was_signed_in_to_meanwhile(
+    async def test_a_slow_sign_out_keeps_a_sign_in_that_came_meanwhile(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -75,7 +75,7 @@ class TestSigningOut:
         assert await page.evaluate("signedOut") is True
         assert await page.evaluate("[session.state.signedIn, Object.values(localStorage)]") == [True, ["c2Fz-newer"]]
 
-    async def test_a_slow_sign_out_leaves_what_another_tab_has_signed_in_to_meanwhile(
+    async def test_a_slow_sign_out_keeps_a_sign_in_of_another_tab_that_came_meanwhile(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         page, other = [await started(await opened(context, server), mode, sign_in=True) for _ in range(2)]
@@ -95,7 +95,7 @@ class TestSigningOut:
         assert await page.evaluate("session.check()") is False
         assert await reasons(page) == ["expired"], "it is not the session that was signed out of"
 
-    async def test_a_slow_sign_out_leaves_a_token_that_this_tab_has_not_heard_of(
+    async def test_a_slow_sign_out_keeps_a_token_of_which_this_tab_has_not_heard(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         page = await started(await opened(context, server), "header", sign_in=True)
@@ -107,7 +107,7 @@ class TestSigningOut:
         assert signed_out is True
         assert await page.evaluate("[session.state.signedIn, Object.values(localStorage)]") == [True, ["c2Fz-newer"]]
 
-    async def test_the_answer_to_a_slow_sign_out_that_takes_a_newer_cookie_away_is_noticed(
+    async def test_a_slow_sign_out_that_deletes_a_newer_cookie_is_noticed(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         """A browser has one cookie by that name; the server cannot say which one its answer is to delete."""
@@ -122,7 +122,9 @@ class TestSigningOut:
         for tab in (page, other):
             await tab.wait_for_function("!session.state.signedIn")
 
-    async def test_everywhere_is_asked_for_and_ends_it_here(self, page: Page, server: FaultyServer) -> None:
+    async def test_signing_out_everywhere_asks_the_server_and_ends_the_session_here(
+        self, page: Page, server: FaultyServer
+    ) -> None:
         assert await page.evaluate("session.signOutEverywhere()") is True
         assert (server.requests[-1].method, server.requests[-1].path) == ("POST", "/session/sign-out-all")
         assert await reasons(page) == ["signed-out"]
@@ -130,7 +132,7 @@ class TestSigningOut:
 
 class TestOtherTabs:
     @pytest.mark.parametrize("news", ["storage", "message"])
-    async def test_what_is_heard_late_of_the_session_before_leaves_a_fresh_sign_in_alone(
+    async def test_a_late_message_about_an_earlier_session_leaves_a_new_sign_in_alone(
         self, context: BrowserContext, server: FaultyServer, news: str
     ) -> None:
         """In cookie mode nobody knows which session it is until the server has said so."""
@@ -162,7 +164,9 @@ class TestOtherTabs:
         await server.heal()
         assert await page.evaluate("session.check().catch(() => session.check())") is True
 
-    async def test_what_is_heard_late_and_is_so_ends_it(self, context: BrowserContext, server: FaultyServer) -> None:
+    async def test_a_late_message_about_this_session_ends_it(
+        self, context: BrowserContext, server: FaultyServer
+    ) -> None:
         """Of a tab that has no channel, or was closed before it could say why."""
         page = await started(await opened(context, server), "cookie", sign_in=True)
         other = await opened(context, server)
@@ -172,7 +176,7 @@ class TestOtherTabs:
 
 
 class TestWhatIsRefused:
-    async def test_a_credential_of_the_page_s_own_leads_nobody_to_the_login_page(
+    async def test_a_refusal_of_the_pages_own_credential_does_not_open_the_login_page(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
         server.status = dict(SIGNED_OUT)
@@ -220,7 +224,7 @@ class TestWhatIsRefused:
         assert signed_in is True
         assert page.url == f"{server.url}/page"
 
-    async def test_the_answer_after_closing_is_the_caller_s_all_the_same(
+    async def test_the_caller_gets_the_answer_of_a_request_after_closing(
         self, page: Page, server: FaultyServer
     ) -> None:
         """A part of the page is taken down while its request is under way."""
@@ -239,7 +243,7 @@ class TestWhatIsRefused:
 
 
 class TestComingBack:
-    async def test_who_has_just_signed_in_stays_so_where_the_server_could_not_say_more(
+    async def test_a_new_sign_in_stays_although_the_server_cannot_be_asked(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         server.status, status = dict(SIGNED_OUT), server.status
@@ -255,7 +259,7 @@ class TestComingBack:
         await server.heal()
         assert await page.evaluate("session.check()") is True
 
-    async def test_a_storage_that_another_tab_has_emptied_is_asked_about(
+    async def test_the_server_is_asked_when_another_tab_has_emptied_the_storage(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         """`localStorage.clear()` takes the token away, and in cookie mode nothing that matters."""
@@ -275,7 +279,7 @@ class TestComingBack:
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/page?a=[b]|c", "/page?" + "a" * 512])
-async def test_a_page_that_safe_next_would_refuse_is_not_named_as_the_way_back(
+async def test_a_page_that_safe_next_would_refuse_is_not_given_as_next(
     context: BrowserContext, server: FaultyServer, mode: str, path: str
 ) -> None:
     """A sign-in page that does not look would be sent to another site by the first of these."""

@@ -58,7 +58,7 @@ async def is_heard(page: Page, server: FaultyServer, stream: asyncio.StreamWrite
     await page.wait_for_function("!session.state.signedIn")
 
 
-async def test_who_signs_in_over_a_session_hears_of_the_end_of_the_new_one(
+async def test_a_page_that_signs_in_again_hears_of_the_end_of_the_new_session(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await started(await opened(context, server), mode, sign_in=True)
@@ -95,7 +95,7 @@ async def test_an_event_that_arrives_in_pieces_is_heard(
     await page.wait_for_function("!session.state.signedIn")
 
 
-async def test_an_answer_from_before_the_end_is_not_taken_for_one_to_what_the_event_asks(
+async def test_an_answer_from_before_the_event_does_not_answer_the_events_request(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await opened(context, server)
@@ -122,7 +122,7 @@ async def test_an_answer_from_before_the_end_is_not_taken_for_one_to_what_the_ev
     await page.wait_for_function("!session.state.signedIn")
 
 
-async def test_the_stream_is_asked_for_with_the_session(
+async def test_the_request_for_the_stream_carries_the_session(
     context: BrowserContext, server: FaultyServer, mode: str
 ) -> None:
     server.status["events"] = "/session/events"
@@ -185,7 +185,7 @@ async def test_the_tabs_of_a_browser_share_one_stream_and_another_takes_over(
         assert await reasons(tab) == ["expired"], "each learns why, also from another tab"
 
 
-async def test_a_connection_that_is_dead_is_opened_again(
+async def test_a_dead_stream_is_opened_again(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await opened(context, server)
@@ -204,7 +204,7 @@ async def test_a_connection_that_is_dead_is_opened_again(
     assert await page.evaluate("session.state.signedIn") is True
 
 
-async def test_a_stream_that_breaks_asks_nobody_who_is_signed_in(
+async def test_a_broken_stream_does_not_ask_for_the_status(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     """Being asked is a use of the session: a proxy that cuts streams would keep it from its inactivity timeout."""
@@ -217,7 +217,7 @@ async def test_a_stream_that_breaks_asks_nobody_who_is_signed_in(
     assert [request.path for request in server.requests[asked:]] == []
 
 
-async def test_nothing_goes_on_after_closing(
+async def test_a_closed_client_opens_no_stream(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await opened(context, server)
@@ -231,7 +231,7 @@ async def test_nothing_goes_on_after_closing(
     assert live.streams.empty()
 
 
-async def test_a_page_that_does_not_want_to_listen_does_not(
+async def test_a_page_can_turn_listening_off(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     page = await opened(context, server)
@@ -266,7 +266,7 @@ async def test_each_fault_of_the_stream(context: BrowserContext, server: FaultyS
     assert await page.evaluate("session.state.signedIn") is True
 
 
-async def test_what_is_signed_out_of_in_one_tab_is_no_doing_of_the_server_s_in_another(
+async def test_a_sign_out_in_one_tab_is_not_reported_as_the_servers_in_another(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
     """The tab that listens may hear of the end before the one that signs out has its answer."""

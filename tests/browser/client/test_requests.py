@@ -25,7 +25,7 @@ START_ON = """async ({ mode, base, token }) => {
 
 
 @pytest.mark.parametrize("wanted", ["'/api/notes?a=1'", "new URL('/api/notes?a=1', location)"])
-async def test_it_takes_what_fetch_takes(page: Page, server: FaultyServer, wanted: str) -> None:
+async def test_session_fetch_takes_the_arguments_of_fetch(page: Page, server: FaultyServer, wanted: str) -> None:
     assert await page.evaluate(f"session.fetch({wanted}).then((answer) => answer.json())") == {"ok": True}
     assert server.requests[-1].path == "/api/notes?a=1"
 
@@ -43,7 +43,7 @@ async def test_a_request_goes_out_as_it_was_made(page: Page, server: FaultyServe
     assert sent.headers.get("coatcheck-mode") == ("cookie" if mode == "cookie" else None)
 
 
-async def test_other_origins_get_nothing_of_ours(page: Page, server: FaultyServer) -> None:
+async def test_other_origins_get_neither_token_nor_mode_nor_cookie(page: Page, server: FaultyServer) -> None:
     assert server.elsewhere is not None
     await page.evaluate("(url) => session.fetch(url)", f"{server.elsewhere.url}/api/notes")
     sent = server.elsewhere.requests
@@ -78,9 +78,7 @@ async def test_a_server_of_another_origin_gets_the_session_and_the_page_s_own_do
         assert await reasons(page) == ["revoked"]
 
 
-async def test_the_token_is_in_no_address_no_message_and_no_console(
-    context: BrowserContext, server: FaultyServer
-) -> None:
+async def test_the_token_is_in_no_url_no_message_and_no_console(context: BrowserContext, server: FaultyServer) -> None:
     said: list[str] = []
     here, there = await opened(context, server), await opened(context, server)
     for page in (here, there):
@@ -120,7 +118,7 @@ async def test_a_storage_of_the_page_s_own_is_the_only_place_for_the_token(
     assert await page.evaluate("[Object.values(sessionStorage), localStorage.length]") == [[TOKEN], 0]
 
 
-async def test_a_listener_that_fails_keeps_nothing_from_the_others_and_one_that_left_hears_nothing(
+async def test_a_listener_that_fails_does_not_stop_the_others_and_a_removed_one_is_not_called(
     page: Page, server: FaultyServer
 ) -> None:
     failed: list[str] = []
