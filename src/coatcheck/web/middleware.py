@@ -99,15 +99,16 @@ class SessionMiddleware:
         credential = presented_credential(scope["headers"], None if cookie is None else cookie.name)
         token, in_cookie = (None, False) if credential is None else credential
         if in_cookie and cookie is not None and cookie.is_forged:
-            exchange = _new_exchange(scope, receive, send, Verdict(None), Reply())
-            await exchange.answer(problem_of(CrossSiteRequestError()))
+            await _refuse_forged(scope, receive, send)
             return
+        is_http = scope["type"] == "http"
         asked_at = asyncio.get_running_loop().time()
         answer: Answer = None if credential is None else TokenRefusal.NOT_A_TOKEN
         use = None
         if token is not None:
             try:
-                if self._live is not None and scope.get("method") in _READS and asks_for_event_stream(scope["headers"]):
+                may_be_no_use = is_http and scope["method"] in _READS and asks_for_event_stream(scope["headers"])
+                if self._live is not None and may_be_no_use:
                     answer, ends_in_us = await self._auth.token_manager.examine_token(token)
                     use = PendingUse(partial(self._live.count_use, token), ends_in_us)
                 else:
@@ -118,7 +119,7 @@ class SessionMiddleware:
         reply = Reply(cookie, token_in_cookie=in_cookie, is_refused=isinstance(answer, TokenRefusal))
         state = RequestState(verdict)
         scope[SCOPE_KEY], scope[REPLY_KEY], scope[SETTINGS_KEY] = state, reply, self._settings
-        exchange = _new_exchange(scope, receive, send, verdict, reply)
+        exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send)
         if self._live is not None and token is not None and isinstance(answer, AuthenticationInfo):
             opens = partial(LiveConnection, self._live, verdict, answer, token, asyncio.current_task(), asked_at)
             receive = _watched(scope, receive, exchange, opens, use)
@@ -133,12 +134,12 @@ class SessionMiddleware:
             exchange.note_over()
 
 
-def _new_exchange(
-    scope: AsgiScope, receive: Receive, send: Send, verdict: Verdict, reply: Reply
-) -> HttpExchange | WebSocketExchange:
+async def _refuse_forged(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    problem = problem_of(CrossSiteRequestError())
     if scope["type"] == "http":
-        return HttpExchange(receive, send, verdict, reply)
-    return WebSocketExchange(scope, send)
+        await HttpExchange(receive, send, Verdict(None), Reply()).answer(problem)
+    else:
+        await WebSocketExchange(scope, send).answer(problem)
 
 
 def _watched(
