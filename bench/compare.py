@@ -56,8 +56,8 @@ STORES = {
 }
 SIGNING_IN = {"coatcheck", "insert"}
 NOT_OF_ALL = {"coatcheck_one_user", "insert"}
-"""These candidates run only if they are asked for by name."""
-ONE_CALLER = {"prepared"}  # one connection, so callers would wait for it
+"""Asked for by name only."""
+ONE_CALLER = {"prepared"}  # one connection, no waiting for it
 
 
 class CandidateError(Exception):
@@ -199,7 +199,7 @@ def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitSt
     environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join([str(HERE), str(PEERS)])}
     process = subprocess.Popen(_command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(process.wait)
-    stack.callback(_pipe(process.stdin).close)  # which the candidate takes for "quit"
+    stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"
     return Running(name, store, sessions, process)
 
 
