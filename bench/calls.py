@@ -1,4 +1,4 @@
-"""How many functions of ours one signed-in request calls, on each store: `bench/calls.py`.
+"""Counts the functions of Coatcheck that one signed-in request calls, on each store: `bench/calls.py`.
 
 One warmed request with a bearer token through `SessionMiddleware` around a bare ASGI application that reads the body
 and requires a scope. Each time that a function of `src/coatcheck` is entered, or goes on after it has waited, counts,
@@ -60,7 +60,7 @@ def main(
 
 
 async def calls_of_a_request(url: str) -> Counter[str]:
-    """The functions that one request calls, and how often, with the sessions in the store that `url` names."""
+    """The functions that one request calls, and how often, with sessions in the store at `url`."""
     config = ServerSideSessionsConfig(session_key_hash_pepper="a pepper of the benchmark, 32 bytes")
     pod = Pod(url, environ={}, config_dir="no-such-folder", prune_interval=None)
     auth = pod.initialize_auth_services(token_manager_builders=[config])

@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def side_by_side(document: dict[str, Any], level: str) -> None:
-    """How many validations each candidate makes in a second; a panel for each store."""
+    """Draw the validations per second of each candidate; a panel for each store."""
     stores = {store: _rates(document, level, store=store) for store in TITLES}
     heights = [len(rates) for rates in stores.values()]
     chart, panels = plt.subplots(
@@ -50,7 +50,7 @@ def side_by_side(document: dict[str, Any], level: str) -> None:
 
 
 def curves(by_size: dict[str, Any], of_one_user: dict[str, Any]) -> None:
-    """Validations by the number of sessions in the store; and what it matters that they are all one user's."""
+    """Draw the validations by the number of sessions in the store, and the cost of one user having all of them."""
     chart, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for store in ("postgresql", "sqlite"):
         for level, style in (("1", ":"), ("64", "-")):

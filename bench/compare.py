@@ -1,7 +1,7 @@
 """Candidates side by side, in alternation, in one run: `make bench-peers`, or `python bench/compare.py --help`.
 
-Each candidate is a process that fills a store of its own and waits; a round asks one after the other, and what is
-reported are medians over the rounds. PostgreSQL and Redis are started for the run, on loopback, and removed.
+Each candidate is a process that fills a store of its own and waits. A round runs one candidate after the other, and the
+figures are medians over the rounds. PostgreSQL and Redis are started for the run, on loopback, and removed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ ONE_CALLER = {"prepared"}  # one connection, no waiting for it
 
 
 class CandidateError(Exception):
-    """A candidate said that something went wrong, or nothing at all."""
+    """A candidate has reported an error, or has not answered."""
 
 
 @dataclass
@@ -86,10 +86,10 @@ class Running:
         return f"{self.name}, {self.store}"
 
     def order(self, **what: object) -> dict[str, Any]:
-        """Have it do something, and wait.
+        """Send an order to the candidate, and wait for its answer.
 
         Raises:
-            CandidateError: it failed.
+            CandidateError: the candidate failed.
         """
         _pipe(self.process.stdin).write(json.dumps(what) + "\n")
         _pipe(self.process.stdin).flush()
@@ -104,14 +104,14 @@ class Servers:
     """The servers of a run, started when a candidate needs them."""
 
     def __init__(self, stack: ExitStack, postgres_settings: Mapping[str, str]) -> None:
-        """Everything is stopped with `stack`."""
+        """Begin without servers. `stack` stops those that are started."""
         self._stack = stack
         self._settings = {"max_connections": "1000", **postgres_settings}
         self._postgres: PostgresServer | None = None
         self._databases = 0
 
     def environment(self, store: str) -> dict[str, str]:
-        """The variable that gives a candidate a store of its own."""
+        """The environment variable that gives a candidate a store of its own."""
         if store == "sqlite":
             folder = tempfile.mkdtemp(prefix="coatcheck-bench-")
             self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -267,7 +267,7 @@ def _node(name: str) -> Path:
 
 @contextmanager
 def _renewed(name: str, requirements: str) -> Iterator[Path | None]:
-    """A peer's list of requirements, where its environment is missing or was made from another; else None."""
+    """A peer's list of requirements if its environment is missing or was made from another list; else None."""
     listed = PEERS / name / requirements
     made = ENVIRONMENTS / name / "made-from"
     if made.exists() and made.read_text() == listed.read_text():

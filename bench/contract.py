@@ -1,20 +1,20 @@
-"""What every candidate of a comparison is.
+"""The contract of the candidates in a comparison.
 
-A program of its own, in an environment of its own, that
+A candidate is a program of its own, in an environment of its own, that
 
 1. fills its store with live sessions, and a few that must be refused,
 2. proves that it refuses them, and
-3. validates on request, or signs in, for so many seconds at such a concurrency, and says how that went.
+3. validates on request, or signs in, for a given time at a given concurrency, and reports its figures.
 
-It is told what to do in lines of JSON on its standard input, and answers each with one line on its standard output:
+It reads orders as lines of JSON on its standard input, and answers each with one line on its standard output:
 
     {"do": "fill", "sessions": 1000000}          {"filled": 1000000, "versions": {"asyncpg": "0.31.0"}}
     {"do": "run", "call": "validate",            {"operations": ..., "seconds": ..., "p50_us": ..., "p99_us": ...,
      "concurrency": 64, "seconds": 2}             "cpu_us": ...}
     {"do": "quit"}
 
-`cpu_us` is the processor time of the candidate's process for each operation; what a database server takes is not in
-it. Whatever goes wrong is one line too: {"error": "..."}. Everything a person may want to read goes to standard error.
+`cpu_us` is the processor time of the candidate's process for each operation, without that of a database server. An
+error is one line too: {"error": "..."}. Text for people goes to standard error.
 
 This module needs nothing but Python, so that it can be imported in every environment (PYTHONPATH is `bench`).
 Candidates in other languages speak the same lines (`peers/shared.mjs`).
@@ -38,39 +38,39 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 SAMPLE = 50_000
-"""How many live sessions' credentials a candidate keeps, chosen evenly over all that it has filled in."""
+"""The number of live sessions whose credentials a candidate keeps, chosen evenly over all sessions."""
 
 
 class Candidate(ABC):
     """A candidate that validates in an event loop."""
 
     packages: Sequence[str] = ()
-    """The distributions whose versions belong beside the figures."""
+    """The distributions whose versions are reported with the figures."""
 
     @abstractmethod
     async def fill(self, sessions: int) -> tuple[Sequence[str], dict[str, str]]:
-        """Make a store of so many live sessions, by whatever is quickest, and be ready to validate.
+        """Fill the store with this number of live sessions, in the quickest way, and be ready to validate.
 
-        Returns the credentials of a sample of them (`sample_of`), and those that must be refused, by the reason; at
+        Returns the credentials of a sample (`sample_of`), and the credentials that must be refused, by the reason: at
         least "expired", a session past its deadline with the right credential, and "wrong secret", a live session
         with another credential.
         """
 
     @abstractmethod
     async def validate(self, credential: str) -> bool:
-        """Do what an authenticated request does: read, check credential and deadlines, say whether it is good."""
+        """Do the work of an authenticated request: read, check credential and deadlines. True if it is valid."""
 
     async def sign_in(self) -> str:
-        """Make one more session, durably, and return its credential. Not everybody is asked to."""
+        """Create one more session, durably, and return its credential. Not every candidate is asked to."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Release what was opened."""
+        """Close the connections."""
         return
 
 
 class ThreadedCandidate(ABC):
-    """A candidate that validates synchronously, each caller in a thread of its own. See `Candidate`."""
+    """A candidate that blocks: each caller is a thread of its own. See `Candidate`."""
 
     packages: Sequence[str] = ()
 
@@ -83,23 +83,23 @@ class ThreadedCandidate(ABC):
         """See `Candidate.validate`."""
 
     def leave_thread(self) -> None:
-        """Release what belongs to a thread that ends, as its database connection."""
+        """Release the resources of a thread that ends, for example its database connection."""
         return
 
     def close(self) -> None:
-        """Release what was opened."""
+        """Close the connections."""
         return
 
 
 def sample_of(count: int) -> Iterable[int]:
-    """Which of `count` sessions are validated: the same choice for every candidate."""
+    """The numbers of the sessions that are validated, out of `count`: the same choice for every candidate."""
     chooser = random.Random(20261124)  # noqa: S311 (an even choice, not a secret one)
     return sorted(chooser.sample(range(count), min(SAMPLE, count)))
 
 
 def serve(candidate: Candidate | ThreadedCandidate) -> None:
-    """Do what standard input says until it says quit, or ends."""
-    # What libraries print must not be taken for an answer.
+    """Follow the orders on standard input until "quit" or its end."""
+    # The output of libraries must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     if isinstance(candidate, Candidate):
@@ -200,7 +200,7 @@ def _run_threaded(
     failures: list[Exception] = []
     ready = threading.Barrier(concurrency + 1)
     clock = time.perf_counter
-    end = float("inf")  # nobody ends before everybody has begun
+    end = float("inf")  # no caller ends before all have begun
 
     def caller(number: int) -> None:
         own: list[float] = []

@@ -1,7 +1,7 @@
 """Applications that are measured over HTTP: `uvicorn http_app:create --factory`.
 
-BENCH_APP says which: `fastapi-open` and `asgi-open` answer everybody, `fastapi-session` and `asgi-session` only those
-who are signed in, out of the filled store that BENCH_URL names, and `-cookie` the same with cookie mode on.
+BENCH_APP names the application: `fastapi-open` and `asgi-open` answer every request, `fastapi-session` and
+`asgi-session` only signed-in callers, with the filled store at BENCH_URL. `-cookie` is the same with cookie mode on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def create() -> Any:  # noqa: ANN401 (an ASGI application)
 
 
 def open_fastapi() -> FastAPI:
-    """A route that answers everybody."""
+    """A route that answers every request."""
     app = FastAPI()
 
     @app.get("/")
@@ -47,7 +47,7 @@ def open_fastapi() -> FastAPI:
 
 
 def session_fastapi() -> FastAPI:
-    """A route that answers who is signed in."""
+    """A route that answers signed-in callers."""
     app = FastAPI()
 
     @app.get("/")
@@ -64,7 +64,7 @@ async def hello(scope: AsgiScope, _receive: Receive, send: Send) -> None:
 
 
 async def hello_you(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-    """Greet who is signed in."""
+    """Greet a signed-in caller."""
     if scope["type"] == "http":
         await _answer(require(scope).user_identifier, send)
 

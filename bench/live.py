@@ -1,13 +1,13 @@
-"""How soon open connections end when their session is revoked: `make bench-live`, or `python bench/live.py --help`.
+"""Measures how soon open connections end after a revocation: `make bench-live`, or `python bench/live.py --help`.
 
 Two servers (uvicorn, one process each) on one store, with so many WebSockets and as many event streams open on each.
-One server revokes all sessions of one user; the time is taken from the return of the revocation in it to the end of
-each connection, as its client sees it (`live_clients.py`). All of them belong
+One server revokes all sessions of one user; the time runs from the return of the revocation to the end of each
+connection, as its client sees it (`live_clients.py`). The connections belong
 
 - to that user, so that thousands end at once, or half as many, or
 - to many users, of whom several are revoked one after the other, and the connections of all others must stay open.
 
-With `--deaf` everything is revoked once more where no announcement is heard, and what is left is the bound.
+With `--deaf` the sessions are revoked once more on servers that hear no announcements; the time is then the bound.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DEAF_ROUNDS = 2  # of a quarter of a minute
 PLACES = ("where it was revoked", "on the other server")
-SETTLING_SECONDS = 2.0  # after which the look that each connection is given when it begins is over
+SETTLING_SECONDS = 2.0  # after which the first check of each new connection is over
 UNWINDING_SECONDS = 0.5  # after which the applications have ended too
 
 
@@ -109,7 +109,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _round(ports: list[int], connections: int, users: int, revoked: int) -> dict[str, Any]:
-    """The figures of one round: milliseconds by kind and place, and what the ends have cost each server."""
+    """The figures of one round: milliseconds by kind and place, and the cost of the ends for each server."""
     each = max(1, connections // users)
     measured: dict[str, list[float]] = {}
     with httpx.Client(trust_env=False, timeout=60) as http, closing(Clients()) as clients:
@@ -136,7 +136,7 @@ def _round(ports: list[int], connections: int, users: int, revoked: int) -> dict
 
 
 class _User:
-    """Somebody with so many connections of each kind on each server, of one session."""
+    """A user with a number of connections of each kind on each server, all of one session."""
 
     def __init__(self, http: httpx.Client, clients: Clients, ports: list[int], each: int) -> None:
         self.token = http.post(f"http://127.0.0.1:{ports[0]}/sign-in").json()
@@ -148,7 +148,7 @@ class _User:
             self.connections.append(theirs)
 
     def revoke_and_wait(self, clients: Clients, port: int) -> None:
-        """Have the user's sessions revoked, and return when all connections have ended."""
+        """Revoke the user's sessions, and return when all connections have ended."""
         ending = [one for theirs in self.connections for one in theirs]
         with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as request:
             request.request("POST", "/revoke", headers={"Authorization": f"Bearer {self.token}"})
@@ -156,12 +156,12 @@ class _User:
             response = request.getresponse()
             if response.status != HTTPStatus.OK:
                 raise AssertionError(f"the revocation was answered with {response.status}")
-            # The clock is the machine's (CLOCK_MONOTONIC), and so one for all processes.
+            # All processes share the machine's clock (CLOCK_MONOTONIC).
             self.revoked_at = json.load(response)
         clients.forget(ending)
 
     def milliseconds(self) -> Iterator[tuple[str, list[float]]]:
-        """How long each has taken, by kind and place. A WebSocket is told by a close frame, and then closed."""
+        """The time of each end, by kind and place. A WebSocket gets a close frame, and is then closed."""
         for place, theirs in zip(PLACES, self.connections, strict=True):
             for name, kind, moment in (
                 ("WebSocket, close frame", WebSocket, "told_at"),

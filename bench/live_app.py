@@ -1,6 +1,6 @@
 """One server of `bench/live.py`: `uvicorn live_app:create --factory`, on the store that BENCH_URL names.
 
-With BENCH_DEAF it hears of nothing that other processes announce, as if the line for that were cut.
+With BENCH_DEAF it hears no announcements of other processes, as if its connection for them were cut.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOKING_SECONDS = 0.02
 
 
 class Deaf:
-    """Auth services whose events nobody publishes."""
+    """Auth services whose events are never published."""
 
     def __init__(self, auth: AuthServices) -> None:
         """Validate with `auth`."""
@@ -35,7 +35,7 @@ class Deaf:
 
 
 def create() -> Any:  # noqa: ANN401 (an ASGI application)
-    """A server whose routes stay open for as long as their session lives."""
+    """A server whose routes stay open as long as their session is live."""
     pod = Pod(os.environ["BENCH_URL"], environ={}, config_dir="no-such-folder", prune_interval=None)
     auth = pod.initialize_auth_services(
         token_manager_builders=[ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)]
@@ -79,15 +79,15 @@ def create() -> Any:  # noqa: ANN401 (an ASGI application)
 
 
 class Pauses:
-    """The longest time for which the event loop did nothing else: what other requests have to wait."""
+    """Measures the longest time for which the event loop was busy: other requests have to wait for so long."""
 
     def __init__(self) -> None:
-        """Begin to look with the first `longest_ms`."""
+        """Begin to measure with the first `longest_ms`."""
         self._longest_seconds = 0.0
         self._looking: asyncio.Task[None] | None = None
 
     def longest_ms(self) -> float:
-        """The longest in milliseconds, since this was called last."""
+        """The longest pause in milliseconds since the last call."""
         self._looking = self._looking or asyncio.create_task(self._look())
         longest, self._longest_seconds = self._longest_seconds, 0.0
         return longest * 1000

@@ -1,7 +1,7 @@
 """The clients of `bench/live.py`: thousands of open connections on bare sockets, in one loop.
 
-A client library takes longer to notice an end than a server takes to send it, and it takes it from the same two cores.
-Here an end costs a read, a time stamp and, for a WebSocket, the answer to the close frame.
+A client library takes longer to notice an end than a server takes to send it, on the same two cores. Here an end costs
+a read, a time stamp and, for a WebSocket, the answer to the close frame.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
 _AT_A_TIME = 50  # handshakes
 _PATIENCE_SECONDS = 60
-# One that waited to be woken would be so by each write of a server, which pays for the waking. All stamps are late by
-# this much at most.
+# A client that waits for the socket would be woken by each write of a server, which pays for that. All time stamps are
+# late by at most this much.
 _LOOKING_SECONDS = 0.001
-# By edge: what has ended needs not be taken out, in time that the servers would have to wait for.
+# By edge: an ended connection need not be unregistered, which would take time from the servers.
 _EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_MASK = bytes(4)  # frames of clients carry a masking key (RFC 6455 section 5.3); this one changes nothing
 _MOST_BYTES = 65536
 
 
 class Connection(Protocol):
-    """What either kind does with the bytes that arrive."""
+    """The handling of arriving bytes, for either kind of connection."""
 
     told_at: float | None
     """`time.monotonic()` when the client was told that the session has ended."""
     ended_at: float | None
-    """The same when there was nothing more to come."""
+    """`time.monotonic()` when the connection was closed."""
 
     def request(self, host: str, token: str) -> bytes:
-        """What opens it."""
+        """The request that opens the connection."""
         ...
 
     def has_opened(self, data: bytes) -> bool:
-        """Take what has arrived. Whether the first part of the application's was in it."""
+        """Take the bytes that have arrived. Returns whether the application's first message is among them."""
         ...
 
     def take(self, data: bytes) -> bytes:
-        """Take what has arrived, nothing if the server has closed the connection, and say what to answer.
+        """Take the bytes that have arrived, none if the server has closed the connection. Returns the answer.
 
         Raises:
-            AssertionError: it ended in another way than with its session.
+            AssertionError: the connection ended in another way than with its session.
         """
         ...
 
@@ -64,7 +64,7 @@ class EventStream:
         return _get("/events", host, token)
 
     def has_opened(self, data: bytes) -> bool:
-        """Whether the first event is there."""
+        """Whether the first event has arrived."""
         self._text += data
         opened = b"data: " in self._text
         if opened:
@@ -100,7 +100,7 @@ class WebSocket:
         return _get("/live", host, token, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", key)
 
     def has_opened(self, data: bytes) -> bool:
-        """Whether the handshake is done and the first frame is there."""
+        """Whether the handshake is done and the first frame has arrived."""
         self._unread += data
         if not self._is_upgraded:
             head, end, rest = self._unread.partition(b"\r\n\r\n")
@@ -112,7 +112,7 @@ class WebSocket:
         return bool(self._frames())
 
     def take(self, data: bytes) -> bytes:
-        """Answer what wants an answer, and note the close frame and the end."""
+        """Answer pings and the close frame, and note the times of the close frame and the end."""
         now = time.monotonic()
         if not data:
             if self.told_at is None:
@@ -165,10 +165,10 @@ class Clients:
                 self._finish_opening(sock, connection)
 
     def run_until(self, are_over: Callable[[], bool], *, seconds: float = _PATIENCE_SECONDS) -> None:
-        """Read whatever comes until `are_over()`, which is asked whenever there is nothing to read.
+        """Read all bytes until `are_over()`, which is called whenever there is nothing to read.
 
         Raises:
-            TimeoutError: it took longer than `seconds`.
+            TimeoutError: that took longer than `seconds`.
         """
         give_up = time.monotonic() + seconds
         while not are_over():
@@ -180,24 +180,24 @@ class Clients:
             time.sleep(_LOOKING_SECONDS)
 
     def run_for(self, seconds: float) -> None:
-        """Read whatever comes within so many seconds."""
+        """Read all bytes that arrive within `seconds`."""
         over = time.monotonic() + seconds
         self.run_until(lambda: time.monotonic() > over)
 
     def forget(self, connections: Collection[Connection]) -> None:
-        """Close these."""
+        """Close these connections."""
         for number, (_, connection) in list(self._open.items()):
             if connection in connections:
                 self._close(number)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all connections."""
         for number in list(self._open):
             self._close(number)
         self._poll.close()
 
     def __len__(self) -> int:
-        """How many the server has not ended."""
+        """The number of connections that the server has not ended."""
         return sum(1 for _, connection in self._open.values() if connection.ended_at is None)
 
     def _finish_opening(self, sock: socket.socket, connection: Connection) -> None:

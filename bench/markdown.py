@@ -62,7 +62,7 @@ def pruning_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """How soon connections have ended, in LIVE_COLUMNS: medians of the rounds."""
+    """The times of the ends of connections, in LIVE_COLUMNS: medians of the rounds."""
     for store, scenario, rounds in _live_scenarios(document):
         for name in rounds[0]["ends"]:
             figures = (median(one["ends"][name][key] for one in rounds) for key in ("p50_ms", "p99_ms", "last_ms"))
@@ -70,7 +70,7 @@ def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def live_cost_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """What the ends have cost the servers, in LIVE_COST_COLUMNS: medians of the rounds."""
+    """The cost of the ends for the servers, in LIVE_COST_COLUMNS: medians of the rounds."""
     for store, scenario, rounds in _live_scenarios(document):
         for place in rounds[0]["cpu_us"]:
             figures = (median(one[key][place] for one in rounds) for key in ("cpu_us", "longest_pause_ms"))

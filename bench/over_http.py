@@ -42,7 +42,7 @@ APPS = {
 PACKAGES = ("coatcheck", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "asyncpg")
 
 TOKENS = 2_000
-"""How many of the sessions are in use. Each is touched once a minute, as it would be by its user's next click."""
+"""The number of sessions in use. Each is touched once a minute, as by its user's next click."""
 
 
 def main(

@@ -1,8 +1,8 @@
-"""What validations notice of a prune, and how long it takes to sign one user out everywhere, in a large table.
+"""Measures validations during a prune, and the time to sign one user out everywhere, in a large table.
 
 `make bench-pruning`, or `python bench/pruning.py --help`. Half of the sessions have expired. In each round validations
 are measured alone, while the pod prunes as it does in the background, and while an operator deletes expired sessions,
-or searches for idle ones, as fast as that goes (`admin.delete_expired_sessions`); all in one process. Then users with
+or searches for idle ones, as fast as possible (`admin.delete_expired_sessions`); all in one process. Then users with
 10 000 sessions each are signed out everywhere.
 """
 
@@ -104,7 +104,9 @@ async def _beside(
     async def caller() -> None:
         now = clock()
         while now < end:
-            await asyncio.sleep(0)  # as a request that has just arrived; else SQLite's callers would never make way
+            await asyncio.sleep(
+                0
+            )  # as for a request that has just arrived; otherwise SQLite's callers would never let `work` run
             if await validate(next(tokens)) is None:
                 raise AssertionError("a live session is refused")
             before, now = now, clock()

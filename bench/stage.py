@@ -1,4 +1,4 @@
-"""What the drivers of the benchmarks share: a new store, and tables on the terminal."""
+"""Shared parts of the benchmarks' drivers: a new store, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def new_store(store: str, stack: ExitStack) -> str:
-    """The URL of an empty store, "postgresql", "redis" or "sqlite", which is durable and removed with `stack`."""
+    """The URL of an empty, durable store of this kind ("postgresql", "redis" or "sqlite"); `stack` removes it."""
     if store == "redis":
         redis = RedisServer(appendonly="yes", appendfsync="always")
         stack.callback(redis.remove)
@@ -34,7 +34,7 @@ def new_store(store: str, stack: ExitStack) -> str:
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, named_by: int = 1) -> None:
-    """Print a table whose first `named_by` columns are names, and the others figures."""
+    """Print a table. Its first `named_by` columns are names, the others are figures."""
     table = Table(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < named_by else "right")

@@ -1,8 +1,8 @@
-"""What a validation on PostgreSQL costs the processor, with and without the driver: `bench/validation_profile.py`.
+"""Measures the CPU of a validation on PostgreSQL, with and without the driver: `bench/validation_profile.py`.
 
-Both run the same code with so many callers at a time. Without the driver the rows, which asyncpg has made before, are
-answered from memory in the next step of the event loop; what is left is Coatcheck and the event loop. The profile of
-that says which functions it goes to; a profiler weighs each call of a function, so read it as an order, not as times.
+Both run the same code with the same number of callers. Without the driver, rows that asyncpg has made before come from
+memory in the next step of the event loop; only Coatcheck and the event loop are left. The profile of that run shows the
+functions that take the time. A profiler slows each call down, so read the profile as an order, not as times.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def _measured(dsn: str, sessions: int, concurrency: int, rounds: int, seco
 async def _from_memory(
     reader: PreparedConnection, population: Population, numbers: Sequence[int]
 ) -> Callable[..., Awaitable[object]]:
-    """`PreparedConnection.fetch` for the reads of these sessions, with the rows that the driver gives for them."""
+    """A `PreparedConnection.fetch` that answers the reads of these sessions with the driver's own rows."""
     rows: dict[str, asyncpg.Record] = {}
     for start in range(0, len(numbers), 1000):
         ids = [population.session_id(number) for number in numbers[start : start + 1000]]

@@ -1,7 +1,7 @@
-"""Where the time of a request goes, layer by layer, without a server: `python bench/web_layers.py`.
+"""Measures the time of a request, layer by layer, without a server: `python bench/web_layers.py`.
 
-Each application is called in turn as an ASGI server would call it, on a SQLite store; medians of the rounds. The
-difference between two lines is what a layer costs.
+Each application is called in turn as an ASGI server would call it, on a SQLite store; the figures are medians of the
+rounds. The difference between two lines is the cost of a layer.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Programs that break what Coatcheck stands on and look what is left of its promises: `make chaos`.
+"""Programs that break the servers under Coatcheck and check whether its promises still hold: `make chaos`.
 
-`history` is what happened, `checker` judges it, `workload` makes it happen, `failover` is one round of it on any
-engine, and each engine's program brings its servers and the way they are broken. None of this is part of the package.
+`workload` makes calls, `history` records them, `checker` judges the history, and `failover` is one round of this on any
+engine. The program of each engine starts its servers and breaks them. None of this is part of the package.
 """

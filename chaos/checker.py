@@ -1,12 +1,12 @@
-"""Whether a history keeps the promises about revocation and scopes.
+"""Checks whether a history keeps the promises about revocation and scopes.
 
 A session is two registers that only grow: from live to dead, and the version of its scopes. Such registers are
-linearizable where each read lies between the greatest of what was known when it began (what had been acknowledged, or
-seen by a read that had returned) and the greatest of what had been asked for when it ended. That is two look-ups for
-each read in sorted lists, O(n log n), and no search.
+linearizable if each read gives a value between two bounds. The lower one is the greatest value that was known when the
+read began: it was acknowledged, or seen by a read that had returned. The upper one is the greatest value that had been
+asked for when the read ended. That is two look-ups in sorted lists for each read, O(n log n), and no search.
 
-It takes for granted that no session comes to a deadline in the history, and that one caller at a time changes the
-scopes of a session, by ascending versions.
+The checker assumes that no session reaches a deadline in the history, and that one caller at a time changes the scopes
+of a session, by ascending versions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WRITES = frozenset({Kind.CREATE, Kind.RESCOPE})
 
 
 class Promise(StrEnum):
-    """What was broken."""
+    """The promises that can be broken."""
 
     REVOKED_STAYS_REVOKED = "accepted after an acknowledged revocation"
     DEATH_IS_FINAL = "accepted after it had been refused"
@@ -50,7 +50,7 @@ class Violation:
 
 
 def violations(operations: Iterable[Operation]) -> list[Violation]:
-    """All that is wrong with a history, by the time at which it was told."""
+    """All violations in a history, in the order in which they were seen."""
     sessions: defaultdict[str, list[Operation]] = defaultdict(list)
     for one in operations:
         sessions[one.session].append(one)
@@ -71,7 +71,7 @@ def _broken_by(one: Operation, known: _Known, asked: _Asked) -> Iterable[Promise
         if one.returned < asked.end:
             yield Promise.NO_FALSE_SIGN_OUT
         return
-    # A change of scopes that found its session has seen it alive.
+    # A change of scopes that found its session has seen it live.
     if one.kind in {Kind.VALIDATE, Kind.RESCOPE}:
         if known.revoked < one.invoked:
             yield Promise.REVOKED_STAYS_REVOKED
@@ -87,7 +87,7 @@ def _broken_by(one: Operation, known: _Known, asked: _Asked) -> Iterable[Promise
 
 
 class _Known:
-    """What had been acknowledged or seen, and since when."""
+    """The values that were acknowledged or seen, each with the time from which on it was known."""
 
     def __init__(self, ok: Sequence[Operation]) -> None:
         self.revoked = min((one.returned for one in ok if one.kind is Kind.REVOKE), default=math.inf)
@@ -98,7 +98,7 @@ class _Known:
 
 
 class _Asked:
-    """What had been asked for, and since when: nothing happens before."""
+    """The values that were asked for, each with the time of the call: it cannot be seen before."""
 
     def __init__(self, asked: Sequence[Operation]) -> None:
         self.end = min((one.invoked for one in asked if one.kind is Kind.REVOKE), default=math.inf)
@@ -114,6 +114,6 @@ class _Greatest:
         self._greatest = list(accumulate((version for _, version in pairs), max))
 
     def before(self, moment: float) -> int:
-        """Of what had returned before `moment`; less than any version where nothing had."""
+        """The greatest version that was known before `moment`; less than any version if there was none."""
         index = bisect_left(self._moments, moment)
         return self._greatest[index - 1] if index else -1

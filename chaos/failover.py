@@ -1,4 +1,4 @@
-"""One failover under load, on any engine, and what is left afterwards of what had been acknowledged."""
+"""One failover under load, on any engine, and a count of the acknowledged calls that survive it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ OUTAGE_SECONDS = 0.5  # between the end of the old primary and the promotion of 
 
 
 class Servers(Protocol):
-    """Servers of one engine, of which one takes over from the other. Its calls may block: they are made in a thread."""
+    """Servers of one engine, one of which takes over from the other. The calls may block: they are made in a thread."""
 
     @property
     def store(self) -> str | Store:
-        """What the application is given: the URL, or a store."""
+        """The URL or the store for the application."""
         ...
 
     def concerns(self, session: str) -> bool:
@@ -37,31 +37,31 @@ class Servers(Protocol):
         ...
 
     def break_down(self) -> None:
-        """Take away the server that is written to, for good, after whatever goes wrong before."""
+        """Disturb the server that is written to, in the way of this run, and then remove it for good."""
         ...
 
     def fail_over(self) -> None:
-        """Have another take its place."""
+        """Let another server take its place."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one round gave. A revocation counts once for each session, however often it was tried."""
+    """The figures of one round. A revocation counts once for each session, however often it was tried."""
 
     operations: int
     acknowledged: int
-    """Revocations, before the server was gone; those after it prove nothing."""
+    """Revocations that were acknowledged before the server was gone; later ones prove nothing."""
     survived: int
     """Of these: the session is refused in the end."""
     indeterminate: int
-    """Revocations of which it was said at least once that their outcome is not known."""
+    """Revocations that had an unknown outcome at least once."""
     unconfirmed: int
-    """Of these: trying again did not help, before the caller gave up."""
+    """Of these: no retry confirmed them before the caller gave up."""
     unconfirmed_ended: int
     """Of these: the session is refused in the end."""
     unavailable_seconds: float
-    """Between the last write that succeeded before the server was gone, and the first after it."""
+    """The time between the last write that succeeded before the server was gone and the first after it."""
     broken: dict[str, int]
     """How often each promise was broken (`checker.Promise`)."""
 
@@ -78,7 +78,7 @@ def run_all(
     seconds: float,
     advance: Callable[[str], None],
 ) -> dict[str, list[Figures]]:
-    """One round for each way in `plan`, on servers of its own; `advance` hears of each before it begins."""
+    """Run one round for each way in `plan`, on servers of its own; `advance` is called with the name of each."""
     runs: dict[str, list[Figures]] = {way: [] for way in plan}
     for seed, way in enumerate(plan):
         advance(way)
@@ -88,7 +88,7 @@ def run_all(
 
 
 async def run(servers: Servers, *, callers: int, seconds: float, seed: int) -> Figures:
-    """Let `callers` work for so many seconds, fail over while they do, and as long again; then look at everything."""
+    """Let `callers` work for so many seconds, fail over, and work as long again; then validate every session."""
     async with Application(servers.store, seed=seed) as application:
         application.start(callers)
         await asyncio.sleep(seconds)
@@ -106,7 +106,7 @@ async def run(servers: Servers, *, callers: int, seconds: float, seed: int) -> F
 
 
 def judge(operations: Sequence[Operation], *, gone: float, looked_from: float) -> Figures:
-    """The figures of a history whose server was gone, and whose last look at everything began, at these times."""
+    """The figures of a history, from the times when the server was gone and when the last validations began."""
     revocations = [one for one in operations if one.kind is Kind.REVOKE]
     confirmed = {one.session for one in revocations if one.outcome is Outcome.OK}
     acknowledged = {one.session for one in revocations if one.outcome is Outcome.OK and one.returned <= gone}

@@ -1,4 +1,4 @@
-"""What callers did to sessions, when, and what they were told.
+"""The record of the callers' calls on sessions, with their times and results.
 
 All times are of one clock, that of the process that made the history: one machine, and so one order of events.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TORN = -1
-"""The version of scopes that nobody has written like this."""
+"""The version of scopes that no caller has written."""
 
 
 class Kind(StrEnum):
-    """What was asked for."""
+    """The kinds of calls."""
 
     CREATE = "create"
     VALIDATE = "validate"
@@ -29,13 +29,13 @@ class Kind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What the caller knows."""
+    """The outcome of a call, as the caller knows it."""
 
     OK = "ok"
     FAIL = "fail"
-    """It has not happened, and never will."""
+    """The call has had no effect, and never will."""
     INFO = "info"
-    """Not known: it has happened, will happen, or never does."""
+    """The outcome is not known: the call has had its effect, will have it, or never will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,22 @@ class Operation:
 
 
 class Pending:
-    """A call under way. Whoever makes it says how it ended; if nobody does, that is not known."""
+    """A call under way. Its caller records how it ended; otherwise the outcome is not known."""
 
     def __init__(self) -> None:
-        """Nothing known yet."""
+        """Begin with an unknown outcome."""
         self.session = ""
         self.outcome = Outcome.INFO
         self.version: int | None = None
 
     def ok(self, version: int | None = None) -> None:
-        """It was done, or answered."""
+        """Record that the call was done, or answered."""
         self.outcome = Outcome.OK
         if version is not None:
             self.version = version
 
     def fail(self) -> None:
-        """It was not done."""
+        """Record that the call was not done."""
         self.outcome = Outcome.FAIL
 
 
@@ -74,19 +74,19 @@ class History:
     """Operations, in the order in which they returned."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Begin an empty history."""
         self.operations: list[Operation] = []
 
     @contextmanager
     def record(self, kind: Kind, session: str = "", version: int | None = None) -> Iterator[Pending]:
-        """Record the call that is made in the block."""
+        """Record the call in the block."""
         pending = Pending()
         pending.session, pending.version = session, version
         invoked = time.monotonic()
         try:
             yield pending
         finally:
-            # What may still happen has not returned.
+            # A call that may still have its effect has not returned.
             returned = math.inf if pending.outcome is Outcome.INFO else time.monotonic()
             if pending.session:
                 self.operations.append(

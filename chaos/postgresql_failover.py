@@ -1,10 +1,10 @@
 """PostgreSQL fails over under load: `make chaos`, or `python -m chaos.postgresql_failover --help`.
 
-A primary and a standby on loopback. Callers of an application sign in, validate, change scopes and revoke, until the
-primary is taken away and the standby promoted; the old primary stays off (it is fenced). Then every session is looked
-at. With a synchronous standby nothing that was acknowledged may be undone. What is expected to be undone is run as
-well, so that it is seen that these runs would show it: an asynchronous standby, waits that an operator cancels, with
-our retries as they are and as they would be if they did not wait, and an old primary that is not fenced.
+The program starts a primary and a standby on loopback. Callers of an application sign in, validate, change scopes and
+revoke, until the primary is removed and the standby promoted; the old primary stays off (it is fenced). Then every
+session is validated. With a synchronous standby no acknowledged call may be undone. The program also runs cases in
+which calls are expected to be undone, to prove that it would notice: an asynchronous standby, waits that an operator
+cancels, with our retries as they are and as they would be if they did not wait, and an old primary that is not fenced.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ ASYNCHRONOUS = "asynchronous, lags"
 
 
 class Pair:
-    """A primary, its standby, and one way in which the first goes down."""
+    """A primary, its standby, and one way in which the primary goes down."""
 
     def __init__(self, way: str) -> None:
-        """Start both."""
+        """Start both servers."""
         settings = {} if way == ASYNCHRONOUS else {"synchronous_standby_names": STANDBY}
         self.primary = PostgresServer(durable=True, settings=settings)
         self.standby = PostgresServer(durable=True, primary=self.primary)
@@ -60,7 +60,7 @@ class Pair:
 
     @property
     def store(self) -> str:
-        """A URI with both hosts."""
+        """A URL with both hosts."""
         return f"postgresql://postgres@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/postgres"
 
     def concerns(self, session: str) -> bool:  # noqa: ARG002 (the primary has them all)
@@ -87,12 +87,12 @@ class Pair:
         self.standby.promote()
 
     def remove(self) -> None:
-        """Stop both."""
+        """Stop both servers."""
         self.standby.remove()
         self.primary.remove()
 
     async def _hold_the_stream(self, *, cancelling: bool) -> None:
-        """The standby takes no more of the log for a while, in which an operator may cancel the COMMITs that wait."""
+        """Stop the standby's replication for a while, in which an operator may cancel the COMMITs that wait."""
         standby = await asyncpg.connect(self.standby.dsn())
         await standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
         await standby.execute("SELECT pg_reload_conf()")
@@ -110,15 +110,19 @@ class Pair:
 
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="failovers of a synchronous pair, in each of three ways")] = 8,
-    contrasts: Annotated[int, typer.Option(min=0, help="rounds of each way that is expected to lose something")] = 2,
-    seconds: Annotated[float, typer.Option(min=0.2, help="of load before, and again after")] = 3.0,
+    contrasts: Annotated[
+        int, typer.Option(min=0, help="rounds of each way in which calls are expected to be undone")
+    ] = 2,
+    seconds: Annotated[
+        float, typer.Option(min=0.2, help="seconds of load before the failover, and again after it")
+    ] = 3.0,
     callers: Annotated[int, typer.Option(min=1, help="at a time")] = 16,
     results: Annotated[Path, typer.Option(help="where everything that was measured goes, as JSON")] = Path(
         "chaos/results/postgresql_failover.json"
     ),
 ) -> None:
-    """Fail over PostgreSQL, and count what is left of what was acknowledged."""
-    logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are what this is about
+    """Fail over PostgreSQL, and count the acknowledged calls that survive."""
+    logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are expected here
     plan = [way for way in SYNCHRONOUS for _ in range(rounds)]
     plan += [way for way in (CANCELLED, CONTROL, ASYNCHRONOUS) for _ in range(contrasts)]
     unfenced: dict[str, Any] = {}
@@ -126,7 +130,7 @@ def main(
         runs = failover.run_all(
             plan,
             _pair,
-            # Few, where retries are looked at: among many, one alone in its transaction is rare.
+            # Few callers for the run that looks at retries: among many callers, one alone in its transaction is rare.
             callers=lambda way: min(callers, 4) if way in {CANCELLED, CONTROL} else callers,
             seconds=seconds,
             advance=advance,
@@ -175,7 +179,7 @@ def _pair(way: str) -> Iterator[Pair]:
 
 
 async def _unfenced(pair: Pair, sessions: int = 20) -> dict[str, Any]:
-    """Promote the standby while the old primary lives and is connected to, and ask both."""
+    """Promote the standby while the old primary still runs and has connections, and ask both."""
     user = UserId("ada")
     async with PostgresStore(pair.primary.dsn()) as old:
         await register(old, user)

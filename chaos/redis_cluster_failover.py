@@ -1,12 +1,14 @@
 """A Redis Cluster fails over under load: `make chaos`, or `python -m chaos.redis_cluster_failover --help`.
 
-Three primaries, each with a replica, on loopback. Callers of an application sign in, validate, change scopes and
-revoke, until one primary is taken away and its replica has taken over. Then every session that it had is looked at.
-Each revocation waits for the replica (`?replicas=1`, the default on a Cluster), while sign-ins do not. What is expected
-to be undone is run as well: the same without waiting, and an old primary that goes on where it stopped.
+The program starts three primaries, each with a replica, on loopback. Callers of an application sign in, validate,
+change scopes and revoke, until one primary is removed and its replica has taken over. Then every session of that
+primary is validated. Each revocation waits for the replica (`?replicas=1`, the default on a Cluster), sign-ins do not.
+The program also runs cases in which calls are expected to be undone: the same without waiting, and an old primary that
+goes on where it stopped.
 
-Redis does not choose a replica by what it has. With one for each primary there is nothing to choose; with more, one
-that a revocation has not reached may win, whatever it waited for. That is why no figure here makes it a promise.
+Redis does not choose a replica by the data that it has. With one replica for each primary there is no choice; with
+more, a replica that a revocation has not reached may win, although the revocation has waited for another. That is why
+no figure here makes it a promise.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from tests.servers.redis_cluster import ClusterNode
 
 HELD_SECONDS = 1.5  # how long the replica is out of step before the primary dies
-NODE_TIMEOUT_MS = 2000  # after so long the others hold an election
+NODE_TIMEOUT_MS = 2000  # after this time the others hold an election
 
 KILLED = "waits for it, killed"
 LAGGING = "waits for it, it lags"
@@ -46,10 +48,10 @@ CONTROL = "nothing waits, it lags"
 
 
 class Cluster:
-    """Six members, one of which goes down in one way."""
+    """A Cluster of six members, one of which goes down in one way."""
 
     def __init__(self, way: str) -> None:
-        """Start them."""
+        """Start the members."""
         self._way = way
         self._cluster = RedisCluster(node_timeout=NODE_TIMEOUT_MS)
         self.primary: ClusterNode = self._cluster.primary_of(SHARDS[0])
@@ -58,7 +60,7 @@ class Cluster:
 
     @property
     def store(self) -> str:
-        """Its URL."""
+        """The URL of the Cluster."""
         return f"{self._cluster.url}?replicas={int(self._way != CONTROL)}"
 
     def concerns(self, session: str) -> bool:
@@ -77,11 +79,11 @@ class Cluster:
         self.primary.kill()
 
     def hold_back_the_replica(self) -> None:
-        """From now on it hears nothing."""
+        """Stop the replication to it."""
         self._cluster.cut_off(self.replica)
 
     def fail_over(self) -> None:
-        """See `failover.Servers`. A replica that heard all along is elected by the others, without our help."""
+        """See `failover.Servers`. The other members elect a replica that is up to date, without our help."""
         if self._way == KILLED:
             self._cluster.wait_for_promotion(self.replica)
         else:
@@ -89,12 +91,12 @@ class Cluster:
             self._cluster.promote(self.replica)
 
     def stop_and_replace(self) -> None:
-        """Stop the primary where it is, until another has been elected."""
+        """Pause the primary, until another has been elected."""
         self.primary.pause()
         self._cluster.wait_for_promotion(self.replica)
 
     def close(self) -> None:
-        """Stop all."""
+        """Stop all members."""
         self._cluster.remove()
 
 
@@ -107,8 +109,8 @@ def main(
         "chaos/results/redis_cluster_failover.json"
     ),
 ) -> None:
-    """Fail over a Redis Cluster, and count what is left of what was acknowledged."""
-    logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are what this is about
+    """Fail over a Redis Cluster, and count the acknowledged calls that survive."""
+    logging.getLogger("coatcheck").setLevel(logging.CRITICAL)  # outages are expected here
     plan = [way for way in WAITING for _ in range(rounds)] + [CONTROL] * contrasts
     replaced: dict[str, int] = {}
     with report.progress(len(plan) + bool(contrasts)) as advance:
@@ -147,25 +149,25 @@ def main(
             "old primary goes on": replaced,
         },
     )
-    # What was seen and not acknowledged may be undone, and a sign-in, which waits for nobody, lost: counted above.
+    # A call that was seen but not acknowledged may be undone, and a sign-in, which does not wait, may be lost.
     if undone or report.broken(waiting, Promise.REVOKED_STAYS_REVOKED, Promise.SCOPES_ARE_LIVE):
         report.console.print("[bold red]A promise was broken where it should hold.[/]")
         raise typer.Exit(1)
 
 
 async def _replaced(cluster: Cluster, sessions: int = 20) -> dict[str, int]:
-    """Ask a primary that stands still, and so does not know that another was elected; then let it go on."""
+    """Send calls to a paused primary, which does not know that another was elected; then let it go on."""
     user = cluster.user()
     async with RedisStore(cluster.store) as old:
         await register(old, user)
         made = [(await insert(old, new_session(user))).id for _ in range(sessions)]
-        await asyncio.gather(*map(old.read_session, made))  # both connections are made
+        await asyncio.gather(*map(old.read_session, made))  # both connections are open
         await asyncio.to_thread(cluster.stop_and_replace)
         async with RedisStore(cluster.store) as new:
             for session in made:
                 await new.delete_sessions(SessionFilter(session_id=session))
             asked = asyncio.gather(*map(old.read_session, made))
-            await asyncio.sleep(0.1)  # they are on their way
+            await asyncio.sleep(0.1)  # the calls are on their way
             await asyncio.to_thread(cluster.primary.resume)
             accepted = sum(one is not None for one in await asked)
             later = left = await _accepted(old, made)

@@ -1,4 +1,4 @@
-"""Tables and results of the programs in this folder."""
+"""The tables and results of the programs in this folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LEGEND = (
 
 
 def show(title: str, runs: Mapping[str, Sequence[Figures]]) -> None:
-    """A table of failovers: one row for each way, which is the sum of its rounds."""
+    """Show a table of failovers: one row for each way, the sum of its rounds."""
     table = Table(title=title)
     table.add_column("standby, and what happens", no_wrap=True)
     for column in _COLUMNS:
@@ -55,7 +55,7 @@ def show(title: str, runs: Mapping[str, Sequence[Figures]]) -> None:
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar; what is given goes on to the next of `total` steps, and is told its name."""
+    """A progress bar of `total` steps. The function that it gives goes on to the next step, whose name it takes."""
     with Progress(console=console) as bar:
         task = bar.add_task("failing over", total=total)
         names: list[str] = []
@@ -69,7 +69,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def bound(undone: int, acknowledged: int) -> str:
-    """What so many of so many allow to say: where there is none, the rule of three."""
+    """The bound that these counts allow: if nothing was undone, the rule of three."""
     if undone or not acknowledged:
         return f"{undone} of {acknowledged:,} acknowledged revocations were undone"
     return (
@@ -79,12 +79,12 @@ def bound(undone: int, acknowledged: int) -> str:
 
 
 def broken(rounds: Sequence[Figures], *promises: Promise) -> int:
-    """How often these promises were broken."""
+    """The number of times that these promises were broken."""
     return sum(one.broken.get(str(promise), 0) for one in rounds for promise in promises)
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Everything that was measured, as JSON."""
+    """Write all figures as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
     console.print(f"results: {path}")

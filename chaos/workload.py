@@ -1,4 +1,4 @@
-"""Callers of an application: they sign in, validate, change scopes and revoke, and write down what they were told."""
+"""Callers of an application: they sign in, validate, change scopes and revoke, and record the answers."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 PEPPER = "a pepper of the chaos runs, 32 bytes"
 USERS = 16
-SESSIONS_EACH = 12  # few, so that calls on one of them overlap
+SESSIONS_EACH = 12  # few, so that calls on one session overlap
 TRIES = 10
-PAUSE_SECONDS = 0.02  # of a caller who was told that the store is down
+PAUSE_SECONDS = 0.02  # of a caller who has heard that the store is down
 
 
 @dataclass
 class Session:
-    """One session, as its owner knows it. Only its owner changes it; everybody validates it."""
+    """One session, as its owner knows it. Only the owner changes it; all callers validate it."""
 
     id: str
     token: str
     version: int = 0
     is_ending: bool = False
     is_unclear: bool = False
-    """A change of its scopes was not confirmed. It may still happen, and so nothing else is written to them."""
+    """A change of the scopes was not confirmed. It may still happen, so the scopes are not changed again."""
 
 
 class Application:
     """A pod on the store under test, and its callers."""
 
     def __init__(self, store: str | Store, *, seed: int) -> None:
-        """Nothing is connected yet."""
+        """Prepare the pod; nothing is connected yet."""
         self._pod = Pod(store, environ={}, config_dir="no-such-folder", prune_interval=None)
         config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
         self._auth: AuthServices = self._pod.initialize_auth_services(token_manager_builders=[config])
@@ -60,7 +60,7 @@ class Application:
         self.history = History()
 
     async def __aenter__(self) -> Self:
-        """Open the pod and make the users whose sessions there will be."""
+        """Open the pod and create the users of the sessions."""
         await self._pod.__aenter__()
         self._users = [(await self._auth.auth_users.create()).id for _ in range(USERS)]
         return self
@@ -73,22 +73,22 @@ class Application:
         await self._pod.__aexit__(kind, error, trace)
 
     def start(self, callers: int) -> None:
-        """Let so many callers work until they are stopped."""
+        """Let this number of callers work until `stop`."""
         self._callers = [asyncio.create_task(self._work()) for _ in range(callers)]
 
     async def stop(self) -> None:
-        """Let every caller finish what it is at."""
+        """Let every caller finish its current call."""
         self._is_over = True
         await asyncio.gather(*self._callers)
         self._callers = []
 
     async def until_it_writes(self) -> None:
-        """Wait until a sign-in succeeds: that needs a store that reads and writes."""
+        """Wait until a sign-in succeeds, so that the store can be read and written."""
         while await self._create(Session("", "")) is None:  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def validate_all(self) -> None:
-        """Look at every session once more, the ended ones too; each until there is an answer."""
+        """Validate every session once more, ended ones too, each until there is an answer."""
         for session in self._all:
             while not await self._validate(session):  # noqa: ASYNC110 (there is no event to wait for)
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -147,16 +147,16 @@ class Application:
         return True
 
     async def _revoke(self, session: Session) -> bool:
-        """Revoke, and if that was not confirmed, again: as an application would, in the end without success."""
+        """Revoke, and retry if that was not confirmed, as an application would, until the caller gives up."""
         session.is_ending = True
         for _ in range(TRIES):
             with self.history.record(Kind.REVOKE, session.id) as call:
                 try:
                     await self._sessions.revoke_session(session.id)
                 except RevocationIndeterminate:
-                    pass  # not known, as it is recorded where nothing else is said
+                    pass  # the outcome stays unknown in the record
                 except StoreUnavailable:
-                    call.fail()  # nothing was ended: the checker holds the store to that
+                    call.fail()  # the session was not ended: the checker holds the store to that
                 else:
                     call.ok()
                     return True

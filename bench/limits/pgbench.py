@@ -1,7 +1,8 @@
 """The limit of one row for each query: PostgreSQL's own `pgbench -M prepared`, in C, on Coatcheck's table.
 
-It reads the columns of a validation by primary key and checks nothing, so it is no candidate but what no client that
-sends its queries one by one can surpass. Speaks the lines of `contract.py`; BENCH_POSTGRES is an empty database.
+It reads the columns of a validation by primary key and checks nothing. So it is not a candidate but a limit: no client
+that sends its queries one by one can be faster. It speaks the lines of `contract.py`; BENCH_POSTGRES is an empty
+database.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id
 
 
 async def fill_table(sessions: int) -> None:
-    """Fill the table, and give its rows ids that pgbench can make up."""
+    """Fill the table with rows whose ids pgbench can compute."""
     config = ServerSideSessionsConfig(session_key_hash_pepper="a pepper of the benchmark, 32 bytes")
-    async with Pod(URL, environ={}, config_dir="no-such-folder", prune_interval=None):  # makes the tables
+    async with Pod(URL, environ={}, config_dir="no-such-folder", prune_interval=None):  # creates the tables
         await fill(URL, Population(sessions, config.key_hasher()), lambda _: None)
     connection = await asyncpg.connect(URL)
     number = "row_number() OVER (ORDER BY id) - 1"
@@ -46,13 +47,13 @@ async def fill_table(sessions: int) -> None:
 
 
 def filled(sessions: int) -> dict[str, str]:
-    """Make a table of so many sessions."""
+    """Fill the table with this number of sessions."""
     asyncio.run(fill_table(sessions))
     return {"pgbench": found(r"pgbench \(PostgreSQL\) ([0-9.]+)", output([_program(), "--version"]))}
 
 
 def measured(sessions: int, clients: int, seconds: float) -> dict[str, float]:
-    """One run."""
+    """Measure one run."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script, tempfile.TemporaryDirectory() as logs:
         script.write(SCRIPT)
         script.flush()

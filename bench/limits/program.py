@@ -1,4 +1,4 @@
-"""The lines of `contract.py` for a limit: a program that somebody else wrote, and that reads without checking."""
+"""The lines of `contract.py` for a limit: a foreign program that reads without checking."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def serve(
     fill: Callable[[int], dict[str, str]],
     measured: Callable[[int, int, float], dict[str, float]],
 ) -> None:
-    """Do what standard input says.
+    """Follow the orders on standard input.
 
-    `fill` makes so many rows and returns the versions that belong beside the figures; `measured` is one run, by the
-    number of rows, of clients and of seconds.
+    `fill` creates the rows and returns the versions to report with the figures; `measured` is one run, by the number of
+    rows, of clients and of seconds.
     """
     sessions = 0
     for line in sys.stdin:
@@ -41,7 +41,7 @@ def serve(
 
 
 def output(command: Sequence[str]) -> str:
-    """What a program says on its standard output."""
+    """The standard output of a program."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own commands)
     if done.returncode != 0:
         raise AssertionError(f"{command[0]} failed: {done.stderr or done.stdout}")
@@ -49,7 +49,7 @@ def output(command: Sequence[str]) -> str:
 
 
 def found(pattern: str, text: str) -> str:
-    """The group of `pattern` in what a program has said."""
+    """The group of `pattern` in a program's output."""
     match = re.search(pattern, text)
     if match is None:
         raise AssertionError(f"the program says something else than it did: {text}")

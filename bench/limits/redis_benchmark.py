@@ -1,8 +1,8 @@
 """The limit of one key for each command: Redis's own `redis-benchmark`, in C.
 
-Each of its clients sends one GET and waits for the answer, of a value as large as a session's (300 bytes), and checks
-nothing. That is what no client that sends its commands one by one can surpass, and no library on Redis comes near to.
-Speaks the lines of `contract.py`; BENCH_REDIS is the URL of an empty database.
+Each of its clients sends one GET, waits for a value as large as a session's (300 bytes), and checks nothing. No client
+that sends its commands one by one can be faster, and no library on Redis comes near to it. It speaks the lines of
+`contract.py`; BENCH_REDIS is the URL of an empty database.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VALUE = "x" * 300
 
 
 def fill(sessions: int) -> dict[str, str]:
-    """Make the keys that it asks for."""
+    """Create the keys that the program reads."""
     for start in range(0, sessions, BATCH):
         end = min(start + BATCH, sessions) - 1
         output(["redis-cli", "-e", "-u", URL, "EVAL", FILL, "0", str(start), str(end), VALUE])
@@ -34,7 +34,7 @@ def fill(sessions: int) -> dict[str, str]:
 
 
 def measured(sessions: int, clients: int, seconds: float) -> dict[str, float]:
-    """One run. It counts commands and not seconds, so a short one says first how many there are in a second."""
+    """Measure one run. The program takes a number of commands, so a short run first finds how many fit in a second."""
     rate = _run(sessions, clients, 10_000)["rps"]
     count = max(10_000, round(rate * seconds))
     figures = _run(sessions, clients, count)

@@ -1,4 +1,4 @@
-"""Coatcheck, and what it is measured against on the same table, by the same lines as every candidate.
+"""Coatcheck, and its competitors on the same table, by the same lines as every candidate.
 
 `candidate.py NAME`, with BENCH_POSTGRES (an empty database), BENCH_REDIS (an empty server) or BENCH_SQLITE (an empty
 folder):
@@ -8,7 +8,7 @@ folder):
 * `prepared`: the same over one connection with a prepared statement: the least a read can cost.
 * `core`: the same with a SQLAlchemy Core select, AUTOCOMMIT.
 * `sqlite`: the same read by hand with `sqlite3`, in the event loop's thread.
-* `insert`: for sign-ins, one INSERT in a transaction of its own, durable, without a look at the user: through an
+* `insert`: for sign-ins, one INSERT in a transaction of its own, durable, without reading the user: through an
   `asyncpg.Pool`, or with `sqlite3` in one thread.
 * `coatcheck_one_user`: Coatcheck, where all the sessions are one user's.
 """
@@ -96,20 +96,20 @@ class Ours(Candidate):
         await self.pod.__aexit__(None, None, None)
 
 
-# --- the same read by hand, without Coatcheck's code on the way ---
+# --- the same read by hand, without Coatcheck's code ---
 
 COLUMNS = "id, user_id, scopes, last_used_at, expires_at, expire_after_unused_for_us, key_hash, key_salt, pepper_id"
 ONE = f"SELECT {COLUMNS}, clock_timestamp() AS now FROM coatcheck_sessions WHERE id = "  # noqa: S608 (constants only)
 
 
 def taken_apart(credential: str) -> tuple[UUID, bytes]:
-    """Id and secret, with what Python has for it."""
+    """Id and secret of a token, by Python's own functions."""
     raw = urlsafe_b64decode(credential)
     return UUID(bytes=raw[3:19]), raw[19:]
 
 
 def is_right(row: Any, secret: bytes, now: Any) -> bool:  # noqa: ANN401 (a row of any driver)
-    """Hash and deadline."""
+    """Whether hash and deadline are right."""
     if row is None or (row["expires_at"] is not None and now >= row["expires_at"]):
         return False
     digest = hashlib.sha512(secret + row["key_salt"] + PEPPER.encode()).digest()
@@ -198,7 +198,7 @@ class OneUser(Ours):
 
 
 class Insert(Ours):
-    """What a sign-in costs at least where each has a transaction of its own."""
+    """The least cost of a sign-in that has a transaction of its own."""
 
     packages = ("asyncpg",)
 

@@ -1,4 +1,4 @@
-"""Keys of Redis in bulk, for peers that keep a session as one value that expires."""
+"""Writing keys to Redis in bulk, for peers that keep a session as one value that expires."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def connect() -> Redis:
-    """A client for the database that BENCH_REDIS names, with a pool that grows as it needs to (the default)."""
+    """A client for the database at BENCH_REDIS, with a pool that grows as needed (the default)."""
     return Redis.from_url(os.environ["BENCH_REDIS"])
 
 
@@ -30,6 +30,6 @@ async def insert(redis: Redis, values: Iterable[tuple[str, bytes]], lifetime: ti
 
 
 async def insert_expired(redis: Redis, key: str, value: bytes) -> None:
-    """Set a key for a millisecond, and wait until that is over."""
+    """Set a key for a millisecond, and wait until it has expired."""
     await redis.set(key, value, px=1)
     await asyncio.sleep(0.02)

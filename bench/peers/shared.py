@@ -1,4 +1,4 @@
-"""What several peers need: where their store is, their rows, and the quickest way to put those there."""
+"""Shared parts of the peers: the place of their store, their rows, and the quickest way to insert them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 USERS = 1000
-"""How many users the sessions are spread over, unless a peer does better with more."""
+"""The number of users of the sessions, unless a peer is faster with more."""
 
 
 def rows(
@@ -34,7 +34,7 @@ def rows(
 
 @dataclass(frozen=True)
 class Database:
-    """The database that the driver has made for this candidate. Exactly one of the two is there."""
+    """The database that the driver has made for this candidate: exactly one of the two."""
 
     postgres: str | None
     sqlite: Path | None
@@ -74,7 +74,7 @@ class Database:
                 copy.write_row(row)
 
     def settle(self) -> None:
-        """Gather the planner's statistics, and leave PostgreSQL no reason to vacuum during the measurement."""
+        """Gather the planner's statistics, so that PostgreSQL has no reason to vacuum during the measurement."""
         if self.sqlite:
             with closing(sqlite3.connect(self.sqlite)) as connection:
                 connection.execute("ANALYZE")

@@ -1,4 +1,4 @@
-"""Accounts: an e-mail and a password hash for each Coatcheck user, and the two ways to a session."""
+"""Accounts: an e-mail and a password hash for each Coatcheck user, and signing up and in."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NEW_USER_SCOPES = frozenset({Scope("notes:read"), Scope("notes:write")})
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 10, 256
-# Whether an address exists only a message to it can tell; this finds what was typed into the wrong field.
+# Only a message can tell whether an address exists; this finds texts that were typed into the wrong field.
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+")
 
-_NOBODY = "nobody"  # an id no user has: theirs are UUIDs
+_NOBODY = "nobody"  # an id that no user has: users have UUIDs
 
 accounts = Table(
     "notes_accounts",
@@ -41,12 +41,12 @@ accounts = Table(
 
 
 class WrongCredentialsError(Exception):
-    """There is no such account, or this is not its password. Which of the two is nobody's business."""
+    """There is no such account, or this is not its password. The caller does not learn which of the two."""
 
 
 @dataclass
 class InvalidSignUpError(Exception):
-    """Something in the sign-up form has to change; `errors` says what, by field."""
+    """The sign-up form has to be changed; `errors` has a message for each field."""
 
     errors: dict[str, str]
 
@@ -71,7 +71,7 @@ class Accounts:
         """Make an account and sign it in.
 
         Account, Coatcheck user and first session are one transaction: either all three exist afterwards, or none.
-        `client` is what is kept of the browser, `replacing` the session it has been using, which ends with it.
+        `client` is the device. `replacing` is the browser's session until now, which ends in the same transaction.
 
         Raises:
             InvalidSignUpError: the form has to be changed.
@@ -81,7 +81,7 @@ class Accounts:
         errors = _sign_up_errors(email, password)
         if errors:
             raise InvalidSignUpError(errors)
-        password_hash = await self._passwords.hash(password)  # takes its time, so no transaction is open yet
+        password_hash = await self._passwords.hash(password)  # slow, so no transaction is open yet
         try:
             async with transaction(self._store) as tx:
                 user = await self._auth.auth_users.create(scopes=NEW_USER_SCOPES, transaction=tx)
@@ -94,7 +94,7 @@ class Accounts:
                     )
                 )
         except IntegrityError:
-            # The unique column decides, not a look beforehand: two people may be typing the same address.
+            # The unique column decides, not a read beforehand: two people may be typing the same address.
             raise InvalidSignUpError({"email": "There is already an account with this e-mail."}) from None
         return success
 
@@ -109,23 +109,24 @@ class Accounts:
     ) -> AuthSuccess:
         """Check the credentials and make a session.
 
-        A program passes its `caller`, who may only sign in as themself. A browser passes only the session it is
-        `replacing`, anybody's: whoever sits down at it signs in. Either ends with the step that makes the new one.
+        A program passes its `caller`, who may only sign in as the same user. A browser passes only the session that it
+        is `replacing`, of any user: several people may use one browser. The replaced session ends in the step that
+        makes the new one.
 
         Raises:
-            WrongCredentialsError: there is no such account, or the password is another.
+            WrongCredentialsError: there is no such account, or the password is wrong.
             UserBlockedError: the user is blocked.
-            SignInSupersededError: the user was signed out everywhere while we were checking.
+            SignInSupersededError: the user was signed out everywhere while the password was checked.
             SignInWhileAuthenticatedError: `caller` is somebody else.
             StoreUnavailable: the database cannot answer.
         """
         async with transaction(self._store) as tx:
             found = await tx.scalar(select(accounts.c.user_id).where(accounts.c.email == _normal(email)))
-            # For an unknown e-mail everything below is done as well, with a hash that no password has: how long the
-            # answer takes must not say who has an account.
+            # For an unknown e-mail everything below is done too, with a hash that no password has: the time of the
+            # answer must not show whether there is an account.
             user_id = found or _NOBODY
-            # The attempt begins before the hash is read. "New password, sign out everywhere" in between then stops
-            # a sign-in with the old one; in the other order it would slip through.
+            # The attempt begins before the hash is read. A new password and "sign out everywhere" in between stop
+            # a sign-in with the old password; in the other order the sign-in would succeed.
             attempt = await self._auth.token_manager.begin_sign_in(user_id, transaction=tx)
             known = await tx.scalar(select(accounts.c.password_hash).where(accounts.c.user_id == user_id))
         known_hash = known or self._passwords.nobodys_hash
@@ -179,12 +180,12 @@ class _Passwords:
             return False
 
     async def rehash_if_needed(self, known_hash: str, password: str) -> str | None:
-        """A new hash where the parameters have been raised since the old one was made."""
+        """A new hash if the parameters have been raised since the old one was made."""
         return await self.hash(password) if self._hasher.check_needs_rehash(known_hash) else None
 
 
 def _normal(email: str) -> str:
-    """The spelling under which an e-mail is kept, so that capitals on a phone do not matter; "" for what is none."""
+    """The spelling in which an e-mail is kept, so that capitals do not matter; "" for a text that is not an e-mail."""
     email = email.strip().lower()
     return email if len(email) <= MAX_EMAIL_LENGTH and _EMAIL.fullmatch(email) else ""
 

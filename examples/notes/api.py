@@ -1,4 +1,4 @@
-"""The same for programs, in JSON: `/docs` shows it. The token goes into `Authorization: Bearer ...`."""
+"""The routes for programs, in JSON: `/docs` shows them. The token goes into `Authorization: Bearer ...`."""
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -20,16 +20,16 @@ router = APIRouter(prefix="/api")
 
 
 class Credentials(BaseModel):
-    """What a person signs in with."""
+    """An e-mail and a password."""
 
     email: str = Field(max_length=254, examples=["ada@example.org"])
     password: str = Field(max_length=256)
 
 
 class NewSession(BaseModel):
-    """A session that was just made. The token is shown this once; whoever has it is signed in.
+    """A session that was just made. The token is shown only once; a program that has it is signed in.
 
-    It is empty for a browser that asked for a cookie (`Coatcheck-Mode: cookie`).
+    The token is empty for a browser that asked for a cookie (`Coatcheck-Mode: cookie`).
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -94,7 +94,7 @@ async def delete_note(
 
 
 class NoSuchNoteError(Exception):
-    """The caller has no note with this id; somebody else may."""
+    """The caller has no note with this id; another user may have one."""
 
 
 _PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str, str]] = {

@@ -2,15 +2,15 @@
 
 Where to find what:
 
-    app.py          this: the pod, the tables and the routes, put together
+    app.py          the pod, the tables and the routes, put together
     accounts.py     sign up and sign in with e-mail and password
-    notes.py        what it is all about
+    notes.py        the notes: list, add, delete
     devices.py      a user's live sessions: list, end, restrict
     static/session.js   what the pages do when a session ends: the browser client in cookie mode
     pages.py        routes for people (HTML)        api.py        routes for programs (JSON)
-    refusals.py     401, 403, 404 and 503, for both of them
-    rendering.py    templates                       database.py   what our tables share
-    services.py     what the routes need
+    refusals.py     401, 403, 404 and 503, for people and programs
+    rendering.py    templates                       database.py   transactions and types of our tables
+    services.py     the services that routes use
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def create_app() -> FastAPI:
         exception_handlers={**refusals.handlers, **api.handlers},
     )
     app.state.services = Services(accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions))
-    # Browsers get their token in a cookie, programs in the answer to their sign-in; both at once.
+    # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
     cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
     app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)
     app.include_router(pages.router)

@@ -1,4 +1,7 @@
-"""What the application's own tables share. They live in the store's database, so that one transaction covers both."""
+"""The transactions and types of the application's own tables, which live in the store's database.
+
+One transaction can therefore cover an application's statements and Coatcheck's.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ if TYPE_CHECKING:
 
 metadata = MetaData()
 
-_CREATION_LOCK = 0x6E6F746573  # "notes"; any number will do, as long as every process takes the same
+_CREATION_LOCK = 0x6E6F746573  # "notes"; any number is right that every process uses
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes on every database. SQLite keeps no time zone, so what comes back is given its own again."""
+    """Aware UTC datetimes on every database. SQLite keeps no time zone, so UTC is added when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -46,7 +49,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 async def transaction(store: Store) -> AsyncIterator[AsyncConnection]:
     """The store's transaction, for our statements and Coatcheck's. Commits at the end, rolls back if the block raises.
 
-    A database that goes away in the middle of one of our statements is an outage like any other.
+    A database that fails during one of our statements raises `StoreUnavailable`, as Coatcheck's calls do.
 
     Raises:
         StoreUnavailable: the database cannot answer.
@@ -61,9 +64,9 @@ async def transaction(store: Store) -> AsyncIterator[AsyncConnection]:
 
 
 async def create_tables(store: Store) -> None:
-    """Make the tables that are missing. Enough for a demonstration; a real application migrates (Alembic).
+    """Create the missing tables. That is enough for a demonstration; a real application migrates (Alembic).
 
-    Several processes may start at once. On SQLite the transaction itself keeps them apart, as it locks the file.
+    Several processes may start at once. On SQLite the transaction keeps them apart, because it locks the file.
     """
     async with transaction(store) as connection:
         if connection.dialect.name == "postgresql":

@@ -1,4 +1,4 @@
-"""Devices: a user's live sessions, each with a label that says on what it was made."""
+"""Devices: a user's live sessions, each with a label of the device that it was made on."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ class Device:
 
     @property
     def label(self) -> str:
-        """What to call it."""
+        """The name of the device."""
         return self.session.client.label or "Unknown device"
 
     @property
     def may_write(self) -> bool:
-        """Whether notes can be written from it."""
+        """Whether the device may write notes."""
         return "notes:write" in self.session.scopes
 
 
 class Devices:
-    """Lists, ends and restricts a user's sessions. Whose they are is always the caller's own id."""
+    """Lists, ends and restricts sessions. The user is always the caller."""
 
     def __init__(self, sessions: ServerSideSessions) -> None:
-        """The devices behind these sessions."""
+        """Show the devices of these sessions."""
         self._sessions = sessions
 
     async def of(self, caller: AuthenticationInfo) -> list[Device]:
-        """The caller's live sessions: this one first, then those used last."""
+        """The caller's live sessions: this one first, then the others, last used first."""
         page = await self._sessions.list_sessions(caller.user_identifier, expired=False)
         live = list(page)
         while page.next_after is not None:
@@ -51,11 +51,11 @@ class Devices:
         return sorted(found, key=lambda device: (device.is_this, device.session.last_used_at), reverse=True)
 
     async def end(self, caller: AuthenticationInfo, session_id: str) -> bool:
-        """End one of the caller's sessions. False if they have no such session."""
+        """End one of the caller's sessions. False if the caller has no such session."""
         return await self._sessions.revoke_session(session_id, auth_user_id=caller.user_identifier)
 
     async def end_others(self, caller: AuthenticationInfo) -> int:
-        """End all of the caller's sessions but the one they are using; says how many."""
+        """End all of the caller's sessions except the current one; returns their number."""
         ended = await self._sessions.revoke_all_sessions(caller.user_identifier, except_session_id=caller.auth_id)
         return len(ended)
 
@@ -64,9 +64,9 @@ class Devices:
         await self._sessions.revoke_all_sessions(caller.user_identifier)
 
     async def set_may_write(self, caller: AuthenticationInfo, session_id: str, *, may_write: bool) -> bool:
-        """Let one of the caller's sessions only read, or do again what its user may. False if it is not theirs.
+        """Restrict one of the caller's sessions to reading, or lift that. False if the caller has no such session.
 
-        The next request of that session sees it; it does not have to sign in again.
+        The next request of that session sees the change; nobody has to sign in again.
         """
         return await self._sessions.update_scopes(
             session_id=session_id, auth_user_id=caller.user_identifier, scopes=None if may_write else READ_ONLY

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
 
 MAX_NOTE_LENGTH = 2000
-MAX_NOTE_ID = 2**31 - 1  # what an INTEGER holds on every database
+MAX_NOTE_ID = 2**31 - 1  # the largest INTEGER of every database
 
 notes = Table(
     "notes_notes",
@@ -23,7 +23,7 @@ notes = Table(
     Column("user_id", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    sqlite_autoincrement=True,  # a number that was handed out once is not handed out again
+    sqlite_autoincrement=True,  # an id is never used twice
 )
 Index("notes_notes_user_id", notes.c.user_id, notes.c.id)
 
@@ -50,7 +50,7 @@ class InvalidNoteError(ValueError):
 
 
 class Notes:
-    """Everybody's notes. Each statement names the user, so that nobody reaches another's."""
+    """The notes of all users. Each statement names the user, so that nobody reaches another user's notes."""
 
     def __init__(self, store: Store) -> None:
         """Keep notes in the store's database."""
@@ -72,7 +72,7 @@ class Notes:
         Raises:
             InvalidNoteError: the text is empty, too long, or cannot be kept.
         """
-        # Browsers send CRLF for every line end (HTML, "form submission"). NUL is what PostgreSQL cannot keep.
+        # Browsers send CRLF for every line end (HTML, "form submission"). PostgreSQL cannot keep NUL.
         text = text.replace("\r\n", "\n").strip()
         if not text:
             raise InvalidNoteError("Please write something first.")

@@ -1,4 +1,4 @@
-"""The pages, and the forms on them. All in HTML: the one script is for when the session ends."""
+"""The pages and their forms, in plain HTML. The one script is for the end of a session."""
 
 from contextlib import suppress
 from http import HTTPStatus
@@ -17,9 +17,9 @@ from rendering import page
 from services import Cloakroom
 
 HOME = "/notes"
-"""Where a sign-in leads if it does not lead back to somewhere."""
+"""The page after a sign-in that has no page to go back to."""
 
-# Fields may be missing, so that a form that is half filled in is answered with itself and not with a 422.
+# Fields may be missing, so that a half-filled form is answered with the form and not with a 422.
 Field = Annotated[str, Form()]
 
 _DONE = {
@@ -78,7 +78,7 @@ async def sign_in_page(
     next: str = "",  # noqa: A002 (the name of the query's field)
     reason: str = "",
 ) -> Response:
-    """The form to sign in. Whoever was sent here because their session is over reads why."""
+    """The form to sign in. It says why the session has ended, if it has."""
     return page(
         request,
         "sign_in.html",
@@ -101,7 +101,7 @@ async def sign_in(
     next: Field = "",  # noqa: A002 (the name of the form's field)
     unsaved: Field = "",
 ) -> Response:
-    """Sign in, which ends the session this browser had. A note that could not be saved before is saved now."""
+    """Sign in, and end the session that this browser had. A note that could not be saved before is saved now."""
     check_may_sign_in(request, "cookie")
     try:
         success = await services.accounts.sign_in(email, password, client=client_of(request), replacing=old_session)
@@ -118,14 +118,14 @@ async def sign_in(
             unsaved=unsaved or None,
         )
     if unsaved and "notes:write" in success.scope_names:
-        with suppress(InvalidNoteError):  # only if somebody tampered with the form, which checked it
+        with suppress(InvalidNoteError):  # only if the form was tampered with: it checks the text itself
             await services.notes.add(success.auth_user_id, unsaved)
     return _signed_in(request, success, next)
 
 
 @router.post("/sign-out")
 async def sign_out(request: Request, caller: MaybeSignedIn, services: Cloakroom) -> Response:
-    """Sign out on this device. The browser forgets its cookie once the session has ended, so that it can try again."""
+    """Sign out on this device. The browser keeps its cookie until the session has ended, so that it can try again."""
     if caller is not None:
         await services.devices.end(caller, caller.auth_id)
     forget_cookie(request)
@@ -195,7 +195,7 @@ async def delete_note(
 
 @router.get("/devices")
 async def devices_page(request: Request, caller: SignedIn, services: Cloakroom, done: str = "") -> Response:
-    """Where I am signed in."""
+    """The list of my devices."""
     found = await services.devices.of(caller)
     email = await services.accounts.email_of(caller.user_identifier)
     return page(request, "devices.html", devices=found, email=email, done=_DONE.get(done))
@@ -228,7 +228,7 @@ async def end_device(request: Request, caller: SignedIn, services: Cloakroom, se
 
 @router.post("/devices/{session_id}/writing")
 async def switch_writing(
-    # Who may only read could otherwise give themselves back what another device took away.
+    # Otherwise a restricted device could lift its own restriction.
     caller: Annotated[AuthenticationInfo, Requires("notes:write")],
     services: Cloakroom,
     session_id: str,

@@ -1,4 +1,4 @@
-"""What is answered where a request cannot be served: a page to people, a problem (RFC 9457) to programs."""
+"""The answers to refused requests: a page for people, a problem (RFC 9457) for programs."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 WHY_IT_ENDED = {
     "expired": f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
     "inactive": f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
-    # The row is gone. Who took it away it does not say any more.
+    # The row is gone, so the reason is not known.
     "revoked": "This device was signed out: its session was ended from another of your devices or in another tab, "
     "or ran out long ago.",
 }
-"""What the sign-in page says where a session has ended by itself, by the `reason` in its address."""
+"""The text of the sign-in page when a session has ended by itself, by the `reason` in its URL."""
 
 
 async def sign_in_first(request: Request, error: AuthenticationRequiredError) -> Response:
-    """Lead to the sign-in page and back. A note that was being written comes along."""
+    """Redirect to the sign-in page, with the way back and the text of a note that was being written."""
     if _is_for_programs(request):
         return await problem_handlers[AuthorizationError](request, error)
     page_of_the_form = "/" + request.url.path.split("/")[1]
@@ -75,7 +75,7 @@ async def not_allowed(request: Request, error: InsufficientScopeError) -> Respon
 
 
 async def unavailable(request: Request, error: StoreUnavailable) -> Response:
-    """Ask to try again. The cookie stays where it is: nobody is signed out because a database is down."""
+    """Ask to try again. The cookie stays: an outage of the database signs nobody out."""
     problem = await problem_handlers[StoreUnavailable](request, error)
     if _is_for_programs(request):
         return problem
@@ -90,7 +90,7 @@ async def unavailable(request: Request, error: StoreUnavailable) -> Response:
 
 
 async def no_such_page(request: Request, error: HTTPException) -> Response:
-    """A page for 404, and for whatever else the framework refuses."""
+    """A page for 404, and for everything else that the framework refuses."""
     if _is_for_programs(request):
         return await http_exception_handler(request, error)
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
@@ -105,7 +105,7 @@ async def no_such_page(request: Request, error: HTTPException) -> Response:
 
 
 async def not_understood(request: Request, error: RequestValidationError) -> Response:
-    """Every field of our forms may be left out, so it can only be the address that is wrong."""
+    """A 404 for a URL that is not valid. A form cannot be the reason: all of its fields may be missing."""
     if _is_for_programs(request):
         return await request_validation_exception_handler(request, error)
     return await no_such_page(request, HTTPException(HTTPStatus.NOT_FOUND))
@@ -125,7 +125,7 @@ def _is_for_programs(request: Request) -> bool:
 
 
 async def _unsaved_note(request: Request) -> str | None:
-    """What was written in the form that could not be served."""
+    """The text of the note in a form that was refused."""
     if (request.method, request.url.path) != ("POST", "/notes"):
         return None
     text = (await request.form()).get("text")

@@ -1,4 +1,4 @@
-"""Pages out of templates."""
+"""Rendering pages from templates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-# Nothing from elsewhere, no script but our own files, and nobody frames us to have a button clicked (ASVS 3.4.3,
-# 3.4.6).
+# Only our own files are loaded and run, and no other site may show our pages in a frame (ASVS 3.4.3, 3.4.6).
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -37,17 +36,17 @@ def page(
     headers: Mapping[str, str] | None = None,
     **context: object,
 ) -> HTMLResponse:
-    """The page that `template` makes of `context`. Every template knows `caller`, who is None if not signed in."""
+    """The page from `template` and `context`. Every template has `caller`, which is None if nobody is signed in."""
     try:
         caller = authentication_of(request)
     except StoreUnavailable:
-        caller = None  # the page that says so is rendered as well
+        caller = None  # the page for an outage is rendered too
     html = _templates.get_template(template).render(caller=caller, path=request.url.path, **context)
     return HTMLResponse(html, status, {**_HEADERS, **(headers or {})})
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
-    """A time in the past in words: no page knows its reader's time zone, and a distance needs none."""
+    """A time in the past in words. A page does not know the reader's time zone, and a distance needs none."""
     seconds = max(0, int(((now or datetime.now(UTC)) - moment).total_seconds()))
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
@@ -59,7 +58,7 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
 def ticket_number(session_id: str) -> str:
     """The last digits that differ between a person's sessions, to tell two devices of one kind apart.
 
-    The very last two say which user's they are, in a way, and are the same for all of theirs.
+    The very last two digits depend on the user only, and are the same for all of the user's sessions.
     """
     return session_id[-6:-2].upper()
 

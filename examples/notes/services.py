@@ -1,4 +1,4 @@
-"""What the routes need, in one place: `services: Cloakroom` in a route's signature."""
+"""The services that routes use: `services: Cloakroom` in a route's signature."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias, cast
@@ -13,7 +13,7 @@ from notes import Notes
 
 @dataclass(frozen=True)
 class Services:
-    """The application behind its routes."""
+    """The services of the application."""
 
     accounts: Accounts
     notes: Notes

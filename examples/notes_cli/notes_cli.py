@@ -25,14 +25,14 @@ from coatcheck import CoatcheckError
 from coatcheck.client import ClientSessionManager, FileStorage, KeyringStorage, SessionStorage, SignOutReason
 from coatcheck.wire import auth_success_of
 
-# Without the local variables of a traceback: a password may be among them.
+# Tracebacks must not show local variables: a password may be among them.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
 class Keep(StrEnum):
-    """Where the token is kept."""
+    """The place of the token."""
 
     KEYRING = "keyring"
     FILE = "file"
@@ -50,12 +50,12 @@ WHY_IT_ENDED = {
 
 
 class NotesError(Exception):
-    """What went wrong, in words for the person at the terminal."""
+    """An error with a message for the person at the terminal."""
 
 
 @dataclass
 class Notes:
-    """The notes of whoever is signed in."""
+    """The notes of the signed-in user."""
 
     server: str
     sessions: ClientSessionManager
@@ -63,7 +63,7 @@ class Notes:
 
     @classmethod
     def at(cls, server: str, keep: Keep) -> Notes:
-        """The notes of a server, with the session that is kept for it."""
+        """Open the notes of a server, with the session that is kept for it."""
         sessions = ClientSessionManager(
             server,
             session_path="/api/session",
@@ -74,10 +74,10 @@ class Notes:
         return cls(server, sessions, httpx.Client(base_url=server, auth=sessions.auth, timeout=10))
 
     def call(self, method: str, path: str, json: object = None) -> Any:  # noqa: ANN401 (JSON)
-        """What the server answers.
+        """Call the server, and return its answer.
 
         Raises:
-            NotesError: it does not, or it refuses.
+            NotesError: the server does not answer, or refuses.
         """
         try:
             answer = self.http.request(method, f"/api{path}", json=json)
@@ -89,7 +89,7 @@ class Notes:
 
 
 def storage_for(server: str, keep: Keep) -> SessionStorage:
-    """One place for each server: a token is for the server that gave it, and no other."""
+    """The storage for one server. Each server has its own: a token must go only to the server that gave it."""
     host = httpx.URL(server).netloc.decode()
     if keep is Keep.KEYRING:
         return KeyringStorage("coatcheck-notes", host)
@@ -98,7 +98,7 @@ def storage_for(server: str, keep: Keep) -> SessionStorage:
 
 
 def explain(reason: SignOutReason | None) -> None:
-    """Say why the session is over, unless it was ended by the very command that runs."""
+    """Say why the session has ended, unless the running command has ended it."""
     if reason in WHY_IT_ENDED:
         err.print(f"{WHY_IT_ENDED[reason]} Sign in again with: notes_cli.py sign-in")
 
@@ -150,7 +150,7 @@ def list_notes(context: typer.Context) -> None:
 
 @app.command()
 def devices(context: typer.Context) -> None:
-    """Show where I am signed in."""
+    """Show my devices."""
     page = context.obj.call("GET", "/session/sessions")
     table = Table("Device", "Signed in", "Last used", "From", box=None, header_style="dim")
     for session in page["sessions"]:
@@ -192,7 +192,7 @@ def sign_out(
 
 
 def main() -> None:
-    """Run, and say what went wrong without a traceback."""
+    """Run, and print errors without a traceback."""
     try:
         app()
     except (NotesError, CoatcheckError) as error:
@@ -218,7 +218,7 @@ def _minute(moment: str) -> str:
 
 
 class _closing:  # noqa: N801 (as contextlib's)
-    """Closes what is open when the command ends."""
+    """Closes the open client when the command ends."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes

@@ -53,7 +53,7 @@ class DjangoRestKnox(ThreadedCandidate):
         return kept, {"expired": expired, "wrong secret": wrong, "unknown": create_token_string()}
 
     def validate(self, credential: str) -> bool:
-        """What a view with this authentication does with the token of a request."""
+        """Do the work of a view with this authentication on the token of a request."""
         try:
             user, _ = TokenAuthentication().authenticate_credentials(credential.encode())
         except AuthenticationFailed:

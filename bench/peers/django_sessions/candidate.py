@@ -52,7 +52,7 @@ class DjangoSessions(ThreadedCandidate):
         return kept, {"expired": expired, "wrong secret": _new_key(), "password changed": earlier_password}
 
     def validate(self, credential: str) -> bool:
-        """What `request.user.is_authenticated` does with the cookie of a request."""
+        """Do the work of `request.user.is_authenticated` on the cookie of a request."""
         request = HttpRequest()
         request.session = SessionStore(credential)
         return get_user(request).is_authenticated

@@ -95,7 +95,7 @@ class FastapiUsers(Candidate):
             await raw.copy_records_to_table("accesstoken", records=tokens, columns=columns)
 
     async def validate(self, credential: str) -> bool:
-        """What `current_user(active=True)` does with the token of a request."""
+        """Do the work of `current_user(active=True)` on the token of a request."""
         async with self._sessions() as session:
             database = SQLAlchemyAccessTokenDatabase(session, AccessToken)
             strategy = DatabaseStrategy(database, lifetime_seconds=int(LIFETIME.total_seconds()))

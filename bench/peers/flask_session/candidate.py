@@ -70,7 +70,7 @@ class FlaskSession(ThreadedCandidate):
         self._database.insert("sessions", ("session_id", "data", "expiry"), stored)
 
     def validate(self, credential: str) -> bool:
-        """What Flask does with a request before the view is called."""
+        """Do Flask's work on a request before the view is called."""
         with self._app.app_context():
             request = self._app.request_class({"HTTP_COOKIE": f"session={credential}"})
             return "user_id" in self._app.session_interface.open_session(self._app, request)

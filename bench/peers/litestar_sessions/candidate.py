@@ -39,7 +39,7 @@ class LitestarSessions(Candidate):
         return kept, {"expired": expired, "wrong secret": new_id()}
 
     async def validate(self, credential: str) -> bool:
-        """What `load_from_connection` does once it has the cookie."""
+        """Do the work of `load_from_connection` after it has read the cookie."""
         data = await self._backend.get(credential, self._store)
         return data is not None and "user_id" in self._backend.deserialize_data(data)
 

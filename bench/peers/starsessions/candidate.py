@@ -43,7 +43,7 @@ class Starsessions(Candidate):
         return kept, {"expired": expired, "wrong secret": generate_session_id()}
 
     async def validate(self, credential: str) -> bool:
-        """What the two middlewares do before the application is called, without the parsing of cookies."""
+        """Do the work of the two middlewares before the application is called, without parsing cookies."""
         connection = HTTPConnection({"type": "http", "headers": []})
         handler = SessionHandler(connection, credential, self._store, self._serializer, int(LIFETIME.total_seconds()))
         connection.scope["session_handler"] = handler
