@@ -1,6 +1,7 @@
 """Sessions on the web: the ASGI middleware and what it answers. FastAPI and Starlette have modules of their own."""
 
 from coatcheck.web.asgi import client_address, is_cross_site
+from coatcheck.web.exchanges.reply import Mode
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.devices import ClientCapture
 from coatcheck.web.http.problems import Problem, problem_of
@@ -9,7 +10,6 @@ from coatcheck.web.lifespan import PodLifespan
 from coatcheck.web.live.connection import traffic_is_use
 from coatcheck.web.live.connections import LiveConnections
 from coatcheck.web.middleware import SessionMiddleware
-from coatcheck.web.reply import Mode
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.browser_client import browser_client_path
 from coatcheck.web.sign_in import check_may_sign_in, client_of, forget_cookie, hand_out, sign_in

@@ -16,29 +16,29 @@ from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUna
 from coatcheck.events import EventBus
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 from coatcheck.web.asgi import facts_of
+from coatcheck.web.exchanges.http import HttpExchange
+from coatcheck.web.exchanges.pending_use import USE_KEY, PendingUse
+from coatcheck.web.exchanges.reply import REPLY_KEY, Reply
+from coatcheck.web.exchanges.verdict import Verdict
+from coatcheck.web.exchanges.websocket import WebSocketExchange
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
 from coatcheck.web.http.devices import ClientCapture
 from coatcheck.web.http.event_stream import asks_for_event_stream
 from coatcheck.web.http.problems import problem_of
-from coatcheck.web.http_exchange import HttpExchange
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.connections import LiveConnections
-from coatcheck.web.pending_use import USE_KEY, PendingUse
 from coatcheck.web.refusals import answer_to, answerable_in
-from coatcheck.web.reply import REPLY_KEY, Reply
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
-from coatcheck.web.verdict import Verdict
-from coatcheck.web.websocket_exchange import WebSocketExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.auth_services import HasTokenManager, HasTokenManagerAndEvents
-    from coatcheck.web.exchange import Exchange
-    from coatcheck.web.verdict import Answer
+    from coatcheck.web.exchanges.exchange import Exchange
+    from coatcheck.web.exchanges.verdict import Answer
 
 
 _READS = frozenset({"GET", "HEAD"})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.tokens import Token
 from coatcheck.web.asgi import facts_of
-from coatcheck.web.reply import reply_of
+from coatcheck.web.exchanges.reply import reply_of
 from coatcheck.web.settings import settings_of
 from coatcheck.web.state import request_state
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coatcheck.client_info import ClientInfo
     from coatcheck.tokens import AuthSuccess, SignInAttempt
     from coatcheck.web.auth_services import HasTokenManager
-    from coatcheck.web.reply import Mode
+    from coatcheck.web.exchanges.reply import Mode
 
 
 async def sign_in(

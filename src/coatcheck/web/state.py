@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from coatcheck.web.verdict import Verdict
+    from coatcheck.web.exchanges.verdict import Verdict
 
 SCOPE_KEY = "coatcheck"
 """The key of the ASGI scope under which the middleware leaves a `RequestState`."""

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 from weakref import ref
 
-from coatcheck.web.exchange import DEAF_SECONDS
+from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import AuthenticationInfo
     from coatcheck.web.asgi import AsgiMessage, Receive
-    from coatcheck.web.exchange import Exchange
+    from coatcheck.web.exchanges.exchange import Exchange
+    from coatcheck.web.exchanges.verdict import Verdict
     from coatcheck.web.http.problems import Problem
-    from coatcheck.web.verdict import Verdict
 
 CONNECTION_KEY = "coatcheck.connection"
 """The key of the ASGI scope under which the middleware leaves the `LiveConnection` of a WebSocket."""

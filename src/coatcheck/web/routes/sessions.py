@@ -15,8 +15,8 @@ from coatcheck.errors import InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.tokens import TokenInfo
 from coatcheck.web.auth_services import HasTokenManager
+from coatcheck.web.exchanges.reply import reply_of
 from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
-from coatcheck.web.reply import reply_of
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.events import EVENTS_PATH
 from coatcheck.web.settings import settings_of

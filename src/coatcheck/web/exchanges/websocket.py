@@ -6,12 +6,12 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from coatcheck.web.exchange import DEAF_SECONDS
+from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 
 if TYPE_CHECKING:
     from coatcheck.web.asgi import AsgiMessage, AsgiScope, Send
+    from coatcheck.web.exchanges.open_connection import OpenConnection
     from coatcheck.web.http.problems import Problem
-    from coatcheck.web.open_connection import OpenConnection
 
 
 class WebSocketExchange:

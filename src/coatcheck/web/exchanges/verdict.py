@@ -14,7 +14,7 @@ from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 if TYPE_CHECKING:
     from weakref import ReferenceType
 
-    from coatcheck.web.open_connection import OpenConnection
+    from coatcheck.web.exchanges.open_connection import OpenConnection
 
 Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | None
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from coatcheck.web.asgi import AsgiMessage
+    from coatcheck.web.exchanges.open_connection import OpenConnection
     from coatcheck.web.http.problems import Problem
-    from coatcheck.web.open_connection import OpenConnection
 
 DEAF_SECONDS = 0.1
 """How long a call takes by which the application would hear of a client, or be heard, that it has lost.

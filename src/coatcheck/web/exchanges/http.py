@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from coatcheck.tokens import AuthenticationInfo
-from coatcheck.web.exchange import DEAF_SECONDS
+from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 from coatcheck.web.http.event_stream import MEDIA_TYPE, event
 from coatcheck.web.http.vary import with_names
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coatcheck.web.asgi import AsgiMessage, Receive, Send
-    from coatcheck.web.exchange import Exchange
+    from coatcheck.web.exchanges.exchange import Exchange
+    from coatcheck.web.exchanges.open_connection import OpenConnection
+    from coatcheck.web.exchanges.pending_use import PendingUse
+    from coatcheck.web.exchanges.reply import Reply
+    from coatcheck.web.exchanges.verdict import Verdict
     from coatcheck.web.http.problems import Problem
-    from coatcheck.web.open_connection import OpenConnection
-    from coatcheck.web.pending_use import PendingUse
-    from coatcheck.web.reply import Reply
-    from coatcheck.web.verdict import Verdict
 
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of a 500 response that are held back until the application has ended."""
