@@ -111,7 +111,9 @@ class LiveConnection:
         self._watch = watch
         self._exchange = ref(exchange)
         self._verdict = verdict
-        self._task = None if task is None else ref(task)  # of one that has failed, the error refers to the request
+        self._task = (
+            None if task is None else ref(task)
+        )  # weakly: the exception of one that failed refers to the request
         self.token = token
         self.user_id = caller.user_identifier
         self.session_id = caller.auth_id
