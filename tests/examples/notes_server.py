@@ -58,14 +58,12 @@ async def notes_dsn(postgres_admin_dsn: str) -> AsyncIterator[str]:
     await admin.close()
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+ON_POSTGRES = pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.extended])
+
+
+@pytest.fixture(scope="module", params=["sqlite", ON_POSTGRES])
 def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of either kind."""
-    return database(request, tmp_path_factory)
-
-
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a new database of the kind that is the fixture's parameter, "sqlite" or "postgres"."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('notes') / 'notes.db'}"
     dsn: str = request.getfixturevalue("notes_dsn")

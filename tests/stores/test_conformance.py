@@ -174,25 +174,33 @@ class TestPausing:
             PausingStore(harness.store).pause_before(name)
 
 
+HISTORIES = pytest.mark.parametrize("histories", [15, pytest.param(75, marks=pytest.mark.extended)])
+"""They are others in each run."""
+
+
+@HISTORIES
 @pytest.mark.timeout(600)  # a history that fails takes minutes to be made short
-def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
-    check_store_against_model(lambda: SqliteHarness(tmp_path))
+def test_sqlite_does_as_the_model_does(tmp_path: Path, histories: int) -> None:
+    check_store_against_model(lambda: SqliteHarness(tmp_path), max_examples=histories)
 
 
+@HISTORIES
 @pytest.mark.postgres
 @pytest.mark.timeout(600)  # as above
-def test_postgres_does_as_the_model_does(postgres_admin_dsn: str) -> None:
-    check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn))
+def test_postgres_does_as_the_model_does(postgres_admin_dsn: str, histories: int) -> None:
+    check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn), max_examples=histories)
 
 
+@HISTORIES
 @pytest.mark.redis
 @pytest.mark.timeout(600)  # as above
-def test_redis_does_as_the_model_does(redis_url: str) -> None:
-    check_store_against_model(lambda: RedisHarness(redis_url))
+def test_redis_does_as_the_model_does(redis_url: str, histories: int) -> None:
+    check_store_against_model(lambda: RedisHarness(redis_url), max_examples=histories)
 
 
+@HISTORIES
 @pytest.mark.redis
 @pytest.mark.timeout(600)  # as above
-def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str) -> None:
+def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str, histories: int) -> None:
     # Fewer histories: each step lists everybody, over three servers.
-    check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=20)
+    check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=histories // 3)
