@@ -27,6 +27,7 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.scope import Scope
 from coatcheck.stores.records import (
     EndedSession,
+    Insertion,
     InsertRefusal,
     Rehash,
     SessionFilter,
@@ -206,8 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
         if new.follows_user and user.rescopes != attempt.rescopes:
             assert outcome is InsertRefusal.USER_RESCOPED
             return multiple()
-        session = self.model.insert(new)
-        assert outcome == session
+        assert outcome == Insertion(session=self.model.insert(new))
         self.ever.append(new.id)
         return new.id
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coatcheck.scope import scope_set
+from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import ScopeChange, UserEpochs
 from coatcheck.testing.conformance.promises import Promises
 from coatcheck.testing.samples import (
@@ -36,14 +37,17 @@ class SessionScopePromises(Promises):
         neighbour = await sign_in(store, scopes={"a", "b"})
         change = await store.set_session_scopes(session.id, scope_set({"b", "c"}))
         expected = replace(session, scopes=scope_set({"b", "c"}))
-        assert change == ScopeChange(expected, scope_set({"a"}))
+        lost = Announcement(ADA, session.id, removed_scopes=scope_set({"a"}))
+        assert change == ScopeChange(expected, scope_set({"a"}), announced=(lost,))
         assert await read(store, session.id) == expected
         assert await read(store, neighbour.id) == neighbour
 
     async def test_a_session_may_lose_all_its_scopes(self, store: Store) -> None:
         session = await sign_in(store, scopes={"a", "b"})
         change = await store.set_session_scopes(session.id, frozenset())
-        assert change == ScopeChange(replace(session, scopes=frozenset()), scope_set({"a", "b"}))
+        lost = Announcement(ADA, session.id, removed_scopes=scope_set({"a", "b"}))
+        expected = ScopeChange(replace(session, scopes=frozenset()), scope_set({"a", "b"}), announced=(lost,))
+        assert change == expected
         assert (await read_present(store, session.id)).scopes == frozenset()
 
     async def test_the_same_scopes_again_take_nothing_away(self, store: Store) -> None:
@@ -71,9 +75,9 @@ class SessionScopePromises(Promises):
         await register(store, scopes={"a", "b"})
         session = await sign_in(store, scopes={"b", "x"})
         change = await store.set_session_scopes(session.id, None)
-        assert change == ScopeChange(
-            replace(session, scopes=scope_set({"a", "b"}), follows_user=True), scope_set({"x"})
-        )
+        lost = Announcement(ADA, session.id, removed_scopes=scope_set({"x"}))
+        expected = replace(session, scopes=scope_set({"a", "b"}), follows_user=True)
+        assert change == ScopeChange(expected, scope_set({"x"}), announced=(lost,))
         await store.set_user_scopes(ADA, scope_set({"c"}))
         assert (await read_present(store, session.id)).scopes == {"c"}
 
