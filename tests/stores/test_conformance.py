@@ -13,7 +13,7 @@ from coatcheck.stores.records import SessionFilter
 from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import BOB, read, read_present, sign_in
-from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
+from tests.stores.harnesses import MemoryHarness, PostgresHarness, RedisHarness, SqliteHarness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 NOT_SCOPES = ["", "null", "true", "1", "not json", '"notes:read"', "{}", '{"a": 1}', "[1]", "[null]", '[["a"]]',
               '["a", ""]', '["a b"]', '["\\ud800"]', '["a"', "[" * 100_000]  # fmt: skip
+
+
+class TestMemory(StoreConformance):
+    @pytest.fixture
+    async def harness(self) -> AsyncIterator[MemoryHarness]:
+        async with MemoryHarness() as harness:
+            yield harness
 
 
 class TestSqlite(StoreConformance):
@@ -144,7 +151,7 @@ class TestPausing:
         await gate.reached()
         assert await read(harness.store, session.id) == session
         gate.open()
-        assert [one.session_id for one in await deleting] == [session.id]
+        assert [one.session_id for one in (await deleting).ended] == [session.id]
 
     async def test_a_call_stopped_on_its_way_out_has_happened(self, harness: SqliteHarness) -> None:
         session = await sign_in(harness.store)
@@ -174,6 +181,11 @@ class TestPausing:
 
 
 @pytest.mark.timeout(600)  # a history that fails takes minutes to be made short
+def test_memory_does_as_the_model_does() -> None:
+    check_store_against_model(MemoryHarness)
+
+
+@pytest.mark.timeout(600)  # as above
 def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
     check_store_against_model(lambda: SqliteHarness(tmp_path))
 
