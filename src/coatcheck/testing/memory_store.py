@@ -77,12 +77,8 @@ class MemoryStore:
 
     async def guarantee(self) -> Guarantee:
         self._read(None)  # raises where the store cannot answer
-        return Guarantee(
-            GuaranteeLevel.STRICT_UNTIL_CRASH,
-            reasons=("Everything is in the memory of this process: when it ends, all sessions and users are gone.",),
-            conditions=("The application is one process: another would have sessions and users of its own.",),
-            settings={"kept in": "memory"},
-        )
+        gone = "When this process ends, everything is gone; no other process knows its sessions."
+        return Guarantee(GuaranteeLevel.STRICT, reasons=(), conditions=(gone,), settings={"kept in": "memory"})
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
         return self.database.listen(self)
