@@ -60,7 +60,7 @@ class TestPostgres(StoreConformance):
         await database.renew()
         return database
 
-    async def test_nobody_hears_of_a_transaction_whose_commit_fails(self, harness: PostgresHarness) -> None:
+    async def test_a_transaction_whose_commit_fails_is_not_announced(self, harness: PostgresHarness) -> None:
         store = harness.store
         session = await sign_in(store)
         async with Listening(store) as listening:
@@ -75,7 +75,7 @@ class TestPostgres(StoreConformance):
             assert await listening.before(Announcement(BOB)) == []
 
     async def test_a_transaction_that_loses_its_connection_has_done_nothing(self, harness: PostgresHarness) -> None:
-        """S11: the store cannot answer, and the session is still there."""
+        """The store cannot answer, and the session is still there."""
         store = harness.store
         session = await sign_in(store)
         with pytest.raises(StoreUnavailable):
@@ -175,7 +175,7 @@ class TestPausing:
         assert pausing.calls == ["read_session", "read_user"]
 
     @pytest.mark.parametrize("name", ["touch_sesions", "transaction", "_engine"])
-    async def test_what_is_not_a_call_cannot_be_stopped(self, harness: SqliteHarness, name: str) -> None:
+    async def test_a_name_that_is_no_call_cannot_be_stopped(self, harness: SqliteHarness, name: str) -> None:
         with pytest.raises(ValueError, match=name):
             PausingStore(harness.store).pause_before(name)
 

@@ -1,7 +1,7 @@
-"""What a database gives to a store, in memory: tables, transactions, notifications. `MemoryStore` stands on it.
+"""The database that `MemoryStore` stands on: tables, transactions and notifications, in memory.
 
 A transaction works on a copy of the tables, which takes their place when it is committed. One is open at a time, and
-the next one waits for its end. A read outside sees what is committed and never waits.
+the next one waits for its end. A read outside of it sees the committed tables and never waits.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ C = TypeVar("C", bound=Change)
 
 
 class MemoryTransaction:
-    """A copy of the tables, and what is to be announced with them.
+    """A copy of the tables, and the announcements that its commit will make.
 
     Hooks of the application get it in the place of a connection. It runs no SQL.
     """
 
     def __init__(self, database: MemoryDatabase) -> None:
-        """Begin with what is committed."""
+        """Begin with the committed tables."""
         self.database = database
         self.tables = database.tables.copy()
         self.announced: list[tuple[Announcement, object]] = []
@@ -64,10 +64,10 @@ class Savepoint:
         yield
 
     async def commit(self) -> None:
-        """Keep what was done since."""
+        """Keep the changes since then."""
 
     async def rollback(self) -> None:
-        """Undo what was done since, and do not announce it."""
+        """Undo the changes since then, and do not announce them."""
         self._transaction.tables = self._tables.copy()
         del self._transaction.announced[self._announced :]
 
@@ -87,7 +87,7 @@ class Step:
     """One call inside a transaction. `tables` are those of the transaction."""
 
     def __init__(self, transaction: MemoryTransaction, *, known_to: object) -> None:
-        """What it announces is left out of what `known_to` hears; None: everybody hears it."""
+        """`known_to` is the store that need not hear of what the step announces; None: all stores hear of it."""
         self.transaction = transaction
         self.tables = transaction.tables
         self._known_to = known_to
@@ -99,7 +99,7 @@ class Step:
 
 
 class MemoryDatabase:
-    """What the stores on it share: the tables as they are committed, the clock, and those that listen."""
+    """Shared by the stores on it: the tables as they are committed, the clock, and the listeners."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Empty. `clock` None: the clock of this machine."""
@@ -133,8 +133,8 @@ class MemoryDatabase:
     async def write(self, transaction: object, *, caller: object) -> AsyncIterator[Step]:
         """A step in this transaction. None: in one of its own, committed at the end unless the block raises.
 
-        The caller hears of what is announced in a transaction of its own callers: whether that is committed it cannot
-        know. What is committed when it returns it knows, and is not told of.
+        The store `caller` does not hear of the step if it is committed when this block ends: it knows already. It hears
+        of a step in somebody else's transaction, because it cannot know whether that will be committed.
         """
         if transaction is not None:
             self._check_answers()
@@ -166,7 +166,7 @@ class MemoryDatabase:
         return transaction
 
     async def listen(self, store: object) -> AsyncGenerator[Announcement | None, None]:
-        """What is announced from now on and not known to `store`; None first, and where some may be missing."""
+        """Announcements from now on that are not known to `store`; None first, and where some may be missing."""
         listener = Listener(store)
         self._listeners.append(listener)
         try:
@@ -181,7 +181,7 @@ class MemoryDatabase:
             raise StoreUnavailable("the store cannot answer: a test simulates an outage")
 
     def _tell(self, announcement: Announcement | None, *, known_to: object = None) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             if known_to is None or listener.store is not known_to:
                 listener.hear(announcement)
 
@@ -196,5 +196,6 @@ class Listener:
         self._loop = asyncio.get_running_loop()
 
     def hear(self, announcement: Announcement | None) -> None:
-        """Put it behind what was heard before."""
-        self._loop.call_soon_threadsafe(self.heard.put_nowait, announcement)
+        """Put it behind the earlier ones."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.heard.put_nowait, announcement)

@@ -61,6 +61,10 @@ class MemoryStore:
         self.database = database or MemoryDatabase(clock)
         self._is_open = False
 
+    def __repr__(self) -> str:
+        """As it is made: there is nothing to connect to."""
+        return "MemoryStore()"
+
     async def open(self) -> None:
         self._is_open = True
 
@@ -276,7 +280,7 @@ class MemoryStore:
         counts = Counter(one.session.key.pepper_id for one in self._read(None).sessions.values())
         return [PepperCount(pepper_id, sessions) for pepper_id, sessions in counts.items()]
 
-    # --- what all calls do ---
+    # --- the steps of all calls ---
 
     def _read(self, transaction: Transaction | None) -> Tables:
         return self._opened().read(transaction)

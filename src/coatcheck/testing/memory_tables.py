@@ -39,7 +39,7 @@ class Tables:
         return self._clock.now_us()
 
     def user(self, user_id: UserId) -> UserRecord:
-        """The user's row, or the one that a user gets who has none: not registered, at the first epochs."""
+        """The user's row. A user without one is not registered, and at the first epochs."""
         unknown = UserRecord(user_id, self.now_us, frozenset(), blocked=False, is_registered=False, epochs=UserEpochs())
         return self.users.get(user_id, unknown)
 

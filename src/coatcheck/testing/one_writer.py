@@ -66,7 +66,7 @@ class OneWriter:
         turn = loop.create_future()
         self._waiting.append(turn)
         try:
-            # Tried after it is listed: what is given back before is taken here, what is given back later wakes it.
+            # Try again now that this task is listed: a turn that was given back in between would wake nobody.
             if self._lock.acquire(blocking=False):
                 return True
             await turn
