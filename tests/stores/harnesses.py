@@ -7,6 +7,7 @@ import itertools
 import os
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,11 +20,12 @@ from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.sqlite.store import SqliteStore
-from coatcheck.testing import StoreHarness
+from coatcheck.testing import ManualClock, MemoryDatabase, MemoryStore, StoreHarness
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from coatcheck.identifiers import SessionId
@@ -47,6 +49,47 @@ class StandingClock:
 
     def now_us(self) -> int:
         return self.time_us
+
+
+class MemoryHarness(StoreHarness):
+    """A database in memory. Outage: it simulates one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock(from_us(NEW_YEAR_US))
+        self.database = MemoryDatabase(self.clock)
+        self._under_way: list[asyncio.Task[object]] = []
+
+    def make_store(self) -> Store:
+        return MemoryStore(database=self.database)
+
+    async def now_us(self) -> int:
+        return self.clock.now_us()
+
+    async def set_clock_us(self, now_us: int) -> None:
+        self.clock.advance(from_us(now_us) - self.clock.now())
+
+    async def reset(self) -> None:
+        self.database.clear()
+
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return _as_async(self.database.outage())
+
+    async def corrupt_scopes(self, session_id: SessionId) -> None:
+        tables = self.database.tables
+        tables.update(replace(tables.sessions[session_id].session, scopes=None))
+
+    async def until_blocked(self, call: asyncio.Task[object]) -> None:
+        """The database says how many wait for their turn, so that the call has really come as far as it can."""
+        self._under_way = [call, *(earlier for earlier in self._under_way if not earlier.done())]
+        while not call.done() and self.database.writer.waiting < len(self._under_way):  # noqa: ASYNC110 (as it is a number)
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _as_async(block: AbstractContextManager[None]) -> AsyncIterator[None]:
+    with block:
+        yield
 
 
 class SqliteHarness(StoreHarness):

@@ -1,4 +1,4 @@
-"""What a store's author writes so that the suite can run against the store: its data, its clock, its outages."""
+"""The author of a store writes this so that the suite can run against it: its data, its clock, its outages."""
 
 from __future__ import annotations
 

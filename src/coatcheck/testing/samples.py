@@ -160,7 +160,7 @@ async def read(store: Store, session_id: SessionId) -> SessionRecord | None:
 
 
 def reading_of(session: SessionRecord, now_us: int) -> SessionReading:
-    """What a validation is to read of this session at this time of the store's clock."""
+    """The reading that a validation is to get of this session at this time of the store's clock."""
     return SessionReading(
         session.id,
         session.user_id,

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class HookError(Exception):
-    """What an application's hook raises."""
+    """Raised by a hook of the application."""
 
 
 class SignInUnderWay:
