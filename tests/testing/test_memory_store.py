@@ -13,10 +13,11 @@ from coatcheck import GuaranteeLevel, Pod, StoreUnavailable
 from coatcheck.errors import InvalidArgumentError
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import Insertion, SessionFilter
-from coatcheck.testing import ManualClock, MemoryStore, one_writer
+from coatcheck.testing import ManualClock, MemoryStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.conformance.outages import CALLS
 from coatcheck.testing.conformance.under_way import SignInUnderWay
+from coatcheck.testing.memory import one_writer
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, numbered_id, read, register, sign_in, start
 
 if TYPE_CHECKING:

@@ -41,8 +41,8 @@ from coatcheck.testing.gates import Gate, PausingStore  # noqa: E402 (as above)
 from coatcheck.testing.harness import StoreHarness  # noqa: E402 (as above)
 from coatcheck.testing.machine import StoreMachine, check_store_against_model  # noqa: E402 (as above)
 from coatcheck.testing.manual_clock import ManualClock  # noqa: E402 (as above)
-from coatcheck.testing.memory_database import MemoryDatabase  # noqa: E402 (as above)
-from coatcheck.testing.memory_store import MemoryStore  # noqa: E402 (as above)
+from coatcheck.testing.memory.database import MemoryDatabase  # noqa: E402 (as above)
+from coatcheck.testing.memory.store import MemoryStore  # noqa: E402 (as above)
 
 __all__ = [
     "Gate",

@@ -27,7 +27,7 @@ from coatcheck.web.http.devices import ClientCapture
 from coatcheck.web.http.event_stream import asks_for_event_stream
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
-from coatcheck.web.live.connections import LiveConnections
+from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.refusals import answer_to, answerable_in
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState

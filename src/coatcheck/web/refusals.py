@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coatcheck import upstream
+from coatcheck import third_party_internals
 from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
@@ -35,7 +35,7 @@ def answerable_in(error: BaseException) -> AnswerableError | None:
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    handled_too_late = upstream.error_handled_too_late(error)
+    handled_too_late = third_party_internals.error_handled_too_late(error)
     if handled_too_late is not None:
         return answerable_in(handled_too_late)
     return error if isinstance(error, ANSWERABLE_ERRORS) else None

@@ -1,4 +1,4 @@
-"""Rows to records, for the statements of SQLAlchemy and those of the drivers alike."""
+"""Rows to records and new sessions to rows, for the statements of SQLAlchemy and those of the drivers alike."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The store over a SQL database: each call of the protocol as a transaction around its statements.
 
-The statements are in `session_statements`, `user_statements`, `user_changes` and `upkeep_statements`. What differs
+The statements are in `session_statements`, `user_statements`, `user_cascades` and `upkeep_statements`. What differs
 between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 """
 
@@ -29,7 +29,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_changes, user_statements
+from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
 from coatcheck.stores.sql.transactions import (
     CallersOwnError,
@@ -238,7 +238,7 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> Change:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            change = await user_changes.end_user_sessions(
+            change = await session_statements.end_user_sessions(
                 connection, self._dialect, user_id, method=method, except_session_id=except_session_id
             )
             await self._announce(connection, change, transaction)
@@ -262,7 +262,7 @@ class SqlStore(ABC):
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         async with self._transactions.write(transaction) as connection:
-            change = await user_changes.set_user_scopes(connection, self._dialect, user_id, scopes)
+            change = await user_cascades.set_user_scopes(connection, self._dialect, user_id, scopes)
             await self._announce(connection, change, transaction)
             return change
 
@@ -332,13 +332,13 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            change = await user_changes.update_user(connection, self._dialect, user_id, scopes=scopes, blocked=blocked)
+            change = await user_cascades.update_user(connection, self._dialect, user_id, scopes=scopes, blocked=blocked)
             await self._announce(connection, change, transaction)
             return change
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            change = await user_changes.delete_user(connection, self._dialect, user_id)
+            change = await user_cascades.delete_user(connection, self._dialect, user_id)
             await self._announce(connection, change, transaction)
             return change
 

@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.upstream import is_uvicorn_exiting
+from coatcheck.third_party_internals import is_uvicorn_exiting
 from coatcheck.web.exchanges.pending_use import pending_use_of
 from coatcheck.web.http.event_stream import MEDIA_TYPE, event
 from coatcheck.web.http.problems import event_stream_not_asked_for

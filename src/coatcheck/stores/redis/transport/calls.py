@@ -11,10 +11,10 @@ from coatcheck.stores.batching import Batcher
 from coatcheck.stores.redis.keys import Keys
 from coatcheck.stores.redis.scripts import script
 from coatcheck.stores.redis.transport.batches import CallRunner, EndingRunner, SessionReader, time_of
-from coatcheck.stores.redis.transport.cluster import ClusterServers
+from coatcheck.stores.redis.transport.cluster_topology import ClusterServers
 from coatcheck.stores.redis.transport.connection import PipelinedConnection
 from coatcheck.stores.redis.transport.router import Call, Router, call_script
-from coatcheck.stores.redis.transport.servers import SingleServer
+from coatcheck.stores.redis.transport.topology import SingleServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId
     from coatcheck.stores.records import SessionReading
     from coatcheck.stores.redis.transport.connection import Reply
-    from coatcheck.stores.redis.transport.servers import Servers
+    from coatcheck.stores.redis.transport.topology import Servers
     from coatcheck.stores.redis.url import Address, RedisUrl
 
 # A replica that takes longer is in trouble, and the rest of the batch waits for it.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from coatcheck.clock import SystemClock
 from coatcheck.errors import InvalidArgumentError, StoreUnavailable
 from coatcheck.stores.records import Change
-from coatcheck.testing.memory_tables import Tables
-from coatcheck.testing.one_writer import OneWriter
+from coatcheck.testing.memory.one_writer import OneWriter
+from coatcheck.testing.memory.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator

@@ -327,7 +327,7 @@ async def test_a_requirement_while_the_connection_ends_is_refused_and_no_error(
 ) -> None:
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, goes_on, has_written = auth.token_manager.sign_in("ann", {"notes:write"}), asyncio.Event(), False
 
@@ -546,7 +546,7 @@ async def test_from_the_look_that_finds_its_end_neither_side_hears_of_the_other(
     """Thousands may be told before: until then nothing goes either way."""
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, go_on, heard = auth.token_manager.sign_in("ann"), asyncio.Event(), []
 
@@ -595,7 +595,7 @@ async def test_an_application_that_has_ended_does_not_wait_for_a_client_that_rea
 ) -> None:
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, may_end = auth.token_manager.sign_in("ann"), asyncio.Event()
 
@@ -626,7 +626,7 @@ async def test_a_server_that_tells_the_application_at_once_has_it_leave_no_soone
     """uvicorn lets `receive` return as soon as the client was told; other clients are told before that has effects."""
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, heard = auth.token_manager.sign_in("ann"), []
 
@@ -783,7 +783,7 @@ async def test_a_client_that_reads_nothing_is_ended_too(auth: Auth, kind: str) -
 
 
 async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coatcheck.web.live.connections._USE_SECONDS", 3600.0)
+    monkeypatch.setattr("coatcheck.web.live.revalidation._USE_SECONDS", 3600.0)
     uses: list[str] = []
     explain = auth.token_manager.explain_token
 
@@ -820,7 +820,7 @@ async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeyp
 
 async def test_while_a_use_is_written_down_another_is_not_begun(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs would else have ten of them a second under way, of each connection."""
-    monkeypatch.setattr("coatcheck.web.live.connections._USE_SECONDS", 0.0)
+    monkeypatch.setattr("coatcheck.web.live.revalidation._USE_SECONDS", 0.0)
     token, answers, begun = auth.token_manager.sign_in("ann"), asyncio.Event(), 0
     explain = auth.token_manager.explain_token
 

@@ -25,7 +25,7 @@ from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, In
 from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.http.problems import problem_of
-from coatcheck.web.live.endings import Endings
+from coatcheck.web.live.closing_queue import ClosingQueue
 from coatcheck.web.live.timer_wheel import TimerWheel
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class LiveConnections:
         # By user and session: many sessions of one user may end one by one.
         self._watched: dict[str, dict[str, set[LiveConnection]]] = {}
         self._due: TimerWheel[LiveConnection] = TimerWheel(self._look_at)
-        self._endings = Endings(grace.total_seconds(), postpone_full_collections=postpone_full_collections)
+        self._endings = ClosingQueue(grace.total_seconds(), postpone_full_collections=postpone_full_collections)
         self._under_way: set[asyncio.Task[None]] = set()
         self._is_subscribed = False
 

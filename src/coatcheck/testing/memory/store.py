@@ -2,7 +2,7 @@
 
 Its calls are in the order of the protocol. Each write is one step (`_write`) inside a transaction, the caller's or one
 of its own, and the commit of that transaction announces what the step has ended or taken away (`step.announced`). The
-transactions are in `memory_database.py`, the rows in `memory_tables.py`.
+transactions are in `database.py`, the rows in `tables.py`.
 
 A call waits only while another's transaction is open: without an event loop, one `send(None)` runs it to its end.
 """
@@ -33,7 +33,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.testing.memory_database import MemoryDatabase
+from coatcheck.testing.memory.database import MemoryDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from coatcheck.scope import Scope
     from coatcheck.stores.records import NewSession, Rehash, SessionUse
     from coatcheck.stores.store import InsideTransaction, Transaction
-    from coatcheck.testing.memory_database import MemoryTransaction, Step
-    from coatcheck.testing.memory_tables import Tables
+    from coatcheck.testing.memory.database import MemoryTransaction, Step
+    from coatcheck.testing.memory.tables import Tables
 
 
 class MemoryStore:

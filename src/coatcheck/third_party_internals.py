@@ -1,8 +1,8 @@
 """The places where we rely on something that another library does not promise. Each has a test of its name.
 
-`tests/test_upstream.py` fails by name when an upgrade takes one of them away. No library is imported here: a function
-takes an object of the library, or looks at what the library has left behind, so that the module works whichever of
-them are installed.
+`tests/test_third_party_internals.py` fails by name when an upgrade takes one of them away. No library is imported
+here: a function takes an object of the library, or looks at what the library has left behind, so that the module works
+whichever of them are installed.
 """
 
 from __future__ import annotations
