@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 TEST_YOUR_APPLICATION = ROOT / "docs/how-to/test-your-application.md"
 WRITE_A_STORE = ROOT / "docs/how-to/write-a-store.md"
 MEMORY_STORE = [
-    (ROOT / "src/coatcheck/testing" / f"memory_{name}.py").read_text(encoding="utf-8")
+    (ROOT / "src/coatcheck/testing/memory" / f"{name}.py").read_text(encoding="utf-8")
     for name in ("store", "database", "tables")
 ]
 

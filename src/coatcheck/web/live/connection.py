@@ -1,6 +1,6 @@
 """One request of a signed-in caller that stays open, and how it ends.
 
-It ends in three steps, of which `ClosingQueue` chooses the moments: it is stopped, its client is told, and its application
+It ends in three steps, at moments that `ClosingQueue` chooses: it is stopped, its client is told, and its application
 is made to leave.
 """
 
