@@ -1,4 +1,4 @@
-"""The token: equal to the seed's byte for byte, and accepted in one spelling only."""
+"""The token: equal to Serverpod's byte for byte, and accepted in one spelling only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The test vectors of the seed's system: `vectors.json`, made by the original."""
+"""The test vectors of Serverpod's sessions: `vectors.json`, made by the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashes: equal to the seed's byte for byte, and nothing else matches."""
+"""Hashes: equal to Serverpod's byte for byte, and nothing else matches."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class TestValidating:
         success = await world.sign_in(await world.user())
         row = await world.row(success)
         assert row is not None
-        # Our row, the seed's secret: only the id differs from the vector's.
+        # Our row, Serverpod's secret: only the id differs from the vector's.
         legacy = KeyHash(vector.legacy_hash, vector.salt, None)
         await world.store.rehash_sessions([Rehash(row.id, row.key, legacy)])
         token = format_token(row.id, vector.secret)

@@ -20,7 +20,7 @@ For all calls:
 * Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
 * A call that ends or shrinks sessions announces it in the same transaction, and returns what it has announced
   (`Change`). What `announcements` yields leaves out what this store object has returned without a transaction: the
-  caller has it already. What was done in a caller's transaction is not left out, because nobody but the store knows
+  caller has it already. A change in a caller's transaction is not left out, because nobody but the store knows
   whether that transaction is committed.
 
 `coatcheck.testing` has the conformance suite that checks all of this against any store, and `MemoryStore`, the
@@ -237,13 +237,13 @@ class Users(Protocol):
 
 
 class Upkeep(Protocol):
-    """What the pruner and operators need."""
+    """The calls of the pruner and of operators."""
 
     async def prune_expired(self, limit: int) -> ExpiredSweep:
         """Delete up to `limit` sessions past their absolute deadline, and say which. Skips rows that are locked.
 
-        Announces nothing: these sessions have ended already. What a store with native expiry (Redis) has deleted by
-        itself before is not among them.
+        Announces nothing: these sessions have ended already. Sessions that a store with native expiry (Redis) has
+        deleted by itself before are not among them, and nobody is told of those.
         """
         ...
 
@@ -288,19 +288,19 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
         ...
 
     async def guarantee(self) -> Guarantee:
-        """What this store, as it is configured now, can promise about revocation. Asks the database each time.
+        """The promise about revocation that this store can make as it is configured now. Asks the database each time.
 
         Where something cannot be probed, it is one of the conditions.
         """
         ...
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        """What was announced on this data from now on and no caller of this store object knows yet.
+        """The announcements on this data from now on that no caller of this store object knows yet.
 
-        That is what other processes and other store objects end or take away, and what is done by way of this one
-        inside a caller's transaction, once that is committed: an announcement is part of its transaction, so that none
-        is lost and none is of something that did not happen. None means that some may have been missed: a listener
-        that keeps anything open looks at the store again. The first is None, when listening has begun.
+        They come from other processes and other store objects, and, once it is committed, from a caller's transaction
+        with this one. An announcement is part of the transaction that it tells of: none is lost, and a change that is
+        rolled back is not announced. None means that some may have been missed: a listener that keeps anything open
+        looks at the store again. The first is None, when listening has begun.
         The announcements about one shard of users (`shard_of_user`) come in the order in which they happened; a
         message from just before the beginning may come after it.
         It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).

@@ -147,7 +147,7 @@ async def sign_in_following(store: Store, user_id: UserId = ADA, **fields: Any) 
 
 
 async def read(store: Store, session_id: SessionId) -> SessionRecord | None:
-    """The session as it is stored, or None. What validations and lists see of it is the same."""
+    """The session as it is stored, or None. Validations and lists see the same of it."""
     reading = await store.read_session(session_id)
     page = await store.list_sessions(SessionFilter(session_id=session_id), limit=1)
     if reading is None:

@@ -1,4 +1,4 @@
-"""What looks at many rows: lists, pruning, counting. It goes in chunks, along indexes and never by patterns of keys."""
+"""Calls that look at many rows: lists, pruning, counting. They go in chunks, along indexes, never by key patterns."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class _Reader:
 
 
 async def _read(calls: ServerCalls, ids: Iterable[str]) -> list[ListedSession]:
-    """Those of these sessions that exist, in the order of their ids. What is damaged is none."""
+    """Those of these sessions that exist, in the order of their ids. A damaged value is no session."""
     of_shards = by_shard(map(SessionId, ids))
     replies = await asyncio.gather(
         *(calls.read(shard, "MGET", *map(calls.keys.session, theirs)) for shard, theirs in of_shards.items())

@@ -221,7 +221,7 @@ class RedisStore:
         lifetime_us = session.lifetime_us if session.expires_at_us is None else None
         replaced = session.replaces
         is_near = replaced is not None and shard_of_session(replaced) == shard
-        # What ends another session is sure to have ended it, as every ending is.
+        # A sign-in that ends another session is confirmed as every ending is.
         reply = await (self._calls.end if is_near else self._calls.run)(
             "insert_session",
             shard,
@@ -409,7 +409,7 @@ def _no_transactions() -> ConfigurationError:
 
 
 def _announced_of(ended: Iterable[EndedSession]) -> tuple[Announcement, ...]:
-    """What the scripts announce of sessions that end one by one."""
+    """The announcements that the scripts make of sessions that end one by one."""
     return tuple(Announcement(one.user_id, one.session_id) for one in ended)
 
 

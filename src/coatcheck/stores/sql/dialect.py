@@ -1,4 +1,4 @@
-"""What differs between the databases: their clock, their locks, their upsert, and how they announce."""
+"""The differences between the databases: their clock, their locks, their upsert, and how they announce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to sessions, each inside a transaction of the caller's.
+"""Statements about sessions, each inside a transaction of the caller's.
 
 Locks are taken in one order everywhere: the user's row, then sessions in order of id. Two bulk writes, or a bulk
 write and a batch of touches, therefore wait for each other and never deadlock.
@@ -177,7 +177,7 @@ async def delete_where(
 
 
 def end_of(session: EndedSession) -> Announcement:
-    """What is announced of one session that was deleted."""
+    """The announcement of one session that was deleted."""
     return Announcement(session.user_id, session.session_id)
 
 

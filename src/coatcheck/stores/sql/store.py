@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class SqlStore(ABC):
-    """What the SQL stores share. It implements the `Store` protocol save for the path of every request."""
+    """The common part of the SQL stores: the `Store` protocol save for the path of every request."""
 
     has_transactions = True
 

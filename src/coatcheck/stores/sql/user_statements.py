@@ -1,4 +1,4 @@
-"""What is done to users' rows, each inside a transaction of the caller's."""
+"""Statements about users' rows, each inside a transaction of the caller's."""
 
 from __future__ import annotations
 

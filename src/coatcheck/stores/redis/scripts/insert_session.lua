@@ -28,7 +28,7 @@ if redis.call('EXISTS', session_key(id)) == 1 then return 'taken' end
 
 local replaces = replaced ~= '' and session(replaced)
 
--- What the server has expired by itself is still in the indexes. Two of each, drawn at random, are looked at for each
+-- Sessions that the server has expired by itself are still in the indexes. Two of each, drawn at random, are looked at for each
 -- session that comes, so that such ids cannot outnumber the sessions for long, whether or not anybody prunes.
 for _, other in ipairs(redis.call('ZRANDMEMBER', index_of(user), 2)) do
     if redis.call('EXISTS', session_key(other)) == 0 then forget(other, user) end

@@ -1,4 +1,4 @@
--- What every script begins with. It runs on the server that has the shard, alone, from its first line to its last.
+-- The beginning of every script. It runs on the server that has the shard, alone, from its first line to its last.
 --
 -- Nothing rolls a script back that fails on its way. That happens where its slot is just being moved to another server:
 -- keys are missing then that have gone ahead, and the first command that asks for one fails. So each script writes
@@ -45,7 +45,7 @@ local function index_of(user) return root .. ':of:' .. user end
 -- Whether a value is a session that these scripts understand, and not damaged or of a version to come.
 local function is_readable(value) return #value >= HEAD_SIZE and string.byte(value) == VERSION end
 
--- A packed session, or nothing. What cannot be read may live for a program of another version, so nobody is told that
+-- A packed session, or nothing. A value that cannot be read may live for a program of another version, so nobody is told that
 -- it is gone: the call fails.
 local function session(id)
     local value = redis.call('GET', session_key(id))
@@ -101,7 +101,7 @@ local function announce(user, more)
 end
 local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"') end
 
--- Each revocation writes, also one that finds nothing: only a write can be waited for (security.md, section 3.4).
+-- Each revocation writes, also one that finds nothing: only a write can be waited for.
 local function count_ending() redis.call('INCR', root) end
 
 -- End a user's sessions: all, or those of a method, or all but one. Returns their ids. Of a method, the session has to be

@@ -1,7 +1,7 @@
 """The PostgreSQL store, 15 or newer, through asyncpg.
 
 What happens all the time goes straight through the driver on held connections with prepared statements: SQLAlchemy
-Core costs about 300 µs of CPU for each read where the driver costs 50 (PERF.md). The rest goes through SQLAlchemy.
+Core costs about 300 µs of CPU for each read where the driver costs 50. The rest goes through SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
 
-# Rows are locked in order of id before any is written: batches that are not ordered deadlock (PERF.md). The time
+# Rows are locked in order of id before any is written: batches that are not ordered deadlock. The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
 _TOUCH_ONE = """
 WITH used AS (

@@ -1,4 +1,4 @@
-"""What a SQLite file promises, judged by its settings. The probe is in `store`."""
+"""The guarantee of a SQLite file, judged by its settings. The probe is in `store`."""
 
 from __future__ import annotations
 

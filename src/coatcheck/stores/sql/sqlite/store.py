@@ -1,7 +1,7 @@
 """The SQLite store: one file in WAL mode, any number of processes on one machine.
 
 Reads run in the event loop's own thread, on a connection of their own: a read by primary key takes about 10 µs where
-a trip to a worker thread and back takes 40 to 70, and in WAL mode it never waits for a writer (PERF.md).
+a worker thread takes 40 to 70 for the way there and back, and in WAL mode a read never waits for a writer.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class SqliteDialect:
             await connection.exec_driver_sql(outbox.INSERT, [(now_us, part) for part in texts])
 
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
-        """What can be seen in a file is on its disk: SQLite syncs before it lets others see."""
+        """Nothing to wait for: SQLite syncs a commit to the disk before others see it."""
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this
