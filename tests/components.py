@@ -101,6 +101,6 @@ class Components:
 
 
 def _is_whole_run(config: pytest.Config) -> bool:
-    """Whether this run should reach every test: no paths, -k, -m or similar options were given."""
+    """Whether this run should have reached every test: no paths, -k, -m or the like were given."""
     chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not chosen
