@@ -1,4 +1,4 @@
-"""The README does what it says: its code is run as it stands, and its links lead somewhere."""
+"""The README is true: its code runs unchanged, and its links lead to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the browser tests share."""
+"""Shared fixtures of the browser tests."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ __all__ = ["ada", "notes", "notes_dsn", "operator", "operator_pod", "store_url"]
 
 @pytest.fixture
 async def new_device(browser: Browser, notes: AppServer) -> AsyncIterator[NewDevice]:
-    """Makes devices: browsers that share nothing."""
+    """Makes devices: browsers that share no data."""
     async with devices(browser, notes.url) as make:
         yield make

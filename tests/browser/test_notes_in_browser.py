@@ -1,4 +1,4 @@
-"""The notes example in a real browser: what a person sees who ends a session on one device from another."""
+"""The notes example in a real browser: a person ends the session of one device on another."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class TestEndingADevice:
 
 
 class TestTabs:
-    """The pages are rendered on the server; `static/session.js` is what they hear of each other by."""
+    """The pages are rendered on the server; `static/session.js` tells the tabs of each other."""
 
     async def other_tabs(self, laptop: Device, count: int) -> list[Device]:
         tabs = [Device(await laptop.context.new_page(), laptop.context, laptop.url) for _ in range(count)]
@@ -300,7 +300,7 @@ class TestRestrictingADevice:
         await laptop.ticket(LAPTOP).get_by_role("switch", name="May write").click()
         await expect(laptop.ticket(LAPTOP).get_by_role("switch")).not_to_be_checked()
         await expect(laptop.ticket(LAPTOP).get_by_role("switch")).to_be_disabled()
-        # Whoever enables the button by hand gets no further.
+        # Enabling the button by hand does not help.
         await laptop.ticket(LAPTOP).get_by_role("switch").evaluate("button => button.disabled = false")
         await laptop.ticket(LAPTOP).get_by_role("switch").click()
         await laptop.shows_heading("This device may not do that")

@@ -51,18 +51,18 @@ def server(store_url: str) -> Iterator[AppServer]:
 
 @dataclass
 class Operator:
-    """Somebody with access to the store, from outside of the application."""
+    """An operator with access to the store, outside of the application."""
 
     pod: Pod
     auth: AuthServices
 
     async def end_all(self) -> None:
-        """Take every session away."""
+        """Delete every session."""
         for user in await self.auth.auth_users.list():
             await self.auth.token_manager.revoke_all_tokens(auth_user_id=user.id)
 
     async def let_pass(self, **columns: int) -> None:
-        """Set times of every session, as if they had passed."""
+        """Set the times of every session back, as if time had passed."""
         async with self.pod.store.transaction() as transaction:
             await transaction.execute(update(sessions).values(**columns))
 
@@ -168,7 +168,7 @@ class TestTheEndOfASession:
         await operator.let_pass(expires_at=LONG_AGO_US)
         second = Tab(await context.new_page(), tab.url, tab.mode)
         await second.open()
-        # In cookie mode opening the page has removed the cookie, and with it the proof that one may be told why.
+        # In cookie mode opening the page has removed the cookie, without which the server does not give the reason.
         reason = "revoked" if tab.mode == "cookie" else "expired"
         await second.is_on_the_sign_in_page(f"?next=%2F{tab.mode}%2Fapp&reason={reason}")
 

@@ -1,4 +1,4 @@
-"""Touches and rehashes: gathered, in order, lossy, and never in anybody's way."""
+"""Touches and rehashes are collected, written in order, may be lost, and never delay a request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RecordingStore:
-    """Writes down what it is asked to write."""
+    """Records the writes that it is asked for."""
 
     def __init__(self) -> None:
         self.touches: list[list[tuple[str, int]]] = []
