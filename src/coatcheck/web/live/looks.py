@@ -138,9 +138,15 @@ class Looks:
     def _keep_few(self) -> None:
         """Have the others share the outcome of the looks that are under way and of those that are left."""
         kept = max(0, _PROBES - self._under_way)
-        while len(self._first) + len(self._rest) > kept:
-            connection, _ = (self._rest or self._first).popitem()
-            self._sharing[connection] = None
+        if len(self._first) + len(self._rest) <= kept:
+            return
+        few = [*islice(self._first, kept), *islice(self._rest, kept)][:kept]
+        for queue in (self._first, self._rest):
+            self._sharing.update(queue)
+            queue.clear()
+        for connection in few:
+            del self._sharing[connection]
+            self._first[connection] = None
 
     async def _look(self) -> None:
         connections = self._take()
@@ -186,7 +192,7 @@ class Looks:
             self._stop_probing()
             self._probe()
         if self._sharing:
-            self.add(self._sharing)
+            self.add_all(self._sharing)
             self._sharing.clear()
 
     async def _share_outage(self) -> None:
