@@ -13,7 +13,8 @@ T = TypeVar("T")
 class HiddenText(str):
     """A text that its repr does not show. A plain string in every other way; `str()` and formatting give the text.
 
-    A part of it is hidden too: `rich` cuts a long text before it takes the repr.
+    Its parts are hidden too: a URL is taken apart in places that fail, and `rich` cuts a long text before it takes the
+    repr.
     """
 
     __slots__ = ()
@@ -25,6 +26,28 @@ class HiddenText(str):
     def __getitem__(self, key: SupportsIndex | slice) -> Self:
         """A part of the text, hidden as well."""
         return type(self)(super().__getitem__(key))
+
+    def __add__(self, other: str) -> Self:
+        """Both texts, hidden as well."""
+        return type(self)(super().__add__(other))
+
+    def partition(self, separator: str) -> tuple[Self, Self, Self]:
+        """See `str.partition`; the parts are hidden as well."""
+        before, found, after = super().partition(separator)
+        return type(self)(before), type(self)(found), type(self)(after)
+
+    def rpartition(self, separator: str) -> tuple[Self, Self, Self]:
+        """See `str.rpartition`; the parts are hidden as well."""
+        before, found, after = super().rpartition(separator)
+        return type(self)(before), type(self)(found), type(self)(after)
+
+    def split(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """See `str.split`; the parts are hidden as well."""
+        return [*map(type(self), super().split(separator, maxsplit))]
+
+    def removeprefix(self, prefix: str) -> Self:
+        """See `str.removeprefix`; the rest is hidden as well."""
+        return type(self)(super().removeprefix(prefix))
 
 
 class Hidden(Generic[T]):

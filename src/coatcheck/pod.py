@@ -14,6 +14,7 @@ from coatcheck.background.relay import Relay
 from coatcheck.builders import BuildContext
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import EventBus
+from coatcheck.hidden import Hidden, HiddenText
 from coatcheck.passwords import Passwords
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
@@ -73,15 +74,20 @@ class Pod:
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
         """
+        # First of all: a traceback with local variables would show peppers and the store's password.
+        variables: Hidden[Mapping[str, str]] = Hidden(os.environ if environ is None else environ)
+        del environ
+        if isinstance(store, str):
+            store = HiddenText(store)
         if require is not None and not isinstance(require, GuaranteeLevel):
             raise ConfigurationError("require must be None or a GuaranteeLevel, for example GuaranteeLevel.STRICT")
-        variables = os.environ if environ is None else environ
         folder = Path(config_dir)
-        mode = run_mode or next((variables[name] for name in RUN_MODE_VARIABLES if variables.get(name)), "development")
-        self._passwords = Passwords.load(folder / "passwords.yaml", run_mode=mode, environ=variables)
+        mode = run_mode or _run_mode_in(variables)
+        self._passwords = Passwords.load(folder / "passwords.yaml", run_mode=mode, environ=variables.reveal())
         self.run_mode = mode
         if store is None:
-            store = variables.get(STORE_VARIABLE) or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
+            named = HiddenText(variables.reveal().get(STORE_VARIABLE, ""))
+            store = named or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
         self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
         self._watch = GuaranteeWatch(self.store, required=require)
         self.events = EventBus()
@@ -193,3 +199,8 @@ class Pod:
         """The pod as the lifespan of a Starlette or FastAPI application."""
         async with self:
             yield
+
+
+def _run_mode_in(variables: Hidden[Mapping[str, str]]) -> str:
+    named = [variables.reveal()[name] for name in RUN_MODE_VARIABLES if variables.reveal().get(name)]
+    return named[0] if named else "development"

@@ -44,7 +44,8 @@ class KeyringStorage(TextStorage):
         try:
             return self._kept()
         except Exception as error:  # noqa: BLE001 (backends raise errors of D-Bus, of Windows and of their own)
-            raise self._cannot("read", error) from None
+            kind = type(error).__name__
+        raise self._cannot_use("read", kind)
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`. It reads back, because some backends take the text and keep nothing."""
@@ -53,15 +54,18 @@ class KeyringStorage(TextStorage):
                 self._keyring.set_password(self._service, self._account, str(text))  # plain: backends want no subclass
             elif self._kept() is not None:
                 self._keyring.delete_password(self._service, self._account)
-            is_done = self._kept() == text
+            if self._kept() == text:
+                return
+            kind = None
         except Exception as error:  # noqa: BLE001 (as above)
-            raise self._cannot("write", error) from None
-        if not is_done:
+            kind = type(error).__name__
+        if kind is None:
             done = "delete" if text is None else "keep"
             raise StorageError(
                 f"the keyring {_name_of_backend(self._keyring)} did not {done} the session; choose another keyring, "
                 "or use FileStorage"
             )
+        raise self._cannot_use("write", kind)
 
     def _kept(self) -> str | None:
         text: str | None = self._keyring.get_password(self._service, self._account)

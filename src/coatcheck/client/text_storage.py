@@ -73,9 +73,13 @@ class TextStorage(ABC):
             StorageError: the text cannot be written; the earlier text is still there.
         """
 
-    def _cannot(self, do: str, error: Exception) -> StorageError:
-        # Only the kind of error, because its message may contain the text that was to be written.
-        return StorageError(f"cannot {do} {self.place}: {type(error).__name__}")
+    def _cannot_use(self, do: str, kind_of_error: str) -> StorageError:
+        """The error for one of another library, to be raised after its `except` block.
+
+        The other error may contain the text that was to be written: only its kind is told, and neither a chain nor a
+        local variable has it.
+        """
+        return StorageError(f"cannot {do} {self.place}: {kind_of_error}")
 
 
 class KeyValues(Protocol):
@@ -114,16 +118,19 @@ class KeyValueStorage(TextStorage):
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 (the application's own kinds of errors)
-            raise self._cannot("read", error) from None
+            kind = type(error).__name__
+        raise self._cannot_use("read", kind)
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`."""
         try:
-            self._values.set(self._key, None if text is None else str(text))  # plain: a database may want no subclass
+            # Plain text: a database may want no subclass.
+            return self._values.set(self._key, None if text is None else str(text))
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 (as above)
-            raise self._cannot("write", error) from None
+            kind = type(error).__name__
+        raise self._cannot_use("write", kind)
 
 
 def _text_of(session: AuthSuccess | None) -> HiddenText | None:

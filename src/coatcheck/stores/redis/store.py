@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.hidden import HiddenText
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
@@ -94,6 +95,7 @@ class RedisStore:
         Raises:
             ConfigurationError: `url` is not of that form.
         """
+        url = HiddenText(url)
         self._target = parse_url(url)
         self._origin = secrets.token_hex(8)
         self._timeout_seconds = timeout_seconds

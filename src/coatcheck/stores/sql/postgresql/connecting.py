@@ -32,7 +32,7 @@ async def connect_to_primary(
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
         asyncio.ensure_future(
             asyncpg.connect(
-                dsn.without_hosts,
+                str(dsn.without_hosts),
                 host=host,
                 port=port,
                 timeout=timeout_seconds,

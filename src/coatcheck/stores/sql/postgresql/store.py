@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coatcheck.hidden import HiddenText
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
@@ -116,6 +117,7 @@ class PostgresStore(SqlStore):
         Raises:
             ConfigurationError: `dsn` is no such URI. No part of it is repeated.
         """
+        dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
         self._timeout_seconds = timeout_seconds
         commits = AbandonedCommits()
