@@ -755,6 +755,15 @@ class TestSettings:
             http.get(SERVER)
 
 
+@pytest.mark.parametrize("bad", ["\nX: y", "\r", "\0", "\x7f", " ", "ö", "\ud800"])
+async def test_a_token_that_http_libraries_would_show_in_an_error_is_refused(program: Program, bad: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="visible ASCII") as error:
+        await program.do("update_signed_in_user", ada(TOKEN + bad))
+    assert TOKEN not in repr(error.value)
+    assert program.storage.read() is program.manager.auth_info is None
+    assert program.changes == []
+
+
 def test_the_client_imports_nothing_of_the_server() -> None:
     program = """
 import sys

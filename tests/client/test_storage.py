@@ -575,6 +575,13 @@ class TestKeyring:
 
 
 class TestKeyValues:
+    def test_a_planted_token_that_cannot_be_sent_is_a_storage_error_that_does_not_show_it(self) -> None:
+        settings = Settings()
+        KeyValueStorage(settings).write(ada(TOKEN + "\n"))
+        with pytest.raises(StorageError, match="does not hold a session") as error:
+            KeyValueStorage(settings).read()
+        assert TOKEN not in str(error.value)
+
     def test_every_error_of_the_applications_settings_is_a_storage_error_without_its_text(self) -> None:
         class Unreachable(Settings):
             def get(self, key: str, default: object = None) -> str:

@@ -23,6 +23,7 @@ from coatcheck.client.loopback_only import LoopbackOnly
 from coatcheck.client_info import ClientInfo
 from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
 from coatcheck.loopback import is_loopback
+from coatcheck.wire import checked_token
 
 if TYPE_CHECKING:
     from coatcheck.client.storage import SessionStorage
@@ -129,6 +130,7 @@ class Flows:
             )
         if not self._in_cookie and not info.token:
             raise ConfigurationError('the server sent no token although this client has mode="header"')
+        checked_token(info.token)
         yield from self._changing(partial(self.local.sign_in, info))
 
     def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:

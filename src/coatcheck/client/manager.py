@@ -142,6 +142,7 @@ class ClientSessionManager:
 
         Raises:
             ConfigurationError: the answer has a token in cookie mode, or none in header mode; nothing was stored.
+            InvalidArgumentError: the token cannot be sent in a header; nothing was stored.
             StorageError: the answer cannot be stored; the session stays as it was.
         """
         self._run(self._flows.update(info))
