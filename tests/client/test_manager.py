@@ -755,6 +755,30 @@ class TestSettings:
             http.get(SERVER)
 
 
+@pytest.mark.parametrize("error", [StorageError, LookupError, OSError])
+async def test_the_server_is_told_of_a_sign_out_although_the_storage_cannot_be_read(
+    new_program: NewProgram, server: FaultyServer, error: type[Exception]
+) -> None:
+    class Unreadable(MemoryStorage):
+        is_broken = False
+
+        def read(self) -> AuthSuccess | None:
+            if self.is_broken:
+                raise error("gone")
+            return super().read()
+
+        def stamp(self) -> object:
+            return object()
+
+    storage = Unreadable()
+    program = new_program(storage=storage)
+    await program.sign_in()
+    storage.is_broken = True
+    assert await program.do("sign_out_device") is True
+    assert server.requests[-1].path == "/session/sign-out"
+    assert program.manager.auth_info is None
+
+
 @pytest.mark.parametrize("bad", ["\nX: y", "\r", "\0", "\x7f", " ", "ö", "\ud800"])
 async def test_a_token_that_http_libraries_would_show_in_an_error_is_refused(program: Program, bad: str) -> None:
     with pytest.raises(InvalidArgumentError, match="visible ASCII") as error:

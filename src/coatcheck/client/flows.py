@@ -21,7 +21,7 @@ from coatcheck.client.changes import AuthChange, SignOutReason
 from coatcheck.client.local_session import LocalSession
 from coatcheck.client.loopback_only import LoopbackOnly
 from coatcheck.client_info import ClientInfo
-from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
+from coatcheck.errors import ConfigurationError, UnexpectedAnswerError
 from coatcheck.loopback import is_loopback
 from coatcheck.wire import checked_token
 
@@ -139,7 +139,9 @@ class Flows:
         forget: Callable[[], AuthChange | None] = partial(self.local.sign_out, SignOutReason.SIGNED_OUT)
         try:
             yield CloseStreams()
-            with suppress(StorageError):  # then the last known session is used; `forget` raises the storage's error
+            # A storage of the application's own may raise anything. Then the last known session is used, so that the
+            # server is told; `forget` raises the storage's error.
+            with suppress(Exception):
                 yield from self._changing(self.local.refresh)
                 is_readable = True
             info = self._signing_out = self.local.info
