@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
-SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
+SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _numbers = itertools.count()
 _FENCE = "the end of a test"

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ListedSession,
         NewSession,
         PepperCount,
+        Position,
         Rehash,
         ScopeChange,
         SessionFilter,
@@ -102,11 +103,15 @@ class Sessions(Protocol):
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
         """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
+
+        With `began_at` it is refused as well where the user's sessions were ended (`end_user_sessions`, blocked,
+        deleted) by a transaction that was not committed yet at that position. An older position refuses more.
 
         The session that it replaces, if any, is deleted in the same step, and stays where the insertion is refused.
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
@@ -179,6 +184,13 @@ class Users(Protocol):
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         """The user's row, registered or not, or None."""
+        ...
+
+    async def position(self, *, transaction: Transaction | None = None) -> Position:
+        """The position of this moment in the history of the store: every change that was committed before is before it.
+
+        A sign-in takes it before its user is known, and hands it to `insert_session`.
+        """
         ...
 
     async def insert_user(

@@ -24,6 +24,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    Position,
     Rehash,
     ScopeChange,
     SessionFilter,
@@ -32,7 +33,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.redis import guarantee, scans
+from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
@@ -209,6 +210,7 @@ class RedisStore:
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
@@ -233,6 +235,7 @@ class RedisStore:
             "" if expected_rescopes is None else expected_rescopes,
             "" if user_scopes is None else encode_scopes(user_scopes),
             replaced if is_near and replaced is not None else "",
+            "" if began_at is None else positions.of_shard(began_at, shard),
         )
         if reply == b"taken":
             raise StoreUnavailable("the id of the new session is taken")
@@ -335,6 +338,10 @@ class RedisStore:
         return await scans.count_by_pepper(self._calls)
 
     # --- users kept in the store ---
+
+    async def position(self, *, transaction: Transaction | None = None) -> Position:
+        _without_transaction(transaction)
+        return positions.encode(await self._calls.read_every_shard_that_answers(positions.command_of(self._calls.keys)))
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None

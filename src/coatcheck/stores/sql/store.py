@@ -21,6 +21,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    Position,
     Rehash,
     ScopeChange,
     SessionFilter,
@@ -117,6 +118,11 @@ class SqlStore(ABC):
     def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
         """Read a user's row outside of any transaction."""
 
+    async def _read_position(self) -> Position:
+        """Read the position outside of any transaction of the caller's."""
+        async with self._transactions.read(None) as connection:
+            return await self._dialect.position(connection)
+
     # --- lifespan ---
 
     async def open(self) -> None:
@@ -179,6 +185,7 @@ class SqlStore(ABC):
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
@@ -188,6 +195,7 @@ class SqlStore(ABC):
                 session,
                 expected_revocations=expected_revocations,
                 expected_rescopes=expected_rescopes,
+                began_at=began_at,
                 user_scopes=user_scopes,
             )
             inserted = None if plain is None else await self._insertions.submit(plain)
@@ -201,6 +209,7 @@ class SqlStore(ABC):
                     session,
                     expected_revocations=expected_revocations,
                     expected_rescopes=expected_rescopes,
+                    began_at=began_at,
                     user_scopes=user_scopes,
                 )
                 if isinstance(outcome, InsertRefusal):
@@ -308,6 +317,12 @@ class SqlStore(ABC):
                 await session_statements.rehash_session(connection, rehash)
 
     # --- users kept in the store ---
+
+    async def position(self, *, transaction: Transaction | None = None) -> Position:
+        if transaction is None:
+            return await self._read_position()
+        async with self._transactions.read(transaction) as connection:
+            return await self._dialect.position(connection)
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None

@@ -10,6 +10,7 @@ from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
+from coatcheck.testing.conformance.positions import PositionPromises
 from coatcheck.testing.conformance.pruning import LockPromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import GuaranteePromises, ReadingPromises, SharedDataPromises
 from coatcheck.testing.conformance.replacing import ReplacingPromises
@@ -35,6 +36,7 @@ class StoreConformance(
     LockPromises,
     ListingPromises,
     SignInPromises,
+    PositionPromises,
     ReplacingPromises,
     ApplicationUserPromises,
     DeletingPromises,

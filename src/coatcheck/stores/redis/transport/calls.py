@@ -150,6 +150,23 @@ class ServerCalls:
         replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS))
         return dict(zip(SHARDS, replies, strict=True))
 
+    async def read_every_shard_that_answers(
+        self, make: Callable[[str], Iterable[str | bytes | int]]
+    ) -> Mapping[str, Reply]:
+        """Read in every shard, and leave out those whose server does not answer.
+
+        Raises:
+            StoreUnavailable: none does.
+        """
+        replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS), return_exceptions=True)
+        for error in replies:
+            if isinstance(error, BaseException) and not isinstance(error, StoreUnavailable):
+                raise error
+        found = {shard: reply for shard, reply in zip(SHARDS, replies, strict=True) if not isinstance(reply, Exception)}
+        if not found and isinstance(replies[0], StoreUnavailable):
+            raise replies[0]
+        return found
+
     async def times(self, shards: Collection[str]) -> Mapping[str, int]:
         """For each of these shards the time on the clock of its server. No other server is asked."""
         by_address = {self.servers.of(shard): shard for shard in shards}

@@ -46,6 +46,7 @@ _PG_TYPES = {column.name: column.type.compile(_DIALECT).partition(" COLLATE")[0]
     "lifetime_us": "BIGINT",
     "revocations": "BIGINT",
     "rescopes": "BIGINT",
+    "began_at": "TEXT",
     "known_scopes": "TEXT",
 }
 
@@ -56,7 +57,7 @@ WITH new AS (
         {", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(_PG_TYPES.values(), start=1))}
     ) AS new ({", ".join(_PG_TYPES)})
 ), owner AS (
-    SELECT id, scopes, is_registered, revocations, rescopes FROM coatcheck_users
+    SELECT id, scopes, is_registered, revocations, rescopes, last_ending FROM coatcheck_users
     WHERE id = ANY(${_COLUMNS.index("user_id") + 1}::text[])
     ORDER BY id
     FOR NO KEY UPDATE SKIP LOCKED
@@ -68,6 +69,10 @@ SELECT {", ".join(_TIMES.get(name, f"new.{name}") for name in _COLUMNS)}
 FROM new JOIN owner ON owner.id = new.user_id CROSS JOIN present
 WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
+    AND (
+        new.began_at IS NULL OR owner.last_ending IS NULL
+        OR pg_visible_in_snapshot(owner.last_ending::text::xid8, new.began_at::pg_snapshot)
+    )
     AND CASE WHEN new.known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = new.known_scopes END
 RETURNING id, created_at
 """  # noqa: S608 (constants only)
@@ -169,4 +174,11 @@ def _insert_arguments(plain: PlainInsertion) -> tuple[object, ...]:
     """A value for each of _PG_TYPES."""
     new = plain.session
     row = row_of(new, 0) | {"expires_at": new.expires_at_us}  # the times are the statement's to fill in
-    return (*row.values(), new.lifetime_us, plain.expected_revocations, plain.expected_rescopes, plain.known_scopes)
+    return (
+        *row.values(),
+        new.lifetime_us,
+        plain.expected_revocations,
+        plain.expected_rescopes,
+        plain.began_at,
+        plain.known_scopes,
+    )

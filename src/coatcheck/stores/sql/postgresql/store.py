@@ -9,13 +9,14 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
+from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.postgresql.batches import (
     DELETE,
@@ -92,6 +93,13 @@ _SETTINGS = text(
 _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
     channel=CHANNEL
 )
+# An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
+_WAS_ENDED_AFTER = text(
+    "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
+    "AND (ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()) "
+    "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
+)
+_ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
@@ -262,6 +270,16 @@ class PostgresDialect:
 
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
         await connection.exec_driver_sql(WAIT_FOR_WHAT_WAS_SEEN)
+
+    async def ending(self, connection: AsyncConnection) -> ColumnElement[int]:  # noqa: ARG002 (SQLite needs it)
+        return _ENDING
+
+    async def position(self, connection: AsyncConnection) -> Position:
+        return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+
+    async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
+        found = await connection.execute(_WAS_ENDED_AFTER, {"user_id": user_id, "position": position})
+        return found.scalar() is True
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)

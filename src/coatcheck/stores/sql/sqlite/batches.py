@@ -32,6 +32,7 @@ SELECT {", ".join(f":{name}" for name in _COLUMNS)}
 FROM coatcheck_users AS owner
 WHERE owner.id = :user_id AND owner.revocations = :revocations
     AND (:rescopes IS NULL OR owner.rescopes = :rescopes)
+    AND (:began_at IS NULL OR owner.last_ending IS NULL OR owner.last_ending <= :began_at)
     AND CASE WHEN :known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = :known_scopes END
 """  # noqa: S608 (constants only)
 
@@ -134,6 +135,7 @@ class SessionInserter:
         expected = {
             "revocations": plain.expected_revocations,
             "rescopes": plain.expected_rescopes,
+            "began_at": None if plain.began_at is None else int(plain.began_at),
             "known_scopes": plain.known_scopes,
         }
         is_inserted = connection.execute(_INSERT, row_of(new, now_us) | expected).rowcount == 1

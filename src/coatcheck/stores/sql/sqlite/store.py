@@ -26,6 +26,7 @@ from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
@@ -57,6 +58,12 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 _READ_USER = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ?"  # noqa: S608 (constants only)
+
+_COUNT_ENDING = (
+    "INSERT INTO coatcheck_endings (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1 "
+    "RETURNING number"
+)
+_POSITION = "SELECT coalesce(max(number), 0) FROM coatcheck_endings"
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -140,13 +147,13 @@ class SqliteStore(SqlStore):
         row = self._read(_READ_SESSION, session_id)
         return None if row is None else reading_of(row, self._clock.now_us())
 
-    def _read(self, statement: str, key: str) -> tuple[Any, ...] | None:
+    def _read(self, statement: str, *keys: str) -> tuple[Any, ...] | None:
         reader = self._reader
         if reader is None:
             raise NotOpenError("the store is not open; use it inside `async with pod`")
         try:
             # A read transaction of its own, which begins now: nothing older can be seen.
-            row: tuple[Any, ...] | None = reader.execute(statement, (key,)).fetchone()
+            row: tuple[Any, ...] | None = reader.execute(statement, keys).fetchone()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
         return row
@@ -154,6 +161,10 @@ class SqliteStore(SqlStore):
     async def _read_user(self, user_id: UserId) -> UserRecord | None:
         row = self._read(_READ_USER, user_id)
         return None if row is None else user_of(row)
+
+    async def _read_position(self) -> Position:
+        (number,) = self._read(_POSITION) or (0,)
+        return Position(str(number))
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         thread = self._touch_thread
@@ -264,6 +275,18 @@ class SqliteDialect:
 
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
         """Nothing to wait for: SQLite syncs a commit to the disk before others see it."""
+
+    async def ending(self, connection: AsyncConnection) -> int:
+        # One transaction writes at a time, so that these numbers are in the order of the commits.
+        number: int = (await connection.exec_driver_sql(_COUNT_ENDING)).scalar_one()
+        return number
+
+    async def position(self, connection: AsyncConnection) -> Position:
+        return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
+
+    async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
+        last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()
+        return last_ending is not None and last_ending > int(position)
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this
