@@ -83,7 +83,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def replicas_have_time() -> Iterator[None]:
-    """Let stores wait for a replica as long as their time limit, so that a replica without a core for a while fails no test.
+    """Let stores wait for a replica as long as their time limit, so that a replica without a core fails no test.
 
     Programs that a test starts wait as long as usual, and count an ending that is not confirmed in time as such.
     """
@@ -139,7 +139,7 @@ def shared_redis() -> Iterator[redis.RedisServer]:
 
 @pytest.fixture
 def redis_url(shared_redis: redis.RedisServer) -> str:
-    """An empty server without any script. The run's tests share it: a test that changes its configuration uses `redis_server`."""
+    """An empty server without any script. The tests share it: a test that configures one uses `redis_server`."""
     shared_redis.flush()
     return shared_redis.url
 
