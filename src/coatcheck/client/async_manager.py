@@ -9,9 +9,9 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
-from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_task import ListeningTask
 from coatcheck.client.manager import INITIALIZE_SECONDS
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.flows import Flow, Mode, Need
-    from coatcheck.client.hearers import Close, Listener, OnSignInRequired
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -57,7 +57,7 @@ class AsyncClientSessionManager:
             mode=mode,
             client_label=client_label,
         )
-        self._hearers = Hearers(login_url, on_sign_in_required)
+        self._callbacks = Callbacks(login_url, on_sign_in_required)
         self.auth = SessionAuth(self._flows, run_async=self._run)
         self._owns_http = http is None
         self._http = httpx.AsyncClient(base_url=server_url, auth=self.auth) if http is None else http
@@ -113,18 +113,18 @@ class AsyncClientSessionManager:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `ClientSessionManager.listen`; `listener` may be asynchronous."""
-        return self._hearers.listen(listener)
+        return self._callbacks.listen(listener)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """See `ClientSessionManager.listening`; here it is a task, which ends with the block.
 
         async with sessions.listening(): ...
         """
-        return ListeningTask(self._flows, self._hearers, self._http, self._fulfil)
+        return ListeningTask(self._flows, self._callbacks, self._http, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
-        return self._hearers.closing(close)
+        return self._callbacks.closing(close)
 
     async def aclose(self) -> None:
         """See `ClientSessionManager.close`."""
@@ -147,10 +147,10 @@ class AsyncClientSessionManager:
             return await anyio.to_thread.run_sync(need.function)
         if isinstance(need, Tell):
             if need.closes_streams:
-                await _call_all(self._hearers.closers())
-            return await _call_all(self._hearers.calls_for(need.change))
+                await _call_all(self._callbacks.closers())
+            return await _call_all(self._callbacks.calls_for(need.change))
         if isinstance(need, CloseStreams):
-            return await _call_all(self._hearers.closers())
+            return await _call_all(self._callbacks.closers())
         assert_never(need)
 
     async def _send(self, need: Send) -> httpx.Response:
@@ -168,4 +168,4 @@ async def _call_all(calls: Iterable[Callable[[], object]]) -> None:
             if inspect.isawaitable(result):
                 await result
         except Exception:  # noqa: BLE001 (one callback must not keep the others from being called)
-            failed(call)
+            log_failure(call)

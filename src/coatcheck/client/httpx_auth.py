@@ -57,7 +57,7 @@ class SessionAuth(httpx.Auth):
             raise RuntimeError("httpx.Client takes the auth of a ClientSessionManager, not of an asynchronous one")
         sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             self._run(self._flows.after(peek(response), sent))
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
@@ -68,7 +68,7 @@ class SessionAuth(httpx.Auth):
             )
         sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             await self._run_async(self._flows.after(await apeek(response), sent))
 
 
