@@ -34,6 +34,7 @@ from coatcheck.testing.conformance import StoreConformance  # noqa: E402 (assert
 from coatcheck.testing.gates import Gate, PausingStore  # noqa: E402 (as above)
 from coatcheck.testing.harness import StoreHarness  # noqa: E402 (as above)
 from coatcheck.testing.machine import StoreMachine, check_store_against_model  # noqa: E402 (as above)
+from coatcheck.testing.transaction_kinds import TransactionKind, in_savepoint  # noqa: E402 (as above)
 
 __all__ = [
     "Gate",
@@ -41,5 +42,7 @@ __all__ = [
     "StoreConformance",
     "StoreHarness",
     "StoreMachine",
+    "TransactionKind",
     "check_store_against_model",
+    "in_savepoint",
 ]
