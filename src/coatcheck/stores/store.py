@@ -17,6 +17,8 @@ For all calls:
 * A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
   effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
   `AsyncConnection` or `AsyncSession`.
+* In a transaction in which it could overlook what others have committed, or which commits each statement, a call that
+  writes raises InvalidArgumentError before it has written anything. Calls that only read are named `read_` or `list_`.
 * Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
 * A call that ends or shrinks sessions announces it in the same transaction, and returns what it has announced
   (`Change`). What `announcements` yields leaves out what this store object has returned without a transaction: the
@@ -296,7 +298,7 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
         ...
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        """The connection a transaction runs on, as hooks get it."""
+        """The connection a transaction runs on, as hooks get it. Refuses what a call that writes would refuse."""
         ...
 
     async def guarantee(self) -> Guarantee:

@@ -35,7 +35,6 @@ from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
 from coatcheck.stores.sql.transactions import (
     CallersOwnError,
     Transactions,
-    connection_of,
     run_callers_own,
 )
 
@@ -166,7 +165,8 @@ class SqlStore(ABC):
         return self._transactions.begin(is_in_other_hands=True)
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        return await connection_of(transaction)
+        async with self._transactions.write(transaction) as connection:  # the hook will write in it, and so shall we
+            return connection
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
         return from_others(self._announced(), self._origin)

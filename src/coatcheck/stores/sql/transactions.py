@@ -28,6 +28,11 @@ Limit: TypeAlias = "Callable[[float | None], AbstractAsyncContextManager[object]
 _log = logging.getLogger(__name__)
 
 INDETERMINATE = "the outcome of a revocation is not known; treat it as not done and revoke again"
+COMMITS_EACH_STATEMENT = (
+    "transaction must be one that the database has open, and this connection commits each statement at once "
+    "(AUTOCOMMIT, the like among the driver's arguments, or a COMMIT by hand): let it begin one, or use "
+    "pod.store.transaction()"
+)
 
 
 class NotConfirmedError(Exception):
@@ -42,20 +47,21 @@ class Transactions:
         *,
         driver_errors: tuple[type[Exception], ...],
         timeout_seconds: float,
-        make_durable: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        join: Callable[[AsyncConnection], Awaitable[None]],
         before_writing: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
         limit: Limit = asyncio.timeout,
     ) -> None:
         """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
 
-        After `timeout_seconds` without an answer the database counts as unavailable. `make_durable` raises the
-        durability of a transaction of the application's that we write in, where its own is weaker. `before_writing`
-        raises where no write can succeed. `commit` commits within so many seconds (None: however long it takes), for
+        After `timeout_seconds` without an answer the database counts as unavailable. `join` is called before we write
+        in a transaction of the application's: it raises the durability where that is weaker than ours, and refuses
+        what is no transaction, or one in which we would overlook what others commit. `before_writing` raises where no
+        write can succeed. `commit` commits within so many seconds (None: however long it takes), for
         a database where cancelling a COMMIT would leave its outcome open. `limit` makes a block raise TimeoutError
         after so many seconds (None: never); without an event loop the driver has to do that itself.
         """
-        self._make_durable = make_durable
+        self._join = join
         self._before_writing = before_writing
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
@@ -87,8 +93,7 @@ class Transactions:
         """For statements of ours that write: committed and durable at the end of the block."""
         if transaction is not None:
             async with self._callers(transaction) as connection:
-                if self._make_durable is not None:
-                    await self._make_durable(connection)
+                await self._join(connection)
                 yield connection
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:

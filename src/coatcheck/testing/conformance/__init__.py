@@ -8,6 +8,7 @@ from coatcheck.testing.conformance.announcing import AnnouncementPromises
 from coatcheck.testing.conformance.damage import DamagePromises
 from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
+from coatcheck.testing.conformance.isolation import IsolationPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
 from coatcheck.testing.conformance.positions import PositionPromises
@@ -45,6 +46,7 @@ class StoreConformance(
     UserScopePromises,
     UserPromises,
     TransactionPromises,
+    IsolationPromises,
     RevocationRacePromises,
     SignInRacePromises,
     UserRacePromises,

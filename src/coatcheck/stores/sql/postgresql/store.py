@@ -33,6 +33,7 @@ from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, Aban
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
+from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
@@ -79,12 +80,6 @@ RETURNING session.id
 # A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
 _TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
 _WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
-
-# Raises what is too weak, and leaves alone what is stronger (remote_apply).
-_DURABLE = (
-    "SELECT set_config('synchronous_commit', 'on', {is_local}) "
-    "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
-)
 
 _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
@@ -145,7 +140,7 @@ class PostgresStore(SqlStore):
         transactions = Transactions(
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
-            make_durable=_make_durable,
+            join=join,
             before_writing=commits.before_writing,
             commit=commits.commit,
         )
@@ -225,7 +220,7 @@ class PostgresStore(SqlStore):
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
         connection = await self._connect()
         try:
-            await connection.execute(_DURABLE.format(is_local="false"))
+            await connection.execute(MAKE_DURABLE)
         except BaseException:
             connection.terminate()
             raise
@@ -285,10 +280,6 @@ class PostgresDialect:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
         row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
         return None if row is None else user_of(row)
-
-
-async def _make_durable(connection: AsyncConnection) -> None:
-    await connection.exec_driver_sql(_DURABLE.format(is_local="true"))
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:

@@ -33,6 +33,7 @@ from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
+from coatcheck.stores.sql.sqlite.joining import join
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -94,7 +95,9 @@ class SqliteStore(SqlStore):
         self._toucher: sqlite3.Connection | None = None
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
-        transactions = Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
+        transactions = Transactions(
+            driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS, join=join
+        )
         self._writer = GroupWriter(self._connect, self._clock)
         origin = secrets.token_hex(8)
         super().__init__(
