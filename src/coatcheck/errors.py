@@ -4,6 +4,7 @@
     ├── ConfigurationError              a setting is wrong; names it and what is allowed
     ├── InvalidArgumentError            a value given to a call is wrong; names it and what is allowed
     ├── NotOpenError                    the pod or store is used outside `async with`
+    │   └── OpenElsewhereError              it is open in another event loop or process, or is opened twice
     ├── SignInError                     a sign-in is refused
     │   ├── UserNotFoundError           there is no such user
     │   ├── UserBlockedError            the user is blocked
@@ -45,6 +46,10 @@ class InvalidArgumentError(CoatcheckError, ValueError):
 
 class NotOpenError(CoatcheckError, RuntimeError):
     """The pod or the store was used before it was opened or after it was closed."""
+
+
+class OpenElsewhereError(NotOpenError):
+    """The pod is open already, or in another event loop or process. Nothing was done, and nothing was sent."""
 
 
 class SignInError(CoatcheckError):

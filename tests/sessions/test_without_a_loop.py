@@ -103,7 +103,6 @@ class BlockingStore(SqlStore):
         super().__init__(
             SqliteDialect(self._clock),
             Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, join=no_caller, limit=unlimited),
-            origin="here",
             insertions=None,
             deletions=None,
             migrates=False,

@@ -96,11 +96,9 @@ class RedisStore:
             ConfigurationError: `url` is not of that form.
         """
         self._target = parse_url(url)
-        self._origin = secrets.token_hex(8)
         self._timeout_seconds = timeout_seconds
         self._calls = ServerCalls(
             self._target,
-            origin=self._origin,
             clock=clock,
             remap=remap or (lambda address: address),
             timeout_seconds=timeout_seconds,
@@ -119,7 +117,7 @@ class RedisStore:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
                 not allow what is needed.
         """
-        if self._calls.is_open:
+        if self._calls.opening.is_here:
             return
         await self._calls.open()
         try:
@@ -151,6 +149,7 @@ class RedisStore:
 
     async def guarantee(self) -> Guarantee:
         # Each primary is asked; the weakest counts, and one that is down is a condition.
+        self._calls.opening.check()
         facts = await facts_of_each(self._calls)
         return guarantee.judge(
             facts,
@@ -160,6 +159,7 @@ class RedisStore:
         )
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        self._calls.opening.check()
         listener = Listener(
             self._calls.servers,
             self._calls.connection,
@@ -168,7 +168,7 @@ class RedisStore:
             own_channel=f"{self._calls.keys.channel}:{secrets.token_hex(8)}",
             answer_seconds=self._timeout_seconds,
         )
-        return from_others(listener.texts(), self._origin)
+        return from_others(listener.texts(), self._calls.opening.name)
 
     # --- the path of every request ---
 
@@ -177,7 +177,7 @@ class RedisStore:
         return self._calls.read_session(session_id)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        self._calls.check_open()
+        self._calls.opening.check()  # it may turn out that there is nothing to ask
         latest: dict[SessionId, int] = {}
         for use in uses:
             latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))

@@ -66,20 +66,16 @@ class SqlStore(ABC):
         dialect: SqlDialect,
         transactions: Transactions,
         *,
-        origin: str,
         insertions: Batches[PlainInsertion, Insertion] | None,
         deletions: Batches[PlainDeletion, EndedSession] | None,
         migrates: bool,
     ) -> None:
         """Set up without connecting.
 
-        `origin` signs what is announced of this store's own transactions. By way of `insertions` and `deletions` go the
-        writes that share a transaction with others; None: each has its own.
+        By way of `insertions` and `deletions` go the writes that share a transaction with others; None: each has its
+        own.
         """
-        self._origin = origin
-        # Another one, which `announcements` does not leave out: only the database learns whether a caller's transaction
-        # is committed, so that this process too has to hear of it from there.
-        self._origin_in_callers = f"{origin}-transaction"
+        self._opening = transactions.opening
         self._dialect = dialect
         self._transactions = transactions
         self._insertions = insertions
@@ -87,6 +83,9 @@ class SqlStore(ABC):
         self._migrates = migrates
 
     # --- what a database has to add ---
+
+    async def _prepare(self) -> None:  # noqa: B027 (only one has something to do here)
+        """Make ready what an engine needs."""
 
     @abstractmethod
     def _create_engine(self) -> AsyncEngine:
@@ -125,10 +124,12 @@ class SqlStore(ABC):
     # --- lifespan ---
 
     async def open(self) -> None:
-        if self._transactions.engine is not None:
+        if self._opening.is_here:
             return
+        self._opening.begin()
         try:
             with self._transactions.answering():
+                await self._prepare()
                 self._transactions.engine = self._create_engine()
                 if self._migrates:
                     await migrate.upgrade(self._transactions.engine)
@@ -141,13 +142,18 @@ class SqlStore(ABC):
             raise
 
     async def close(self) -> None:
+        if not self._opening.stop():
+            return
         engine, self._transactions.engine = self._transactions.engine, None
-        for batches in (self._insertions, self._deletions):
-            if batches is not None:
-                await batches.close()
-        await self._close_direct()
-        if engine is not None:
-            await self._transactions.dispose(engine)
+        try:
+            for batches in (self._insertions, self._deletions):
+                if batches is not None:
+                    await batches.close()
+            await self._close_direct()
+            if engine is not None:
+                await self._transactions.dispose(engine)
+        finally:
+            self._opening.end()
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -169,7 +175,8 @@ class SqlStore(ABC):
             return connection
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        return from_others(self._announced(), self._origin)
+        self._opening.check()
+        return from_others(self._announced(), self._opening.name)
 
     # --- sign-in ---
 
@@ -364,5 +371,9 @@ class SqlStore(ABC):
         if change is None:
             await self._dialect.wait_for_what_was_seen(connection)
         elif change.announced:
-            origin = self._origin if transaction is None else self._origin_in_callers
+            origin = self._opening.name
+            if transaction is not None:
+                # Another one, which `announcements` does not leave out: only the database learns whether a caller's
+                # transaction is committed, so that this process too has to hear of it from there.
+                origin = f"{origin}-transaction"
             await self._dialect.announce(connection, change.announced, origin=origin)

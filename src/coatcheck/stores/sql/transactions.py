@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.opening import NOT_OPEN, Opening
 from coatcheck.third_party_internals import sqlalchemy_isolation_level
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ class NotConfirmedError(Exception):
 
 
 class Transactions:
-    """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
+    """Makes transactions on an engine, or takes part in the caller's.
+
+    `opening` is where the store is open. There is no `engine` while it is closed.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Transactions:
         self._before_writing = before_writing
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
+        self.opening = Opening()
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -82,8 +87,9 @@ class Transactions:
             async with self._callers(transaction) as connection:
                 yield connection
             return
+        engine = self.opened_engine()
         with self.answering():
-            async with self._limit(self.timeout_seconds), self.opened_engine().connect() as connection:
+            async with self._limit(self.timeout_seconds), engine.connect() as connection:
                 yield await connection.execution_options(coatcheck_reads_only=True)
 
     @asynccontextmanager
@@ -110,10 +116,11 @@ class Transactions:
         Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
         revocation is given all the time it takes: see `sessions.finishing`.
         """
+        engine = self.opened_engine()
         async with AsyncExitStack() as stack:
             with self.answering():
                 async with self._limit(self.timeout_seconds):
-                    connection = await stack.enter_async_context(self.opened_engine().connect())
+                    connection = await stack.enter_async_context(engine.connect())
                     if self._before_writing is not None:
                         await self._before_writing(connection)
                     await connection.begin()
@@ -147,6 +154,7 @@ class Transactions:
 
     @asynccontextmanager
     async def _callers(self, transaction: Transaction) -> AsyncIterator[AsyncConnection]:
+        self.opening.check_not_elsewhere()
         with self._losing_the_connection():
             yield await connection_of(transaction)
 
@@ -169,10 +177,11 @@ class Transactions:
         """The engine.
 
         Raises:
-            NotOpenError: the store is closed.
+            NotOpenError: the store is closed, or is open in another event loop or process.
         """
-        if self.engine is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        self.opening.check()
+        if self.engine is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         return self.engine
 
 

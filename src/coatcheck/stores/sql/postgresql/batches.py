@@ -22,6 +22,7 @@ from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from coatcheck.opening import Opening
     from coatcheck.stores.records import SessionReading, UserRecord
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
     from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
@@ -153,15 +154,15 @@ class SessionInserter:
 class SessionDeleter:
     """Deletes a batch of sessions."""
 
-    def __init__(self, connection: PreparedConnection, origin: str) -> None:
-        """Over `connection`, which has DELETE prepared. `origin` signs the announcements."""
+    def __init__(self, connection: PreparedConnection, opening: Opening) -> None:
+        """Over `connection`, which has DELETE prepared. The name of `opening` signs the announcements."""
         self._connection = connection
-        self._origin = origin
+        self._opening = opening
 
     async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, afterwards
         columns = ([*asked], [one.user_id for one in asked.values()])
-        announcing = (CHANNEL, self._origin)
+        announcing = (CHANNEL, self._opening.name)
         try:
             rows = await self._connection.write(DELETE, *columns, *announcing, when_lost=RevocationIndeterminate)
         except NotWrittenError:

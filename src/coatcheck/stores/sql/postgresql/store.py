@@ -6,7 +6,6 @@ Core costs about 300 µs of CPU for each read where the driver costs 50. The res
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
@@ -136,7 +135,6 @@ class PostgresStore(SqlStore):
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
-        origin = secrets.token_hex(8)
         transactions = Transactions(
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
@@ -147,9 +145,10 @@ class PostgresStore(SqlStore):
         super().__init__(
             PostgresDialect(),
             transactions,
-            origin=origin,
             insertions=Batcher([SessionInserter(one) for one in self._inserters], timeout_seconds=timeout_seconds),
-            deletions=revocation_batcher(SessionDeleter(self._deleter, origin), timeout_seconds=timeout_seconds),
+            deletions=revocation_batcher(
+                SessionDeleter(self._deleter, transactions.opening), timeout_seconds=timeout_seconds
+            ),
             migrates=migrates,
         )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coatcheck.clock import Clock
+    from coatcheck.opening import Opening
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
 
 _COLUMNS = [column.name for column in INSERTED_COLUMNS]
@@ -145,10 +146,10 @@ class SessionInserter:
 class SessionDeleter:
     """Deletes a batch of sessions."""
 
-    def __init__(self, writer: GroupWriter, origin: str) -> None:
-        """By `writer`, which other runners use too. `origin` signs the announcements."""
+    def __init__(self, writer: GroupWriter, opening: Opening) -> None:
+        """By `writer`, which other runners use too. The name of `opening` signs the announcements."""
         self._writer = writer
-        self._origin = origin
+        self._opening = opening
 
     async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         return await self._writer.write(self._delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
@@ -160,7 +161,7 @@ class SessionDeleter:
         ended, now_us = EndedSession(UserId(found[0]), deletion.session_id), self._writer.clock.now_us()
         # First, so that nothing is deleted where it cannot be announced.
         connection.execute(outbox.FORGET, (now_us - outbox.KEPT_US,))
-        for text in encode(Announcement(ended.user_id, ended.session_id), self._origin):
+        for text in encode(Announcement(ended.user_id, ended.session_id), self._opening.name):
             connection.execute(outbox.INSERT, (now_us, text))
         connection.execute(_DELETE, (deletion.session_id,))
         return ended

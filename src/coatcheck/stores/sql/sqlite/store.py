@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, ColumnElement, Table, event, literal, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -23,7 +23,8 @@ from sqlalchemy.types import BigInteger
 from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
-from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, NotOpenError, OpenElsewhereError, StoreUnavailable
+from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.records import Position
@@ -53,6 +54,9 @@ _MIN_VERSION = (3, 35, 0)  # RETURNING
 _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 _READ_TIMEOUT_SECONDS = 0.05
+
+_opened: WeakSet[SqliteStore] = WeakSet()
+"""Every store that was opened, so that a forked child knows which files its parent has open."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -99,14 +103,12 @@ class SqliteStore(SqlStore):
             driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS, join=join
         )
         self._writer = GroupWriter(self._connect, self._clock)
-        origin = secrets.token_hex(8)
         super().__init__(
             SqliteDialect(self._clock),
             transactions,
-            origin=origin,
             insertions=Batcher([SessionInserter(self._writer)], timeout_seconds=transactions.timeout_seconds),
             deletions=revocation_batcher(
-                SessionDeleter(self._writer, origin), timeout_seconds=transactions.timeout_seconds
+                SessionDeleter(self._writer, transactions.opening), timeout_seconds=transactions.timeout_seconds
             ),
             migrates=migrates,
         )
@@ -114,12 +116,6 @@ class SqliteStore(SqlStore):
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
-
-    async def open(self) -> None:
-        if self._transactions.engine is None:
-            with self._transactions.answering():
-                await asyncio.to_thread(self._switch_to_wal)
-        await super().open()
 
     async def guarantee(self) -> Guarantee:
         async with self._transactions.read(None) as connection:
@@ -151,9 +147,11 @@ class SqliteStore(SqlStore):
         return None if row is None else reading_of(row, self._clock.now_us())
 
     def _read(self, statement: str, *keys: str) -> tuple[Any, ...] | None:
+        if running_loop() is not self._opening.loop:
+            raise self._opening.refusal()
         reader = self._reader
-        if reader is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        if reader is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         try:
             # A read transaction of its own, which begins now: nothing older can be seen.
             row: tuple[Any, ...] | None = reader.execute(statement, keys).fetchone()
@@ -170,9 +168,10 @@ class SqliteStore(SqlStore):
         return Position(str(number))
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        self._opening.check()
         thread = self._touch_thread
-        if thread is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        if thread is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         with self._transactions.answering():
             return await asyncio.get_running_loop().run_in_executor(thread, self._touch, uses)
 
@@ -197,6 +196,11 @@ class SqliteStore(SqlStore):
             raise
         return touched
 
+    async def _prepare(self) -> None:
+        self._refuse_inherited_file()
+        _opened.add(self)
+        await asyncio.to_thread(self._switch_to_wal)
+
     def _create_engine(self) -> AsyncEngine:
         # At DEBUG aiosqlite logs each statement with its parameters, and with them stored hashes.
         driver_log = logging.getLogger("aiosqlite")
@@ -211,6 +215,19 @@ class SqliteStore(SqlStore):
         event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "invalidate", _give_the_file_back)
         return engine
+
+    def _refuse_inherited_file(self) -> None:
+        """Refuse a file that a parent process had open when it forked this one.
+
+        SQLite notes in memory which locks this process has on a file. A child inherits the notes and not the locks.
+        https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_file_across_a_fork_
+        """
+        path = self._path.resolve()
+        if any(one._opening.is_inherited and one._path.resolve() == path for one in _opened):  # noqa: SLF001 (of the same class)
+            raise OpenElsewhereError(
+                f"{self!r} was open in the parent process when it forked this one, and SQLite cannot share a file with "
+                "a forked child; fork before the pod is opened, or start the process with the method `spawn`"
+            )
 
     def _switch_to_wal(self) -> None:
         """Make the file if it is missing. Other processes may be doing the same, and SQLite does not wait for them."""
