@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
+from coatcheck.hidden import HiddenText
 from coatcheck.token_format import session_id_in
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Transaction
 
 
-class Token(str):
+class Token(HiddenText):
     """The text a client carries. A plain string in every way, except that its repr does not show it.
 
     A traceback that prints local variables, a debugger or a dataclass repr therefore do not leak it. Formatting
@@ -29,10 +30,6 @@ class Token(str):
     """
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Say that this is a token, not which."""
-        return "Token('...')"
 
 
 @dataclass(frozen=True, slots=True)

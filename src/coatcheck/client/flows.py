@@ -19,6 +19,7 @@ import httpx
 from coatcheck.client.answers import confirms_sign_out, may_be_ours, reason_in, same_origin, status_in
 from coatcheck.client.changes import AuthChange, SignOutReason
 from coatcheck.client.local_session import LocalSession
+from coatcheck.client.loopback_only import LoopbackOnly
 from coatcheck.client_info import ClientInfo
 from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
 from coatcheck.loopback import is_loopback
@@ -84,6 +85,7 @@ class Flows:
         if mode not in {"header", "cookie"}:
             raise ConfigurationError('mode must be "header" or "cookie"')
         self.origin = _checked_origin(server_url)
+        self.loopback = LoopbackOnly(self.origin)
         self.local = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
         self._in_cookie = mode == "cookie"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from coatcheck.client.callbacks import Callbacks
+    from coatcheck.client.finishing import Finishing
     from coatcheck.client.flows import Flows, Need
     from coatcheck.client.listening import ListeningNeed
 
@@ -41,7 +42,7 @@ class ListeningTask:
         flows: Flows,
         callbacks: Callbacks,
         http: httpx.AsyncClient,
-        fulfil: Callable[[Need], Awaitable[Any]],
+        fulfil: Callable[[Need, Finishing], Awaitable[Any]],
     ) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
@@ -77,21 +78,21 @@ class ListeningTask:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def _fulfil(self, need: ListeningNeed) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+    async def _fulfil(self, need: ListeningNeed, finishing: Finishing) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Attend):
             self._has_changed = False
             return None
         if isinstance(need, CloseStream):
-            with anyio.CancelScope(shield=True):
-                await need.response.aclose()
-            return None
+            return await finishing.result_of(need.response.aclose())
+        if isinstance(need, OpenStream | ReadStream | Pause):
+            finishing.raise_held()
         if isinstance(need, OpenStream):
             return await self._unless_interrupted(lambda: self._open(need))
         if isinstance(need, ReadStream):
             return await self._unless_interrupted(self._read)
         if isinstance(need, Pause):
             return await self._unless_interrupted(lambda: anyio.sleep(need.seconds))
-        return await self._fulfil_other(need)
+        return await self._fulfil_other(need, finishing)
 
     async def _unless_interrupted(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._has_changed:
@@ -107,6 +108,7 @@ class ListeningTask:
     async def _open(self, need: OpenStream) -> httpx.Response:
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        self._flows.loopback.guard_async(request)
         response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
         allow_silence(response)
         self._parts = aiter(response.aiter_bytes())

@@ -113,6 +113,7 @@ class ListeningThread:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        self._flows.loopback.guard(request)
         # An interruption shuts the socket down. A connection that is kept alive could serve another request by then.
         request.headers["Connection"] = "close"
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)

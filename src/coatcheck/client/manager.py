@@ -12,6 +12,7 @@ from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_thread import ListeningThread
+from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
 
@@ -77,7 +78,9 @@ class ClientSessionManager:
         self._callbacks = Callbacks(login_url, on_sign_in_required)
         self.auth = SessionAuth(self._flows, run=self._run)
         self._owns_http = http is None
-        self._http = httpx.Client(base_url=server_url, auth=self.auth) if http is None else http
+        if http is None:
+            http = httpx.Client(base_url=server_url, auth=self.auth, mounts=without_proxy(self._flows.origin))
+        self._http = http
 
     def __enter__(self) -> Self:
         """Do nothing; for `with`."""
@@ -207,6 +210,7 @@ class ClientSessionManager:
     def _send(self, need: Send) -> httpx.Response:
         timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
         request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        self._flows.loopback.guard(request)
         send = partial(self._http.send, request, auth=None, follow_redirects=False)
         if need.timeout is None:
             return send()

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import InvalidArgumentError, StorageError
+from coatcheck.hidden import HiddenText
 from coatcheck.wire import auth_success_json, auth_success_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class TextStorage(ABC):
             return None
         try:
             return auth_success_of(json.loads(text))
-        except (ValueError, RecursionError, InvalidArgumentError):
+        except (ValueError, TypeError, RecursionError, InvalidArgumentError):  # TypeError: the place gave no text
             # Neither the text nor the parser's message may be shown: both may contain the token.
             raise StorageError(f"{self.place} does not hold a session; delete it and sign in again") from None
 
@@ -72,6 +73,10 @@ class TextStorage(ABC):
             StorageError: the text cannot be written; the earlier text is still there.
         """
 
+    def _cannot(self, do: str, error: Exception) -> StorageError:
+        # Only the kind of error, because its message may contain the text that was to be written.
+        return StorageError(f"cannot {do} {self.place}: {type(error).__name__}")
+
 
 class KeyValues(Protocol):
     """An object that keeps text under keys."""
@@ -93,6 +98,10 @@ class KeyValueStorage(TextStorage):
         self._values = values
         self._key = key
 
+    def __repr__(self) -> str:
+        """Name the key."""
+        return f"KeyValueStorage({self._key!r})"
+
     @property
     def place(self) -> str:
         """See `TextStorage.place`."""
@@ -100,12 +109,22 @@ class KeyValueStorage(TextStorage):
 
     def load(self) -> str | None:
         """See `TextStorage.load`."""
-        return self._values.get(self._key)
+        try:
+            return self._values.get(self._key)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the application's own kinds of errors)
+            raise self._cannot("read", error) from None
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`."""
-        self._values.set(self._key, text)
+        try:
+            self._values.set(self._key, None if text is None else str(text))  # plain: a database may want no subclass
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as above)
+            raise self._cannot("write", error) from None
 
 
-def _text_of(session: AuthSuccess | None) -> str | None:
-    return None if session is None else json.dumps(auth_success_json(session))
+def _text_of(session: AuthSuccess | None) -> HiddenText | None:
+    return None if session is None else HiddenText(json.dumps(auth_success_json(session)))
