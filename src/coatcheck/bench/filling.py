@@ -143,7 +143,7 @@ def _fill_sqlite(path: str | Path, population: Population, advance: Callable[[in
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            f"INSERT INTO coatcheck_users ({_USER_COLUMNS}) VALUES (?, ?, ?, 0, 1, 0, 0)",
+            f"INSERT INTO coatcheck_users ({_USER_COLUMNS}) VALUES (?, ?, ?, 0, 1, 0, 0)",  # noqa: S608 (constants only)
             ((population.user(number), 0, _SCOPES) for number in range(population.users)),
         )
         statement = f"INSERT INTO coatcheck_sessions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 (constants only)
