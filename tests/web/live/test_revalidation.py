@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import Token
     from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
+    from coatcheck.web.http.problems import Problem
     from coatcheck.web.live.connection import LiveConnection
 
 PATIENCE_SECONDS = 20
@@ -222,6 +223,7 @@ async def test_another_stream_is_broken_off_and_not_made_to_look_complete(auth: 
 async def test_a_connection_whose_session_loses_a_required_scope_is_forbidden(auth: Auth, kind: str) -> None:
     token = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"})
     async with connected(app_of(Application(required=("notes:read",)), auth), kind, token) as client:
+        await examined(auth, 2)
         auth.token_manager.rescope(token, {"notes:read"})
         await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:write"})))  # type: ignore[arg-type]  # text will do
         await examined(auth, 3)
@@ -525,6 +527,81 @@ async def test_an_answer_in_between_begins_the_time_anew(auth: Auth, clock: Cloc
             auth.token_manager.is_down = False
             client.say("still there?")
             assert (await client.hears())["text"] == "still there?"
+
+
+class BareConnection:
+    """As much of a live connection as the watch needs, with a session of its own."""
+
+    user_id, required_scopes, client_answers = "ann", frozenset[str](), False
+
+    def __init__(self, auth: Auth) -> None:
+        self.token = auth.token_manager.sign_in("ann")
+        self.session_id = auth_id(auth, self.token)
+        self.confirmed_at = asyncio.get_running_loop().time()
+        self.problem: Problem | None = None
+
+    def confirm(self, _answer: AuthenticationInfo, asked_at: float) -> None:
+        self.confirmed_at = asked_at
+
+    def stop(self, problem: Problem) -> None:
+        self.problem = problem
+
+    async def tell(self) -> None: ...
+
+    def leave(self, _grace_seconds: float) -> None: ...
+
+
+async def watched_over(auth: Auth, live: LiveConnections, count: int) -> list[BareConnection]:
+    connections = [BareConnection(auth) for _ in range(count)]
+    for connection in connections:
+        live.add(cast("LiveConnection", connection))
+    await examined(auth, count)
+    return connections
+
+
+async def test_thousands_that_meet_an_outage_are_not_all_asked_for_and_end_in_time(auth: Auth, clock: Clock) -> None:
+    live = LiveConnections(auth, unanswered_timeout=timedelta(seconds=60))
+    connections = await watched_over(auth, live, 3000)
+    auth.token_manager.is_down = True
+    for _ in range(29):  # each is due several times
+        clock.move(seconds=2)
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert auth.token_manager.explained - 3000 < 1000
+    assert len(live) == 3000
+    clock.move(seconds=3)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(live):  # noqa: ASYNC110 (there is no event to wait for)
+            await asyncio.sleep(0)
+    assert {one.problem and one.problem.code for one in connections} == {"store_unavailable"}
+
+
+async def test_of_thousands_those_that_were_revoked_in_an_outage_end_after_it(auth: Auth, clock: Clock) -> None:
+    live = LiveConnections(auth, unanswered_timeout=timedelta(seconds=60))
+    connections = await watched_over(auth, live, 3000)
+    auth.token_manager.is_down = True
+    clock.move(seconds=20)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for connection in connections[::3]:
+        auth.token_manager.end(connection.token, TokenRefusal.UNKNOWN)
+    auth.token_manager.is_down = False
+    before = auth.token_manager.explained
+    clock.move(seconds=2.2)  # the longest pause between two probes
+    await examined(auth, before + 3000)
+    assert [one.problem and one.problem.code for one in connections] == ["invalid_token", None, None] * 1000
+    assert len(live) == 2000
+
+
+async def test_what_is_announced_is_looked_at_before_all_others(auth: Auth) -> None:
+    live = LiveConnections(auth)
+    connections = await watched_over(auth, live, 3000)
+    ended = connections[-1]
+    auth.token_manager.end(ended.token, TokenRefusal.UNKNOWN)
+    await auth.events.publish(AnnouncementsMissed(), RevokedAuthenticationAuthId(ANN, ended.session_id))
+    await examined(auth, 3001)
+    assert ended.problem is not None
+    assert auth.token_manager.explained < 6000
 
 
 async def test_an_outage_may_be_allowed_to_last(auth: Auth, clock: Clock) -> None:
@@ -1036,8 +1113,8 @@ async def test_an_application_whose_connection_is_over_may_go_on_as_it_likes(aut
 
     live = LiveConnections(auth, grace=timedelta(milliseconds=1))
     async with connected(SessionMiddleware(app, auth=auth, live=live), kind, token) as client:
-        await examined(auth, 2)
         if ends == "the client has gone":
+            await examined(auth, 2)
             client.leave(kind)
         else:
             await client.hears()

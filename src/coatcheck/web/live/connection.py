@@ -178,7 +178,8 @@ class LiveConnection:
         """Note that the session lives, with these scopes, by a read that was begun at `asked_at`."""
         if asked_at >= self.confirmed_at:  # else there is a newer answer already
             self.confirmed_at = asked_at
-            self._verdict.answer = answer
+            if answer != self._verdict.answer:  # else the new one leaves nothing to the garbage collector
+                self._verdict.answer = answer
 
     def stop(self, problem: Problem) -> None:
         """Let neither side hear of the other any more."""
