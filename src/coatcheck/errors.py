@@ -13,7 +13,8 @@
     ├── AuthorizationError              a request is refused (raised by the web layer)
     │   ├── AuthenticationRequiredError     no valid session: HTTP 401
     │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
-    │   └── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
+    │   ├── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
+    │   └── TooManyCookiesError             the session cookie was not read among so many: HTTP 431
     ├── ClientError                     something on the client's side (raised by coatcheck.client)
     │   ├── UnexpectedAnswerError           the answer is not that of the server's session route
     │   └── StorageError                    the client's storage cannot be read or written
@@ -91,7 +92,7 @@ class SignInSupersededError(SignInError):
 
 
 class AuthorizationError(CoatcheckError):
-    """A request is refused because a session or a scope is missing, or because it came from another site."""
+    """A request is refused: it has no session or lacks a scope, comes from another site, or cannot be read."""
 
 
 class AuthenticationRequiredError(AuthorizationError):
@@ -119,6 +120,13 @@ class CrossSiteRequestError(AuthorizationError):
 
     def __init__(self) -> None:
         super().__init__("the request came from another site")
+
+
+class TooManyCookiesError(AuthorizationError):
+    """The session cookie is among more bytes of cookies than are read (HTTP 431). Nobody is signed out by it."""
+
+    def __init__(self) -> None:
+        super().__init__("the request has too many cookies for the session's to be read among them")
 
 
 class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)

@@ -258,7 +258,7 @@ class TestTheToken:
             await tab.sign_in()
             await tab.shows_the_secret()
             (cookie,) = await context.cookies()
-            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-session", True, True)
+            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-coatcheck", True, True)
             assert (cookie["path"], cookie["domain"], cookie["sameSite"]) == ("/", "127.0.0.1", "Lax")
             await tab.sign_out()
             await tab.is_on_the_sign_in_page("?reason=signed-out")

@@ -74,7 +74,7 @@ class SessionCreator:
     async def begin(self, user_id: UserId | None, transaction: Transaction | None) -> SignInAttempt:
         """Note the user's epochs, or where the user is not known yet the store's position. The user need not exist."""
         if user_id is None:
-            return SignInAttempt(None, began_at=await self._store.position(transaction=transaction))
+            return SignInAttempt(None, began_at=await self._store.read_position(transaction=transaction))
         record = await self._store.read_user(user_id, transaction=transaction)
         return SignInAttempt(user_id, UserEpochs() if record is None else record.epochs)
 

@@ -176,7 +176,7 @@ class UserRecord:
 
 
 Position = NewType("Position", str)
-"""A place in the history of a store (`Users.position`): a change is before it if it was committed before. Opaque."""
+"""A place in the history of a store (`Users.read_position`): a change is before it if it was committed before. Opaque."""
 
 
 class InsertRefusal(Enum):

@@ -188,7 +188,7 @@ class Users(Protocol):
         """The user's row, registered or not, or None."""
         ...
 
-    async def position(self, *, transaction: Transaction | None = None) -> Position:
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         """The position of this moment in the history of the store: every change that was committed before is before it.
 
         A sign-in takes it before its user is known, and hands it to `insert_session`.

@@ -339,7 +339,7 @@ class RedisStore:
 
     # --- users kept in the store ---
 
-    async def position(self, *, transaction: Transaction | None = None) -> Position:
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         _without_transaction(transaction)
         return positions.encode(await self._calls.read_every_shard_that_answers(positions.command_of(self._calls.keys)))
 

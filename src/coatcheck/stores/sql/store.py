@@ -325,7 +325,7 @@ class SqlStore(ABC):
 
     # --- users kept in the store ---
 
-    async def position(self, *, transaction: Transaction | None = None) -> Position:
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         if transaction is None:
             return await self._read_position()
         async with self._transactions.read(transaction) as connection:

@@ -55,7 +55,7 @@ def writing_calls() -> set[str]:
         if (parameter := inspect.signature(call).parameters.get("transaction")) is not None
         and parameter.default is None
     }
-    return {name for name in takes_part if not name.startswith(("read_", "list_")) and name != "position"}
+    return {name for name in takes_part if not name.startswith(("read_", "list_"))}
 
 
 @dataclass(frozen=True, slots=True)

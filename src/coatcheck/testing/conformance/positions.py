@@ -73,7 +73,7 @@ async def _insert(
 
 
 class PositionPromises(Promises):
-    """`position`, and `began_at` of `insert_session`."""
+    """`read_position`, and `began_at` of `insert_session`."""
 
     @pytest.mark.parametrize(
         "end", [_end_all, _end_all_of_a_method, _end_all_but_one, _block_and_unblock, _delete_and_register_again]
@@ -82,17 +82,17 @@ class PositionPromises(Promises):
         self, store: Store, other: Store, end: Callable[[Store], Awaitable[None]]
     ) -> None:
         await register(store)
-        began_at = await store.position()
+        began_at = await store.read_position()
         await end(other)
         assert await _insert(store, began_at) is InsertRefusal.USER_REVOKED
-        assert isinstance(await _insert(store, await store.position()), Insertion)
+        assert isinstance(await _insert(store, await store.read_position()), Insertion)
 
     @pytest.mark.parametrize("change", [_end_one, _end_all_of_another, _change_scopes])
     async def test_no_other_change_refuses_it(
         self, store: Store, other: Store, change: Callable[[Store], Awaitable[None]]
     ) -> None:
         await register(store)
-        began_at = await store.position()
+        began_at = await store.read_position()
         await change(other)
         assert isinstance(await _insert(store, began_at), Insertion)
 
@@ -100,20 +100,20 @@ class PositionPromises(Promises):
         await register(store)
         for _ in range(3):
             await other.end_user_sessions(ADA)
-            assert isinstance(await _insert(store, await store.position()), Insertion)
+            assert isinstance(await _insert(store, await store.read_position()), Insertion)
 
     async def test_an_older_position_only_refuses_more(self, store: Store, other: Store) -> None:
         await register(store)
-        oldest = await store.position()
+        oldest = await store.read_position()
         await other.end_user_sessions(ADA)
-        younger = await other.position()
+        younger = await other.read_position()
         await other.end_user_sessions(BOB)
         assert await _insert(store, oldest) is InsertRefusal.USER_REVOKED
         assert isinstance(await _insert(store, younger), Insertion)
 
     async def test_the_first_sign_in_of_an_applications_user_is_refused_too(self, store: Store, other: Store) -> None:
         """There was no row of the user when it began."""
-        began_at = await store.position()
+        began_at = await store.read_position()
         await other.end_user_sessions(ADA)
         epochs = await epochs_of(store, ADA)
         refused = await store.insert_session(
@@ -129,9 +129,9 @@ class PositionPromises(Promises):
     async def test_of_sign_ins_at_once_those_are_refused_that_began_too_early(self, store: Store, other: Store) -> None:
         await register(store)
         await register(store, BOB)
-        early = await store.position()
+        early = await store.read_position()
         await other.end_user_sessions(ADA)
-        late = await store.position()
+        late = await store.read_position()
         calls = [(early, ADA), (late, ADA), (early, BOB), (late, BOB)] * 5
         outcomes = await asyncio.gather(*(_insert(store, began_at, user) for began_at, user in calls))
         expected = [not (began_at == early and user == ADA) for began_at, user in calls]
@@ -145,13 +145,13 @@ class PositionPromises(Promises):
         await register(held)
         async with a_transaction(held, commits=commits) as transaction:
             await held.end_user_sessions(ADA, transaction=transaction)
-            began_at = await other.position()
+            began_at = await other.read_position()
         outcome = await _insert(other, began_at)
         assert (outcome is InsertRefusal.USER_REVOKED) is commits
 
     async def test_an_ending_in_the_same_transaction_refuses_it(self, held: Store) -> None:
         await register(held)
-        began_at = await held.position()
+        began_at = await held.read_position()
         async with held.transaction() as transaction:
             await held.end_user_sessions(ADA, transaction=transaction)
             assert await _insert(held, began_at, transaction=transaction) is InsertRefusal.USER_REVOKED
@@ -159,7 +159,7 @@ class PositionPromises(Promises):
     async def test_a_position_taken_inside_a_transaction_serves(self, held: Store, other: Store) -> None:
         await register(held)
         async with held.transaction() as transaction:
-            began_at = await held.position(transaction=transaction)
+            began_at = await held.read_position(transaction=transaction)
         assert isinstance(await _insert(other, began_at), Insertion)
         await other.end_user_sessions(ADA)
         assert await _insert(held, began_at) is InsertRefusal.USER_REVOKED

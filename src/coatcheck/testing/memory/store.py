@@ -205,7 +205,7 @@ class MemoryStore:
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         return self._read(transaction).users.get(user_id)
 
-    async def position(self, *, transaction: Transaction | None = None) -> Position:
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         return Position(str(self._read(transaction).endings))
 
     async def insert_user(
