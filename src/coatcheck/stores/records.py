@@ -176,7 +176,7 @@ class UserRecord:
 
 
 Position = NewType("Position", str)
-"""A place in the history of a store (`Users.read_position`): a change is before it if it was committed before. Opaque."""
+"""A place in the history of a store: a change is before it if it was committed before. The text is opaque."""
 
 
 class InsertRefusal(Enum):
