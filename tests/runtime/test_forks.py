@@ -34,6 +34,7 @@ async def run(program: str, store_url: str) -> object:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     return json.loads(printed)
 
 
@@ -158,6 +159,7 @@ async def test_closing_in_a_forked_child_leaves_every_connection_of_the_parent_a
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
 
 
 A_POD_OF_ITS_OWN = """
