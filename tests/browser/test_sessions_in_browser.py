@@ -237,7 +237,7 @@ class TestTheToken:
         await tab.page.evaluate("""() => fetch("/api/sign-in?user=eve",
             { method: "POST", headers: { "Coatcheck-Mode": "cookie" } }).then((answer) => answer.text())""")
         (cookie,) = await context.cookies()
-        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("session", True, "Lax")
+        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("coatcheck", True, "Lax")
         assert all(cookie["value"] not in body for body in await asyncio.gather(*bodies))
         seen = await tab.page.evaluate("document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage })")
         assert cookie["value"] not in seen

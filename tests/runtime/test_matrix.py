@@ -81,5 +81,6 @@ async def test_every_call_works_where_the_pod_is_open_and_is_refused_everywhere_
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     assert logged.decode() == ""
     assert json.loads(printed) == EXPECTED[start]

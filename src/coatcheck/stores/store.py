@@ -286,11 +286,22 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
     atomic as it says."""
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
+        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing.
+
+        A store that holds connections is open in one event loop and one process, and refuses any call from another
+        before anything is sent (`opening.Opening`).
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop, or in a process of which this is a forked child.
+        """
         ...
 
     async def close(self) -> None:
-        """Release every connection. Closing twice does nothing."""
+        """Release every connection. Closing twice does nothing, nor does closing in a forked child of an open store.
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop.
+        """
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:

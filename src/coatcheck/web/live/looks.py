@@ -186,7 +186,7 @@ class Looks:
             self._stop_probing()
             self._probe()
         if self._sharing:
-            self.add(self._sharing)
+            self.add_all(self._sharing)
             self._sharing.clear()
 
     async def _share_outage(self) -> None:
