@@ -1,4 +1,4 @@
-"""What belongs to one event loop, for an object that outlives its loops: a module-level application in a test suite."""
+"""One value for each event loop, for an object that outlives its loops: a module-level application in a test suite."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class TransactionKind:
     """While it is open and has only read, others commit."""
 
     may_come_too_late: bool = False
-    """What others have committed since it first read may keep it from writing; the call or the COMMIT refuses then."""
+    """It may be too late to write if others have committed since it first read; the call or the COMMIT refuses."""
 
 
 def in_savepoint(kind: TransactionKind, *, is_accepted: bool | None = None) -> TransactionKind:

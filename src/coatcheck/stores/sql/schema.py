@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 metadata = MetaData()
 sqlite_metadata = MetaData()
-"""What SQLite has besides."""
+"""The tables that only SQLite has."""
 
 
 class Timestamp(TypeDecorator[int]):

@@ -60,7 +60,7 @@ def writing_calls() -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a call is about: a user, a session of theirs, and the epochs as they were before anybody else wrote."""
+    """The subject of a call: a user, a session of theirs, and the epochs as they were before anybody else wrote."""
 
     user_id: UserId
     session: SessionRecord | None
@@ -84,7 +84,7 @@ class Row:
     call: _Call
 
     meanwhile: Callable[[Store, UserId], Awaitable[object]]
-    """What another process commits. If that is a session, the call is about it and not about an earlier one."""
+    """A change that another process commits. If it is to a session, the call is about that one, not an earlier one."""
 
     holds: Callable[[Store, Given], Awaitable[bool]]
     """Whether the call has reached what was committed meanwhile, or was stopped by it."""
