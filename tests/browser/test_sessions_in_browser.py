@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from coatcheck.stores.sql.schema import sessions
 from tests.examples.notes_server import PEPPER, no_errors_in, pod_beside
+from tests.servers import chromium
 from tests.servers.app import AppServer
 from tests.servers.faults import FaultyServer
 from tests.servers.proxy import Proxy
@@ -83,7 +84,7 @@ async def operator(store_url: str) -> AsyncIterator[Operator]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     yield context
-    await context.close()
+    await chromium.close(context)
 
 
 class Tab:
@@ -223,7 +224,7 @@ class TestAnOutage:
             assert await tab.page.evaluate("session.state.signedIn") is True
             await tab.page.reload()
             await tab.shows_the_secret()
-        await context.close()
+        await chromium.close(context)
 
 
 class TestTheToken:
@@ -264,7 +265,7 @@ class TestTheToken:
             await tab.is_on_the_sign_in_page("?reason=signed-out")
             assert await context.cookies() == []
         assert await operator.count() == 0
-        await context.close()
+        await chromium.close(context)
 
     async def test_another_origin_of_the_same_site_cannot_send_a_form_with_the_cookie(
         self, context: BrowserContext, server: AppServer, operator: Operator
