@@ -11,10 +11,10 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 	@scripts/venv .venv-demo requirements/demo.txt
 	@scripts/demo .venv-demo
 
-test: setup components  ## hold every promise, on every store and in a browser (PYTEST_ARGS="-k name" for some)
+test: setup components  ## test every promise, on every store and in a browser: under 15 minutes on 2 cores (PYTEST_ARGS="-k name" for some)
 	@$(PYTEST) -m "not extended" $(PYTEST_ARGS)
 
-test-all: setup components  ## hold them in more places, and run the benchmarks and chaos runs, small
+test-all: setup components  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
 	@$(PYTEST) -m extended $(PYTEST_ARGS)
 
 components:

@@ -1,7 +1,7 @@
-"""What a run may need from the machine, and what is said at its end about the tests that went without.
+"""The servers and programs that a run may need, and the report at its end about tests that did not run.
 
-A test that is skipped in silence is a promise that nobody holds. So whatever did not run is the last thing a run says,
-and where a component is required (COATCHECK_REQUIRE, which CI sets) its absence fails the run.
+A skipped test does not hold its promise. So a run lists the tests that did not run in its last lines, and if a required
+component (COATCHECK_REQUIRE, which CI sets) is missing, the run fails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Component:
         return item.get_closest_marker(self.name) is not None
 
     def verdict(self, *, is_whole_run: bool) -> tuple[str, bool]:
-        """What to say at the end, and whether it is as it should be."""
+        """The report at the end of a run, and whether the run has passed."""
         if self.skipped and self.missing:
             return f"{self.skipped} {self.title.upper()} TESTS DID NOT RUN: {self.missing}", False
         if self.ran == 0 and self.is_required and is_whole_run:

@@ -1,4 +1,4 @@
-"""A test that cannot run says so, and fails the run where it is required."""
+"""A test that cannot run is reported, and fails the run if its component is required."""
 
 from __future__ import annotations
 

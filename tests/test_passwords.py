@@ -1,4 +1,4 @@
-"""Passwords from the file and the environment (`C` rows)."""
+"""Passwords from the file and the environment."""
 
 from __future__ import annotations
 

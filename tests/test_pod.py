@@ -1,4 +1,4 @@
-"""The pod: its store, its services and its lifespan (`C` rows)."""
+"""The pod: its store, its services and its lifespan."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ class _Clock:
 
 
 class _FullStore(SqliteStore):
-    """Has three chunks of expired sessions, and gives the lock once."""
+    """A store with three chunks of expired sessions, which gives the lock once."""
 
     locks = 0
     expired = 1500
@@ -275,7 +275,7 @@ class _FullStore(SqliteStore):
 
 
 class _WatchedStore(SqliteStore):
-    """Tells when something was pruned, and fails to give the lock a few times if asked to."""
+    """A store that tells when sessions were pruned, and that can fail to give the lock a few times."""
 
     def __init__(self, path: Path, *, clock: _Clock | None = None, failures: int = 0) -> None:
         super().__init__(path, clock=clock)

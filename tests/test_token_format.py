@@ -1,4 +1,4 @@
-"""The token: equal to the seed's byte for byte, and accepted in one spelling only."""
+"""The token is equal to Serverpod's byte for byte, and is accepted in one spelling only."""
 
 from __future__ import annotations
 
@@ -139,12 +139,12 @@ def test_the_parts_of_a_token_do_not_show_the_secret() -> None:
 
 @given(user=st.text(st.characters(codec="utf-8"), min_size=1, max_size=255))
 def test_a_session_id_says_which_shard_its_user_is_in(user: str) -> None:
-    """All sessions of a user are kept together, and each is found by its id alone."""
+    """A store keeps all sessions of a user together, and finds each by its id alone."""
     assert shard_of_session(new_session_id(UserId(user))) == shard_of_user(UserId(user))
 
 
 def test_the_shard_of_a_user_never_changes() -> None:
-    """It is part of ids that are in databases by now."""
+    """The shard is part of ids that databases already contain."""
     assert [shard_of_user(UserId(user)) for user in ("ada", "bob", "zo\u00eb")] == ["3c", "79", "e2"]
 
 

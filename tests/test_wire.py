@@ -1,4 +1,4 @@
-"""What a sign-in answers is read as it was written, and nothing else is taken for it."""
+"""The answer to a sign-in is read as it was written, and no other body is accepted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_body_has_five_members_with_sorted_scopes_and_a_time_in_utc() -> Non
     st.sets(st.sampled_from(["a", "notes:read", "x.y"])),
 )
 def test_every_field_is_read_back_as_it_was_written(token: str, expires_at: datetime | None, scopes: set[str]) -> None:
-    """Round-trips every field."""
+    """Every field is read back."""
     success = AuthSuccess("session", Token(token), expires_at, UserId("ada"), scope_set(scopes))
     assert auth_success_of(json.loads(json.dumps(auth_success_json(success)))) == success
 

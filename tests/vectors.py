@@ -1,4 +1,4 @@
-"""The test vectors of the seed's system: `vectors.json`, made by the original."""
+"""The test vectors in `vectors.json`, which Serverpod has made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coatcheck.identifiers import SessionId
 
 @dataclass(frozen=True)
 class Vector:
-    """One token with everything it is made of."""
+    """One token with all of its parts."""
 
     session_id: SessionId
     secret: bytes

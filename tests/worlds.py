@@ -25,7 +25,7 @@ OTHER_PEPPER = "another pepper, as long as it ought to be"
 
 @dataclass
 class World:
-    """Everything a test of sessions needs."""
+    """The parts that a test of sessions needs."""
 
     harness: StoreHarness
     pod: Pod
@@ -66,7 +66,7 @@ NewWorld = Callable[..., Coroutine[Any, Any, World]]
 
 @asynccontextmanager
 async def worlds(harness: StoreHarness) -> AsyncIterator[NewWorld]:
-    """Makes worlds on one store: with other settings, another configuration of the same application."""
+    """Makes worlds on one store, for example with other settings of the same application."""
     made: list[Pod] = []
 
     async def make(

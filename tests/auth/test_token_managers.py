@@ -1,4 +1,4 @@
-"""Token managers, alone and together (`T` rows), on every store."""
+"""Token managers, alone and together, on every store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def other() -> OtherTokenManager:
 
 @pytest.fixture
 async def two(new_world: NewWorld, other: OtherTokenManager) -> World:
-    """Server-side sessions first, another kind of token second."""
+    """Two managers: server-side sessions first, then another kind of token."""
     return await new_world(builders=[ServerSideSessionsConfig(session_key_hash_pepper=PEPPER), other])
 
 

@@ -1,4 +1,4 @@
-"""Users kept in the store (`U` rows), and what their changes do to live sessions, on every store."""
+"""Users kept in the store, and the effect of their changes on live sessions, on every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is ended inside a transaction of the application's is heard in this process too: once it is committed."""
+"""An ending inside an application's own transaction is heard in this process too, when that is committed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def sign_in(auth: AuthServices) -> AuthSuccess:
 
 
 async def heard_before_the_end(auth: AuthServices, hearer: Hearer) -> list[Message]:
-    """What is heard until something that the test does at last, by a transaction too, is heard."""
+    """The messages until that of a last ending, which this function makes in a transaction too."""
     last = await sign_in(auth)
     store = auth_store(auth)
     async with store.transaction() as transaction:
@@ -146,7 +146,7 @@ async def _is_over_for_good(auth: AuthServices, success: AuthSuccess) -> bool:
 
 @pytest.mark.postgres
 async def test_postgresql_refuses_to_prepare_a_transaction_that_has_announced(postgres_dsn: str) -> None:
-    """Two-phase commit: what is announced would be lost with it, so the database says no."""
+    """A two-phase commit would lose the announcements, so the database refuses it."""
     async with server(postgres_dsn) as (_, auth), an_engine(postgres_dsn) as engine:
         success = await sign_in(auth)
         async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""What one process ends, the subscribers of every other hear of, and its own hear once."""
+"""The subscribers of every process hear of an ending once, those of the process that made it too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SESSION = SessionId("019bea92-71f5-71cd-84bb-86c3d1c42710")
 
 
 class Hearer:
-    """A subscriber who writes down."""
+    """A subscriber that records the messages."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[Message] = asyncio.Queue()
@@ -136,7 +136,7 @@ async def test_an_ending_in_the_applications_transaction_is_heard_by_every_serve
 
 
 class ScriptedStore:
-    """Announces what the test wrote down, and then waits to be closed."""
+    """Announces the messages of the test, and then waits to be closed."""
 
     def __init__(self, *announcements: Announcement | None, begins: asyncio.Event | None = None) -> None:
         self._announcements = announcements
@@ -201,7 +201,9 @@ async def test_a_store_that_cannot_be_listened_to_yet_does_not_keep_the_pod_from
     await relay.start(patience_seconds=0)
     assert "cannot be listened to yet" in caplog.text
     begins.set()
-    assert await hearer.next() == AnnouncementsMissed()  # what was opened meanwhile has to be looked at again
+    assert (
+        await hearer.next() == AnnouncementsMissed()
+    )  # connections that were opened meanwhile have to be checked again
     await relay.stop()
 
 

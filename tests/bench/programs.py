@@ -9,7 +9,7 @@ import pytest
 
 
 def need(program: str) -> None:
-    """Skip the test where the program is missing; where components are required, as in CI, fail it."""
+    """Skip the test if the program is missing; fail it if components are required, as in CI."""
     if shutil.which(program) is None:
         assert "COATCHECK_REQUIRE" not in os.environ, f"{program} is missing; `make test` installs it"
         pytest.skip(f"{program} is not installed")

@@ -1,4 +1,4 @@
-"""The comparison runs, small, so that it cannot rot. No figure is judged here."""
+"""The comparison runs with small numbers, so that it stays correct. No figure is judged here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compare(results: Path, *options: str) -> dict[str, object]:
     ],
 )
 def test_candidates_refuse_bad_tokens_and_are_measured(tmp_path: Path, store: str, candidates: list[str]) -> None:
-    """Each candidate itself refuses to be measured unless it refuses a wrong secret and an expired session."""
+    """A candidate that accepts a wrong secret or an expired session fails before it is measured."""
     for name in {store, *candidates} & PROGRAMS.keys():
         need(PROGRAMS[name])
     document = compare(

@@ -1,4 +1,4 @@
-"""The benchmark of live connections runs, small, so that it cannot rot. No figure is judged here."""
+"""The benchmark of live connections runs with small numbers, so that it stays correct. No figure is judged here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLACES = ("where it was revoked", "on the other server")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_only_the_connections_of_the_revoked_user_end(tmp_path: Path, store: str) -> None:
-    """The driver itself waits for the end of each, and fails where one ends in another way, or one too many."""
+    """The driver waits for the end of each connection, and fails if one ends in another way or another one ends."""
     results = tmp_path / "results.json"
     command = [sys.executable, "bench/live.py", "--stores", store, "--rounds", "1"]
     environ = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}"}

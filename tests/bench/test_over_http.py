@@ -1,4 +1,4 @@
-"""The benchmarks of whole requests run, small, so that they cannot rot. No figure is judged here."""
+"""The benchmarks of whole requests run with small numbers, so that they stay correct. No figure is judged here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*command: str) -> str:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_each_application_admits_a_signed_in_caller_and_is_measured(tmp_path: Path, store: str) -> None:
-    """The driver itself fails where a stranger is let in, or one answer to a signed-in caller is no success."""
+    """The driver fails if a stranger is let in, or if an answer to a signed-in caller is not a success."""
     need("wrk")
     results = tmp_path / "results.json"
     small = ("--sessions", "300", "--connections", "3", "--rounds", "1", "--seconds", "1")

@@ -1,4 +1,4 @@
-"""The benchmark of pruning runs, small, so that it cannot rot. No figure is judged here."""
+"""The benchmark of pruning runs with small numbers, so that it stays correct. No figure is judged here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.extended
 
 @pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
 def test_validations_are_measured_beside_each_part_of_a_prune(tmp_path: Path, store: str) -> None:
-    """It fails by itself where a live session is refused, or signing out everywhere leaves one."""
+    """The program fails if a live session is refused, or if signing out everywhere leaves one."""
     results = tmp_path / "results.json"
     small = ("--sessions", "2000", "--many", "10", "--rounds", "2", "--seconds", "0.1", "--concurrency", "3")
     run("bench/pruning.py", "--stores", store, *small, "--results", str(results))

@@ -1,4 +1,4 @@
-"""The profile of a validation is made, small, so that it cannot rot. No figure is judged here."""
+"""The profile of a validation runs with small numbers, so that it stays correct. No figure is judged here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's devices: browsers with cookies of their own, and what is done on them."""
+"""A person's devices: browsers with cookies of their own, and the actions on them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from playwright.async_api import expect
 
 from tests.examples.notes_server import COOKIE, PASSWORD
+from tests.servers import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +27,7 @@ LAPTOP, PHONE = USER_AGENTS
 
 
 class Device:
-    """One browser. Actions are a person's: what is clicked and filled in is found by its label."""
+    """One browser. Actions are those of a person: buttons and fields are found by their labels."""
 
     def __init__(self, page: Page, context: BrowserContext, url: str) -> None:
         self.page = page
@@ -74,7 +75,7 @@ class Device:
         return self.page.get_by_role("list", name="My notes").get_by_role("listitem").filter(has_text=text)
 
     async def is_on(self, path: str, heading: str) -> None:
-        """Check where it is."""
+        """Check the page that the device shows."""
         await expect(self.page).to_have_url(self.url + path)
         await self.shows_heading(heading)
 
@@ -85,7 +86,7 @@ class Device:
         await expect(self.main.get_by_text(text)).to_be_visible()
 
     async def is_signed_in(self) -> None:
-        """Check with the server."""
+        """Check with the server that the device is signed in."""
         await self.open("/notes")
         await self.is_on("/notes", "Notes")
 
@@ -94,7 +95,7 @@ class Device:
         await self.is_led_to_sign_in("/notes")
 
     async def is_led_to_sign_in(self, back_to: str) -> None:
-        """Check that it is on the sign-in page, to go back to `back_to` from there."""
+        """Check that it is on the sign-in page, which leads back to `back_to`."""
         address = f"{self.url}/sign-in?next={back_to}"
         await expect(self.page).to_have_url(re.compile(re.escape(address) + "(&reason=[a-z-]+)?$"))
         await self.shows_heading("Sign in")
@@ -109,7 +110,7 @@ class Device:
 
 @asynccontextmanager
 async def devices(browser: Browser, url: str) -> AsyncIterator[NewDevice]:
-    """Makes devices that are put away afterwards."""
+    """Makes devices that are closed afterwards."""
     contexts: list[BrowserContext] = []
 
     async def make(label: str) -> Device:
@@ -121,4 +122,4 @@ async def devices(browser: Browser, url: str) -> AsyncIterator[NewDevice]:
         yield make
     finally:
         for context in contexts:
-            await context.close()
+            await chromium.close(context)

@@ -1,7 +1,7 @@
 """A small application whose pages are scripts: `uvicorn tests.browser.spa:create_app --factory`.
 
-The same pages exist in either mode, under `/cookie/` and `/header/`. What they show is loaded with the browser client,
-so nothing on them is private until it has answered.
+The same pages exist in either mode, under `/cookie/` and `/header/`. Their content is loaded with the browser client,
+so nothing on them is private until the server has answered.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Mode = Literal["cookie", "header"]
 
 
 def create_app() -> FastAPI:
-    """The application; its store is named by COATCHECK_STORE."""
+    """The application, on the store at COATCHECK_STORE."""
     pod = Pod(config_dir="no-such-folder")
     auth = pod.initialize_auth_services(token_manager_builders=[ServerSideSessionsConfigFromPasswords()])
     app = FastAPI(lifespan=pod.lifespan)

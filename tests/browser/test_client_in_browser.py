@@ -71,7 +71,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def server() -> AsyncIterator[FaultyServer]:
-    """Serves the page and the client well, and the rest as it is told."""
+    """Serves the page and the client, and fails as the test says."""
     async with FaultyServer() as server, FaultyServer() as elsewhere:
         server.elsewhere = elsewhere
         await elsewhere.fail(Fault.OURS_401)
@@ -83,10 +83,10 @@ async def server() -> AsyncIterator[FaultyServer]:
 
 @pytest.fixture
 async def context(browser: Browser, server: FaultyServer) -> AsyncIterator[BrowserContext]:  # noqa: ARG001 (for the order of their ends)
-    """Closed before the server, which then has no page left that could connect to it just when it stops."""
+    """Closed before the server, so that no page connects to it while it stops."""
     context = await browser.new_context()
     yield context
-    await context.close()
+    await chromium.close(context)
 
 
 async def opened(context: BrowserContext, server: FaultyServer, path: str = "/page") -> Page:
@@ -97,7 +97,7 @@ async def opened(context: BrowserContext, server: FaultyServer, path: str = "/pa
 
 
 async def started(page: Page, mode: str, *, login_url: str | None = None, sign_in: bool = False) -> Page:
-    """Make a client on the page. In cookie mode the server says who is signed in, in header mode the storage."""
+    """Make a client on the page. In cookie mode the server knows the session, in header mode the storage."""
     token = TOKEN if sign_in and mode == "header" else None
     await page.evaluate(START, {"mode": mode, "loginUrl": login_url, "token": token})
     return page
@@ -105,14 +105,14 @@ async def started(page: Page, mode: str, *, login_url: str | None = None, sign_i
 
 @pytest.fixture
 async def page(context: BrowserContext, server: FaultyServer, mode: str) -> Page:
-    """A page of somebody who is signed in, which stays where it is when they are not."""
+    """A page of a signed-in user that is not left when the session ends."""
     page = await started(await opened(context, server), mode, sign_in=True)
     assert await page.evaluate("session.state.signedIn") is True
     return page
 
 
 async def fetched(page: Page, url: str = "/api/notes", *, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-    """What a request of the page's comes to, which is given up after so long."""
+    """The result of a request of the page, with a time limit."""
     outcome: dict[str, Any] = await page.evaluate(FETCH, [url, seconds])
     return outcome
 
@@ -143,7 +143,7 @@ class TestEachFault:
 
     @pytest.mark.parametrize("fault", _ANSWERED, ids=lambda fault: fault.value)
     async def test_each_fault_of_signing_out(self, page: Page, server: FaultyServer, fault: Fault) -> None:
-        """Clears locally whatever happens; returns whether the server call succeeded."""
+        """The client clears its storage in any case, and returns whether the server's call succeeded."""
         await server.fail(fault)
         assert await page.evaluate("session.signOut()") is False
         assert await reasons(page) == ["signed-out"]
@@ -245,7 +245,7 @@ class TestTabs:
     async def test_five_tabs_hear_of_a_sign_out_in_one_tab(
         self, context: BrowserContext, server: FaultyServer, mode: str, without: list[str]
     ) -> None:
-        """Without a channel by way of the storage; without both, by asking when they come to the front."""
+        """Without a channel the tabs use the storage; without both, they ask when they come to the front."""
         for name in without:
             await context.add_init_script(
                 f"Object.defineProperty(window, '{name}', {{ get() {{ throw new Error(); }} }})"
@@ -280,7 +280,7 @@ class TestTabs:
     async def test_a_tab_that_finds_nobody_signed_in_any_more_tells_the_others(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
-        """A form has signed out, without a script: the page it leads to is the first to know."""
+        """A form has signed out without a script, so the next page is the first to know."""
         private = await started(await opened(context, server), mode, sign_in=True)
         server.status = dict(SIGNED_OUT)
         await started(await opened(context, server, "/public"), mode)
@@ -330,7 +330,7 @@ REMEMBER = """() => {
 
 
 class TestTheBackForwardCache:
-    """With the real one: the page that comes back is the very one that was left, scripts and all."""
+    """With the browser's real cache: the same page comes back, with its scripts."""
 
     @pytest.fixture(scope="class")
     async def browser(self) -> AsyncIterator[Browser]:
@@ -338,7 +338,7 @@ class TestTheBackForwardCache:
             yield browser
 
     async def left(self, context: BrowserContext, server: FaultyServer, mode: str) -> Page:
-        """A private page, left for another by a link."""
+        """A private page that was left for another by a link."""
         page = await opened(context, server)
         await started(page, mode, login_url="/sign-in", sign_in=True)
         await page.evaluate(REMEMBER)
@@ -448,7 +448,7 @@ class TestAskingAgain:
 
 
 class TestTwoTabsAtOnce:
-    """One tab finds out that a session is over just when another has signed in anew."""
+    """One tab finds out that a session has ended just when another has signed in again."""
 
     async def test_in_header_mode_an_answer_about_an_earlier_token_is_ignored(
         self, context: BrowserContext, server: FaultyServer
@@ -474,7 +474,7 @@ class TestTwoTabsAtOnce:
 
 
 class LiveServer:
-    """Server-sent events, one connection after another; the test says what is sent on the newest."""
+    """Server-sent events, one connection after another; the test sends events on the newest."""
 
     def __init__(self) -> None:
         self.streams: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""The notes example in a real browser: what a person sees who ends a session on one device from another."""
+"""The notes example in a real browser: a person ends the session of one device on another."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from coatcheck import ServerSideSessionsTokenManager
 from coatcheck.stores.sql.schema import sessions
 from tests.browser.devices import LAPTOP, PHONE, USER_AGENTS, Device, devices
 from tests.examples.notes_server import PASSWORD, no_errors_in, notes_server, pod_beside
+from tests.servers import chromium
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class TestEndingADevice:
         await phone.fill_in(ada, PASSWORD, "Sign in")
         await phone.is_on("/notes", "Notes")
         await expect(phone.note("the umbrella is at the bar")).to_have_count(1)
-        await context.close()
+        await chromium.close(context)
 
     async def test_the_sign_in_page_says_that_the_session_has_run_out(
         self, new_device: NewDevice, operator: AuthServices
@@ -163,7 +164,7 @@ class TestEndingADevice:
 
 
 class TestTabs:
-    """The pages are rendered on the server; `static/session.js` is what they hear of each other by."""
+    """The pages are rendered on the server; `static/session.js` tells the tabs of each other."""
 
     async def other_tabs(self, laptop: Device, count: int) -> list[Device]:
         tabs = [Device(await laptop.context.new_page(), laptop.context, laptop.url) for _ in range(count)]
@@ -260,7 +261,7 @@ class TestTabs:
         await laptop.page.get_by_role("button", name="Sign out").click()
         await laptop.shows("You are signed out on this device.")
         await laptop.is_signed_out()
-        await context.close()
+        await chromium.close(context)
 
 
 class TestRestrictingADevice:
@@ -300,7 +301,7 @@ class TestRestrictingADevice:
         await laptop.ticket(LAPTOP).get_by_role("switch", name="May write").click()
         await expect(laptop.ticket(LAPTOP).get_by_role("switch")).not_to_be_checked()
         await expect(laptop.ticket(LAPTOP).get_by_role("switch")).to_be_disabled()
-        # Whoever enables the button by hand gets no further.
+        # Enabling the button by hand does not help.
         await laptop.ticket(LAPTOP).get_by_role("switch").evaluate("button => button.disabled = false")
         await laptop.ticket(LAPTOP).get_by_role("switch").click()
         await laptop.shows_heading("This device may not do that")

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from coatcheck.stores.sql.schema import sessions
 from tests.examples.notes_server import PEPPER, no_errors_in, pod_beside
+from tests.servers import chromium
 from tests.servers.app import AppServer
 from tests.servers.faults import FaultyServer
 from tests.servers.proxy import Proxy
@@ -51,18 +52,18 @@ def server(store_url: str) -> Iterator[AppServer]:
 
 @dataclass
 class Operator:
-    """Somebody with access to the store, from outside of the application."""
+    """An operator with access to the store, outside of the application."""
 
     pod: Pod
     auth: AuthServices
 
     async def end_all(self) -> None:
-        """Take every session away."""
+        """Delete every session."""
         for user in await self.auth.auth_users.list():
             await self.auth.token_manager.revoke_all_tokens(auth_user_id=user.id)
 
     async def let_pass(self, **columns: int) -> None:
-        """Set times of every session, as if they had passed."""
+        """Set the times of every session back, as if time had passed."""
         async with self.pod.store.transaction() as transaction:
             await transaction.execute(update(sessions).values(**columns))
 
@@ -83,7 +84,7 @@ async def operator(store_url: str) -> AsyncIterator[Operator]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     yield context
-    await context.close()
+    await chromium.close(context)
 
 
 class Tab:
@@ -168,7 +169,7 @@ class TestTheEndOfASession:
         await operator.let_pass(expires_at=LONG_AGO_US)
         second = Tab(await context.new_page(), tab.url, tab.mode)
         await second.open()
-        # In cookie mode opening the page has removed the cookie, and with it the proof that one may be told why.
+        # In cookie mode opening the page has removed the cookie, without which the server does not give the reason.
         reason = "revoked" if tab.mode == "cookie" else "expired"
         await second.is_on_the_sign_in_page(f"?next=%2F{tab.mode}%2Fapp&reason={reason}")
 
@@ -223,7 +224,7 @@ class TestAnOutage:
             assert await tab.page.evaluate("session.state.signedIn") is True
             await tab.page.reload()
             await tab.shows_the_secret()
-        await context.close()
+        await chromium.close(context)
 
 
 class TestTheToken:
@@ -237,7 +238,7 @@ class TestTheToken:
         await tab.page.evaluate("""() => fetch("/api/sign-in?user=eve",
             { method: "POST", headers: { "Coatcheck-Mode": "cookie" } }).then((answer) => answer.text())""")
         (cookie,) = await context.cookies()
-        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("session", True, "Lax")
+        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("coatcheck", True, "Lax")
         assert all(cookie["value"] not in body for body in await asyncio.gather(*bodies))
         seen = await tab.page.evaluate("document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage })")
         assert cookie["value"] not in seen
@@ -258,13 +259,13 @@ class TestTheToken:
             await tab.sign_in()
             await tab.shows_the_secret()
             (cookie,) = await context.cookies()
-            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-session", True, True)
+            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-coatcheck", True, True)
             assert (cookie["path"], cookie["domain"], cookie["sameSite"]) == ("/", "127.0.0.1", "Lax")
             await tab.sign_out()
             await tab.is_on_the_sign_in_page("?reason=signed-out")
             assert await context.cookies() == []
         assert await operator.count() == 0
-        await context.close()
+        await chromium.close(context)
 
     async def test_another_origin_of_the_same_site_cannot_send_a_form_with_the_cookie(
         self, context: BrowserContext, server: AppServer, operator: Operator

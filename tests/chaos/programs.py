@@ -1,4 +1,4 @@
-"""The programs of `chaos/`, run as a person runs them, small."""
+"""Running the programs of `chaos/`, with small numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def results_of(program: str, folder: Path) -> dict[str, Any]:
-    """What the program writes after a round of each kind. It must find that nothing broke that should hold."""
+    """The results of a program after a round of each kind. No promise that should hold may be broken."""
     results = folder / "results.json"
     command = [sys.executable, "-m", f"chaos.{program}", "--rounds", "1", "--contrasts", "1"]
     done = run(

@@ -1,4 +1,4 @@
-"""The checker finds what is wrong, finds nothing where nothing is, and agrees with a search over all orders."""
+"""The checker finds every violation and no other, and agrees with a search over all orders."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_order_of_the_records_of_a_history_does_not_matter() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Operation]:
-    """A session, created before, with up to six calls at whatever times; changes of scopes one after the other."""
+    """A session that exists, with up to six calls at any times; changes of scopes follow each other."""
     count = draw(st.integers(1, 6))
     moments = iter(draw(st.permutations(range(2, 2 + 2 * count))))
     operations, spans = [], []
@@ -146,7 +146,7 @@ def histories(draw: st.DrawFn) -> list[Operation]:
 @settings(max_examples=1500)
 @given(histories())
 def test_the_checker_agrees_with_a_search_over_all_orders(history: list[Operation]) -> None:
-    """Each register by itself: the checker looks at them one by one, and so does the search."""
+    """Each register by itself: both the checker and the search look at one at a time."""
     life = [one for one in history if one.kind is not Kind.CREATE]
     assert (not violations(history)) == (_has_order(life, _is_life) and _has_order(_scope_calls(life), _are_scopes))
 
@@ -158,7 +158,7 @@ def _scope_calls(operations: Sequence[Operation]) -> list[Operation]:
 
 
 def _has_order(operations: Sequence[Operation], is_right: object) -> bool:
-    """Whether the calls can be put in an order that real time allows and one caller alone could have seen."""
+    """Whether there is an order of the calls that real time allows and a single caller could have seen."""
     happened = [one for one in operations if one.outcome is Outcome.OK]
     unclear = [one for one in operations if one.outcome is Outcome.INFO]
     for chosen in range(1 << len(unclear)):
@@ -180,7 +180,7 @@ def _is_life(order: Sequence[Operation]) -> bool:
         if one.kind is Kind.REVOKE:
             is_dead = True
         elif one.outcome is Outcome.INFO:
-            continue  # a change of scopes that nobody knows of has seen nothing
+            continue  # a change of scopes with an unknown outcome has seen nothing
         elif is_dead != (one.kind is Kind.VALIDATE and one.version is None):
             return False
     return True

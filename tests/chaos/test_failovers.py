@@ -1,4 +1,4 @@
-"""The programs run, small, so that they cannot rot. What they find is what the documentation claims."""
+"""The programs run, with small numbers, so that they stay correct. The documentation claims no more than they find."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_on_a_cluster_a_write_that_waited_for_the_replica_survives(tmp_path: Pat
 
 @pytest.mark.redis
 async def test_on_a_cluster_a_session_whose_ending_did_not_wait_for_the_replica_comes_back() -> None:
-    """As in the last row of the program, and without a race: it is seen that such a failover does lose something."""
+    """As in the last row of the program, but without a race: such a failover does lose revocations."""
     with closing(Cluster(CONTROL)) as cluster:
         user = cluster.user()
         async with RedisStore(cluster.store) as store:
@@ -46,7 +46,7 @@ async def test_on_a_cluster_a_session_whose_ending_did_not_wait_for_the_replica_
             made = [(await insert(store, new_session(user))).id for _ in range(5)]
             waiting_store = cluster.store.replace("replicas=0", "replicas=1")
             async with RedisStore(waiting_store, timeout_seconds=20) as waiting:
-                await waiting.set_session_scopes(made[0], frozenset())  # the replica has it, and all before it
+                await waiting.set_session_scopes(made[0], frozenset())  # the replica has this write, and all before it
             cluster.hold_back_the_replica()
             assert len((await store.end_user_sessions(user)).ended) == 5
             assert [await store.read_session(one) for one in made] == [None] * 5

@@ -1,4 +1,4 @@
-"""Stores with the faults that stores have had: each is found out by the checker, and the one without is not.
+"""Stores with the faults that stores have had: the checker finds each fault, and accepts the store without one.
 
 A store is simulated, step by step and at random, with a clock that counts the steps: callers are invoked, take effect
 and return in any order. A checker that lets one of these pass would prove nothing about a real store either.
@@ -25,7 +25,7 @@ STEPS = 400
 
 @dataclass
 class Row:
-    """One session: on the primary, and as it is on the standby."""
+    """One session, on the primary and on the standby."""
 
     is_dead: bool = False
     version: int = 0
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass
 class Simulated:
-    """A store that does what it should. Each fault is a subclass that does one thing otherwise."""
+    """A store without a fault. Each fault is a subclass that does one thing wrong."""
 
     chooser: random.Random
     rows: dict[str, Row] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Simulated:
 
 
 class Asynchronous(Simulated):
-    """Acknowledges before the standby has it."""
+    """Acknowledges a write before the standby has it."""
 
     def replicate(self, session: str) -> None:
         if self.sometimes(0.5):
@@ -81,7 +81,7 @@ class Asynchronous(Simulated):
 
 
 class RevocationsNotReplicated(Simulated):
-    """A retry that finds nothing to do is acknowledged, although the first attempt had reached the primary alone."""
+    """Acknowledges a retry that finds no session left, although the first attempt had reached the primary only."""
 
     def revoke(self, session: str) -> Outcome:
         if self.rows[session].is_dead:
@@ -94,7 +94,7 @@ class RevocationsNotReplicated(Simulated):
 
 
 class RescopesSeenEarly(Simulated):
-    """A change whose wait was cancelled is seen on the primary, is said to be unknown, and is lost."""
+    """A change whose wait was cancelled is seen on the primary, is reported as unknown, and is lost."""
 
     def rescope(self, session: str, version: int) -> Outcome:
         if self.rows[session].is_dead:
@@ -105,7 +105,7 @@ class RescopesSeenEarly(Simulated):
 
 @dataclass
 class Cached(Simulated):
-    """Reads may be those of before."""
+    """Reads may give an earlier result."""
 
     cache: dict[str, int | None] = field(default_factory=dict)
 
@@ -116,7 +116,7 @@ class Cached(Simulated):
 
 
 class ReadsFromStandby(Simulated):
-    """Reads go to a standby that has not got everything."""
+    """Reads go to a standby that lags."""
 
     def replicate(self, session: str) -> None:
         if session not in self.standby or self.sometimes(0.5):
@@ -128,7 +128,7 @@ class ReadsFromStandby(Simulated):
 
 
 class Revives(Simulated):
-    """A touch writes the whole row as it was read, and brings a session back that has ended since."""
+    """A touch writes the whole row as it was read, and revives a session that has ended since."""
 
     def read(self, session: str) -> int | None:
         seen = super().read(session)
@@ -145,7 +145,7 @@ class ForgetsRescopes(Simulated):
 
 
 class SaysFailedButDid(Simulated):
-    """An error is said to have changed nothing, and has."""
+    """A call that has had its effect is reported as failed."""
 
     def revoke(self, session: str) -> Outcome:
         outcome = super().revoke(session)
@@ -160,7 +160,7 @@ class DoesNothingButSaysDone(Simulated):
 
 
 class RefusesInOutages(Simulated):
-    """An error of the database is taken for "no such session"."""
+    """An error of the database is reported as "no such session"."""
 
     def read(self, session: str) -> int | None:
         return None if self.sometimes(0.02) else super().read(session)
@@ -221,7 +221,7 @@ def test_every_promise_is_broken_by_at_least_one_fault() -> None:
 
 
 def simulate(kind: type[Simulated], seed: int) -> list[Operation]:
-    """A history of several callers on a few sessions, with failovers now and then."""
+    """A history of several callers on a few sessions, with occasional failovers."""
     chooser = random.Random(seed)  # noqa: S311 (no secret)
     store = kind(chooser)
     history: list[Operation] = []
@@ -246,7 +246,7 @@ _clock = _Clock()
 
 
 def _caller(number: int, store: Simulated, chooser: random.Random, history: list[Operation]) -> Iterator[None]:
-    """Does one call after another, on its own sessions and by looking at everybody's; stops before and after each."""
+    """Calls one after the other, changes on its own sessions and reads of all; stops before and after each call."""
     session, version, round_ = "", 0, 0
     while True:
         if not session:

@@ -1,4 +1,4 @@
-"""`coatcheck bench`, as a person runs it, small. No figure is judged here."""
+"""`coatcheck bench`, run as a command with small numbers. No figure is judged here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client's tests share."""
+"""Shared fixtures of the client's tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def server() -> AsyncIterator[FaultyServer]:
-    """Answers well until it is told to fail."""
+    """A server that works until the test makes it fail."""
     async with FaultyServer() as server, FaultyServer() as elsewhere:
         server.elsewhere = elsewhere
         yield server

@@ -1,4 +1,4 @@
-"""Programs that are signed in: the synchronous and the asynchronous client, driven in the same words."""
+"""Programs that are signed in: the blocking and the asynchronous client, driven by the same calls."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ class Program:
         return await self.request("GET", url, **options)
 
     async def sign_in(self, info: AuthSuccess | None = None) -> None:
-        """Take up a sign-in, and forget what was heard of it."""
+        """Sign in, and forget the change that was told."""
         await self.do("update_signed_in_user", info or ada())
         self.changes.clear()
 
     @property
     def reasons(self) -> list[str]:
-        """Why the listeners were told that somebody signed out."""
+        """The reasons of the sign-outs that the listeners were told of."""
         return [change.reason.value for change in self.changes if change.reason is not None]
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The fault table of docs/reference/clients.md: what ends a session, and that nothing else does."""
+"""The fault table of docs/reference/clients.md: the answers that end a session, and those that do not."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ STATUS = {
     Fault.BAD_GATEWAY_502: 502,
     Fault.UNAVAILABLE_503: 503,
     Fault.HTML_200: 200,
-    Fault.REDIRECT_AWAY: 401,  # the other host's, in our very words
+    Fault.REDIRECT_AWAY: 401,  # the other host's, with the server's own body
 }
 
 
 @pytest.fixture
 async def signed_in(program: Program, server: FaultyServer) -> Program:
-    """A program that is signed in; its server's neighbour answers everything with our own refusal."""
+    """A program that is signed in; another server answers every request with the server's own refusal."""
     await program.sign_in()
     assert server.elsewhere is not None
     await server.elsewhere.fail(Fault.OURS_401)
@@ -49,12 +49,12 @@ async def signed_in(program: Program, server: FaultyServer) -> Program:
 
 
 def seconds_for(fault: Fault) -> float:
-    """How long to wait for an answer."""
+    """The time to wait for an answer."""
     return 0.2 if fault is Fault.TIMEOUT else PATIENCE_SECONDS
 
 
 def is_kept(program: Program) -> bool:
-    """Whether the session is where it was, in memory and in the storage, and nobody was told otherwise."""
+    """Whether the session is still in memory and in the storage, and no listener was told of an end."""
     assert (program.manager.auth_info == ada()) == (program.storage.read() == ada())
     assert program.manager.is_authenticated == (program.changes == [])
     return program.manager.is_authenticated
@@ -78,7 +78,7 @@ class TestEachFault:
     async def test_each_fault_of_asking_for_the_status(
         self, signed_in: Program, server: FaultyServer, fault: Fault
     ) -> None:
-        """Other errors propagate, still signed in."""
+        """Other errors reach the caller, and the session is kept."""
         await server.fail(fault)
         if fault.ends_session:
             assert await signed_in.do("validate_authentication", seconds_for(fault)) is False
@@ -91,7 +91,7 @@ class TestEachFault:
     async def test_each_fault_of_initializing(
         self, signed_in: Program, new_program: NewProgram, server: FaultyServer, fault: Fault
     ) -> None:
-        """False on network or server errors, session kept."""
+        """The result is False on network and server errors, and the session is kept."""
         fresh = new_program(storage=signed_in.storage)
         await server.fail(fault)
         assert await fresh.do("initialize", seconds_for(fault)) is fault.ends_session
@@ -99,7 +99,7 @@ class TestEachFault:
         assert (fresh.storage.read() is None) == fault.ends_session
 
     async def test_each_fault_of_signing_out(self, signed_in: Program, server: FaultyServer, fault: Fault) -> None:
-        """Clears locally whatever happens; returns whether the server call succeeded."""
+        """The session is forgotten here in any case; the result says whether the server has confirmed."""
         await server.fail(fault)
         if fault is Fault.TIMEOUT:
             await server.fail(Fault.REFUSED)  # it would be waited for

@@ -1,4 +1,4 @@
-"""A program that listens is signed out by the server's word at once, and by nothing else."""
+"""A listening program is signed out at once by the server's own answer, and by nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REFUSAL = (
 
 
 class StreamServer:
-    """Takes requests; the test says what is answered."""
+    """Takes requests, which the test answers."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -69,7 +69,7 @@ class StreamServer:
                 self.requests.put_nowait((head.decode().lower(), writer))
 
     async def asked(self) -> tuple[str, asyncio.StreamWriter]:
-        """The next request: its head, and where to answer it."""
+        """The head of the next request, and the writer for its answer."""
         return await asyncio.wait_for(self.requests.get(), PATIENCE_SECONDS)
 
     async def stream(self) -> asyncio.StreamWriter:
@@ -159,7 +159,7 @@ async def test_a_refusal_in_place_of_the_stream_ends_the_session(program: Progra
 async def test_the_next_answer_on_the_connection_of_a_refusal_is_not_touched(
     program: Program, live: StreamServer, kind: str
 ) -> None:
-    """Its answer was read to the end: httpx may have given the connection to another request of the program."""
+    """The refusal was read to its end, so httpx may have given the connection to another request."""
     loop = asyncio.get_running_loop()
     following: list[tuple[asyncio.Task[httpx.Response], asyncio.StreamWriter]] = []
 
@@ -233,7 +233,7 @@ async def test_a_silent_connection_is_opened_again(
 async def test_opening_a_stream_has_a_shorter_limit_than_silence(
     program: Program, live: StreamServer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that hangs keeps a thread that is left for as long as the head of its answer may take."""
+    """A server that hangs keeps a thread for as long as the head of its answer may take."""
     monkeypatch.setattr("coatcheck.client.listening.OPEN_SECONDS", 0.05)
     give_time_to_begin(program)
     another = Program(kind, f"http://127.0.0.1:{live.port}")
@@ -250,7 +250,7 @@ async def test_opening_a_stream_has_a_shorter_limit_than_silence(
 
 
 def give_time_to_begin(program: Program) -> None:
-    """Have the limits of a request hold from the moment when the head of its answer is there."""
+    """Apply the limits of a request only after the head of its answer has arrived."""
     asked_for: dict[httpx.Request, dict[str, float]] = {}
 
     def lift(request: httpx.Request) -> None:
@@ -298,7 +298,7 @@ async def test_listening_begins_with_the_sign_in(kind: str, live: StreamServer) 
 
 
 async def test_a_sign_out_of_this_program_is_not_reported_as_the_servers(program: Program, live: StreamServer) -> None:
-    """The stream may say that the session is over before the sign-out has its answer."""
+    """The stream may say that the session has ended before the sign-out has its answer."""
     async with listening(program):
         writer = await live.stream()
         signing_out = asyncio.create_task(program.do("sign_out_device"))

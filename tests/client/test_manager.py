@@ -1,4 +1,4 @@
-"""The session manager's behaviour, row by row, for both kinds of programs."""
+"""The session manager, for blocking and asynchronous programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PROBLEM = {"Content-Type": "application/problem+json"}
 
 
 class BrokenStorage(MemoryStorage):
-    """Reads, and fails to write once it is broken."""
+    """A storage that can be read, and cannot be written once it is broken."""
 
     is_broken = False
 
@@ -55,7 +55,7 @@ class BrokenStorage(MemoryStorage):
 
 
 class Unreachable(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Takes requests, minds no timeout, and does not come back until it may: as looking up a name without network."""
+    """A transport that ignores timeouts and blocks until it is released, like a lookup of a name without network."""
 
     def __init__(self) -> None:
         self.may_come_back = threading.Event()
@@ -78,7 +78,7 @@ def unreachable() -> Iterator[Unreachable]:
 
 class TestWhoIsSignedIn:
     async def test_nobody_is_signed_in_before_the_storage_is_read(self, new_program: NewProgram) -> None:
-        """Not authenticated, no auth info."""
+        """A new manager is not authenticated and has no `auth_info`."""
         storage = MemoryStorage()
         storage.write(ada())
         program = new_program(storage=storage)
@@ -87,7 +87,7 @@ class TestWhoIsSignedIn:
     async def test_restoring_reads_the_storage_past_the_cache_and_tells_the_listeners(
         self, new_program: NewProgram
     ) -> None:
-        """Re-reads storage (cached storage is cleared first), then notifies."""
+        """`restore` clears the cache, reads the storage and tells the listeners."""
         program = new_program()
         program.storage.write(ada())
         await program.do("restore")
@@ -101,7 +101,7 @@ class TestWhoIsSignedIn:
     async def test_signing_in_writes_the_storage_then_memory_then_tells_the_listeners(
         self, new_program: NewProgram
     ) -> None:
-        """Writes storage first, then memory, then notifies."""
+        """The storage is written first, then memory, then the listeners are told."""
         storage, seen = BrokenStorage(), []
         program = new_program(storage=storage)
         program.manager.listen(lambda change: seen.append((change, storage.read(), program.manager.auth_info)))
@@ -114,14 +114,14 @@ class TestWhoIsSignedIn:
         assert len(seen) == 1
 
     async def test_nobody_is_signed_in_after_none(self, program: Program) -> None:
-        """Update_signed_in_user(None)."""
+        """`update_signed_in_user(None)` signs out."""
         await program.sign_in()
         await program.do("update_signed_in_user", None)
         assert program.manager.auth_info is program.storage.read() is None
         assert program.reasons == ["signed-out"]
 
     async def test_the_servers_answer_decides_who_is_signed_in(self, program: Program, server: FaultyServer) -> None:
-        """Asks the server; not signed in → local sign-out."""
+        """`validate_authentication` asks the server, and signs out here if it says so."""
         await program.sign_in()
         assert await program.do("validate_authentication") is True
         assert server.requests[-1].path == "/session/status"
@@ -188,7 +188,7 @@ class TestWhoIsSignedIn:
         assert server.requests == []
 
     async def test_initializing_restores_and_asks(self, new_program: NewProgram, server: FaultyServer) -> None:
-        """Restore, then validate; True if validated."""
+        """`initialize` restores, then validates; True if the server has answered."""
         program = new_program()
         program.storage.write(ada())
         assert await program.do("initialize", PATIENCE_SECONDS) is True
@@ -225,7 +225,7 @@ class TestSigningOut:
     async def test_the_server_is_told_while_the_token_is_sent_and_streams_are_closed_first(
         self, program: Program, server: FaultyServer, method: str, route: str
     ) -> None:
-        """Closes streams, calls the server while the token is still sent, clears locally."""
+        """A sign-out closes the streams, calls the server with the token, then forgets it."""
         await program.sign_in()
         order: list[str] = []
         program.manager.listen(lambda change: order.append(f"told {change.reason and change.reason.value}"))
@@ -257,7 +257,7 @@ class TestSigningOut:
     async def test_a_token_that_could_not_be_deleted_is_not_restored(
         self, new_program: NewProgram, server: FaultyServer
     ) -> None:
-        """Nobody is signed in by a storage that failed to sign them out."""
+        """A storage that failed to delete a session must not sign its user in again."""
         storage = BrokenStorage()
         program = new_program(storage=storage)
         await program.sign_in()
@@ -279,7 +279,7 @@ class TestSigningOut:
     async def test_signing_out_ends_the_session_that_another_process_has_stored(
         self, program: Program, server: FaultyServer
     ) -> None:
-        """A token that is deleted here is ended there."""
+        """A token that is deleted here is ended on the server."""
         await program.sign_in()
         program.storage.write(bob())
         assert await program.do("sign_out_device") is True
@@ -306,7 +306,7 @@ class TestSigningOut:
     async def test_signing_out_clears_a_storage_that_cannot_be_read(
         self, program: Program, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Clears locally whatever happens."""
+        """The session is forgotten in any case."""
 
         def fail(_storage: MemoryStorage) -> None:
             raise StorageError("session.json holds no session; delete it and sign in again")
@@ -367,7 +367,7 @@ class TestRequests:
     async def test_the_token_is_in_the_header_only_while_somebody_is_signed_in(
         self, program: Program, server: FaultyServer
     ) -> None:
-        """`Authorization: Bearer <token>`, nothing when signed out."""
+        """Requests have `Authorization: Bearer <token>`, and no such header after the sign-out."""
         await program.get()
         assert "authorization" not in server.requests[-1].headers
         await program.sign_in()
@@ -379,7 +379,7 @@ class TestRequests:
     async def test_calls_marked_unauthenticated_never_carry_it(
         self, program: Program, server: FaultyServer, options: dict[str, Any]
     ) -> None:
-        """Nor does our 401 to one of them end the session."""
+        """The server's 401 to such a request does not end the session either."""
         await program.sign_in()
         await program.get(**options)
         assert "authorization" not in server.requests[-1].headers
@@ -424,7 +424,7 @@ class TestRequests:
     async def test_the_token_is_not_added_to_a_redirect_from_another_origin(
         self, program: Program, server: FaultyServer
     ) -> None:
-        """What another origin has chosen is not ours to sign."""
+        """Another origin must not be able to choose a request that carries the token."""
         await program.sign_in()
         elsewhere = server.elsewhere
         assert elsewhere is not None
@@ -549,7 +549,7 @@ class TestSharing:
 
 class TestStreams:
     async def test_streams_are_closed_when_the_user_changes_and_kept_otherwise(self, program: Program) -> None:
-        """When the identity changes open streams are closed without error; a same-identity update keeps them."""
+        """Another user closes the open streams without an error; an update of the same user keeps them."""
         await program.sign_in()
         closed: list[str] = []
         with program.manager.closing(lambda: closed.append("first")):
@@ -565,7 +565,7 @@ class TestStreams:
         assert closed == ["first"]
 
     def test_streams_are_closed_when_the_user_changes_during_a_sign_in(self) -> None:
-        """What counts is who is replaced, and not who was seen before."""
+        """The user who is replaced decides, not the user who was seen before."""
         flows = Flows(SERVER, session_path="/session", storage=MemoryStorage(), mode="header", client_label=None)
         flows.local.sign_in(ada())
         update = flows.update(ada("c2Fz-renewed"))
@@ -660,7 +660,7 @@ class TestCookieMode:
     async def test_a_token_in_the_body_is_a_configuration_error_and_is_not_stored(
         self, new_program: NewProgram
     ) -> None:
-        """It never stores it."""
+        """The client does not store that token."""
         program = new_program(mode="cookie")
         with pytest.raises(ConfigurationError, match=r"the server sent a token .*mode=\"cookie\"") as error:
             await program.do("update_signed_in_user", ada())
@@ -696,7 +696,7 @@ class TestCookieMode:
         status: httpx.Response | httpx.ConnectError,
         is_kept: bool,
     ) -> None:
-        """Which cookie was sent cannot be seen: it may be that of the sign-in before."""
+        """The client cannot see which cookie was sent: it may be that of an earlier sign-in."""
         asked: list[str] = []
 
         def answer(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""The body of a refusal can be read before the caller reads it, and the caller notices nothing."""
+"""The body of a refusal is read before the caller reads it, and the caller does not notice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OURS = b'{"code": "invalid_token"}'
 
 
 class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that arrives in parts, without its length being announced, and may break off."""
+    """A body that arrives in parts, without a known length, and may break off."""
 
     def __init__(self, *parts: bytes, breaks_off: bool = False) -> None:
         self.parts = parts
@@ -48,7 +48,7 @@ class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class Caller:
-    """Somebody signed in who streams what is answered, raw or decoded."""
+    """A signed-in caller that streams the answers, raw or decoded."""
 
     def __init__(self, kind: str, body: Parts, headers: dict[str, str]) -> None:
         self.transport = httpx.MockTransport(lambda _request: httpx.Response(401, headers=headers, stream=body))

@@ -1,4 +1,4 @@
-"""Where a program keeps who is signed in: the same promises of every storage, and what is particular to each."""
+"""The storages of a program's session: the promises of all of them, and the particular ones of each."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ Reopen = Callable[[], SessionStorage]
 
 @pytest.fixture(params=["memory", "file", "keyring", "key-value", "cached file"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, drawer: Drawer) -> Reopen:
-    """Opens one storage, again and again: as other programs would."""
+    """Opens one storage several times, as other programs would."""
     assert drawer is not None
     memory, settings = MemoryStorage(), Settings()
     kinds: dict[str, Reopen] = {
@@ -158,7 +158,7 @@ class TestEveryStorage:
 
 
 class Counted(MemoryStorage):
-    """Says how often it was read."""
+    """Counts its reads."""
 
     reads = 0
 
@@ -175,7 +175,7 @@ def test_the_lowest_filelock_that_is_allowed_does_not_follow_a_planted_link() ->
 
 
 def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() -> None:
-    """Cached wrapper reads through once until cleared."""
+    """The cache reads the storage once until it is cleared."""
     inner = Counted()
     cached = CachedStorage(inner)
     assert [cached.read() for _ in range(3)] == [None] * 3
@@ -192,7 +192,7 @@ def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() ->
 
 def test_the_cache_may_be_cleared_by_another_thread_at_any_moment() -> None:
     class Stamp:
-        """Stays as it is, but somebody clears the cache while it is being compared."""
+        """A stamp that does not change; the cache is cleared while it is compared."""
 
         __hash__ = None  # type: ignore[assignment]  # only compared
 
@@ -437,7 +437,7 @@ class TestFile:
             FileStorage(path).write(ada())
 
     def test_of_many_threads_only_one_removes_the_session(self, tmp_path: Path) -> None:
-        """Of many that find one session refused, one removes it."""
+        """Of many threads whose session is refused, one removes it."""
         path = tmp_path / "session.json"
         FileStorage(path).write(ada())
         start = threading.Barrier(8)

@@ -1,4 +1,4 @@
-"""A blocking call is waited for so long, and no longer."""
+"""The time limit of a blocking call."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_call_runs_in_the_context_of_its_caller() -> None:
 
 
 def test_the_call_is_made_although_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a program that signs out while it exits."""
+    """A program that signs out while it exits cannot start threads."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")

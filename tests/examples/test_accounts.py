@@ -1,4 +1,4 @@
-"""Signing up and in below the pages, where a test can choose what happens in between."""
+"""Signing up and in below the pages, where a test chooses the interleaving."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRONG = "not the password"
 
 
 class Office:
-    """The parts of the application that sign people in, on a store of the test's."""
+    """The parts of the application that sign people in, on the test's own store."""
 
     def __init__(self, store_url: str) -> None:
         self.pod = Pod(store_url, environ=PEPPER, config_dir="no-such-folder", prune_interval=None)
@@ -54,7 +54,7 @@ class Office:
         return await self.auth.token_manager.validate_token(success.token) is not None
 
     async def counts(self) -> dict[str, int]:
-        """How many rows every table of the example and of its users and sessions holds."""
+        """The number of rows in each table of the example, its users and sessions included."""
         async with self.pod.store.transaction() as tx:
             counts = {
                 table.name: await tx.scalar(select(func.count()).select_from(table)) or 0
@@ -185,7 +185,7 @@ class TestSigningIn:
         await office.auth.auth_users.update(user_id, blocked=True)
         with pytest.raises(UserBlockedError):
             await office.accounts.sign_in(ada, PASSWORD)
-        with pytest.raises(WrongCredentialsError):  # only who knows the password is told
+        with pytest.raises(WrongCredentialsError):  # the reason is shown only with the right password
             await office.accounts.sign_in(ada, WRONG)
         await office.auth.auth_users.delete(user_id)
         with pytest.raises(UserNotFoundError):

@@ -1,4 +1,4 @@
-"""The notes example over HTTP: what programs get, and what nobody gets."""
+"""The notes example over HTTP: the answers that programs get, and those that nobody gets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Person:
-    """Somebody with an account, and a program that is signed in for them."""
+    """A person with an account, and a signed-in program of that person."""
 
     def __init__(self, http: httpx.AsyncClient, email: str, session: dict[str, Any]) -> None:
         self._http = http
@@ -30,11 +30,11 @@ class Person:
         self.user_id: str = session["auth_user_id"]
 
     async def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """A request with the token."""
+        """Send a request with the token."""
         return await self._http.request(method, path, headers={"Authorization": f"Bearer {self.token}"}, **options)
 
     async def submit(self, path: str, **fields: str) -> httpx.Response:
-        """A form, sent with the token in the cookie as a browser would."""
+        """Send a form with the token in the cookie, as a browser does."""
         headers = {"Cookie": f"{COOKIE}={self.token}", "Sec-Fetch-Site": "same-origin"}
         return await self._http.post(path, data=fields, headers=headers)
 

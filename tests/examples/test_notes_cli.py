@@ -57,7 +57,7 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Which database the server has is nothing to its clients."""
+    """The clients do not depend on the server's database."""
     return f"sqlite:///{tmp_path_factory.mktemp('notes') / 'notes.db'}"
 
 
@@ -145,6 +145,6 @@ def test_a_server_that_is_down_signs_nobody_out(tmp_path: Path, ada: str) -> Non
 
 
 def test_the_keyring_is_used_if_it_is_chosen(terminal: Terminal) -> None:
-    """On a system without one, it says what to do instead; nothing falls back to a file in silence."""
+    """On a system without a keyring the program says what to do; it does not silently use a file."""
     refused = terminal("--keep", "keyring", "list", status=1)
     assert "use FileStorage instead" in refused or "You are not signed in." in refused

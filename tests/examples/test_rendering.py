@@ -1,4 +1,4 @@
-"""What pages show, as text."""
+"""The texts on the pages."""
 
 from __future__ import annotations
 

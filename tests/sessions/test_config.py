@@ -1,4 +1,4 @@
-"""Every setting of server-side sessions: its default, what is allowed, and an error that says so."""
+"""Every setting of server-side sessions: its default, its allowed values, and the error that names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A revocation that has begun is brought to its end, and never reported as done before it is."""
+"""A revocation that has begun runs to its end, and is never reported as done before it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashes: equal to the seed's byte for byte, and nothing else matches."""
+"""Hashes are equal to Serverpod's byte for byte, and nothing else matches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_hash_is_made_as_serverpod_makes_it(vector: Vector) -> None:
 def test_a_hash_of_serverpod_is_accepted(vector: Vector, *, legacy: bool) -> None:
     stored = KeyHash(vector.legacy_hash if legacy else vector.hash, vector.salt, None)
     match = hasher(vector.pepper).check(vector.secret, stored)
-    assert match is Match.OUTDATED  # it names no pepper yet, or is of the old scheme
+    assert match is Match.OUTDATED  # the row names no pepper yet, or has a hash of the old scheme
     assert hasher(vector.pepper).check(vector.secret[:-1] + b"?", stored) is None
     assert hasher(vector.pepper + "?").check(vector.secret, stored) is None
 

@@ -1,4 +1,4 @@
-"""An application with users of its own plugs them in: no second users table to fill, and every promise kept."""
+"""An application gives users of its own: there is no second users table to fill, and every promise holds."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_change_of_scopes_reaches_live_sessions(own: World, accounts: Ac
 async def test_a_lost_scope_is_taken_from_the_users_first_session_with_own_scopes(
     own: World, accounts: Accounts
 ) -> None:
-    await own.sessions.revoke_all_sessions("ann")  # makes the row, which knows of no scopes yet
+    await own.sessions.revoke_all_sessions("ann")  # creates the row, which has no scopes yet
     success = await own.sessions.create_session("ann", method="email", scopes={"a"})
     accounts.rows["ann"].scopes = {"b"}
     await own.sessions.update_scopes(auth_user_id="ann", scopes={"b"})
@@ -123,7 +123,7 @@ async def test_ending_all_sessions_ends_the_first_sign_in_ever_too(own: World, a
 async def test_the_stores_notes_about_the_applications_users_are_not_users(own: World, new_world: NewWorld) -> None:
     await own.sessions.create_session("ann", method="email")
     await own.sessions.revoke_all_sessions("bob")
-    with pytest.raises(ConfigurationError, match="users live in the application"):
+    with pytest.raises(ConfigurationError, match="the application keeps the users"):
         _ = own.auth.auth_users
     plain = await new_world()
     assert len(await plain.auth.auth_users.list()) == 0

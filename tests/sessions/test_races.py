@@ -1,4 +1,4 @@
-"""Revocation against everything that may happen at the same time. The test chooses the interleaving, not luck."""
+"""Revocations against every call that may happen at the same time. The test chooses the interleaving."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_change_of_scopes_that_comes_after_a_revocation_revives_nothing(
 
 
 async def test_a_scope_taken_between_the_read_and_the_touch_stays_taken(world: World, new_world: NewWorld) -> None:
-    """The original wrote back the whole row it had read, and with it the scopes."""
+    """Serverpod writes back the whole row that it has read, and with it the scopes."""
     pausing = PausingStore(world.store)
     other = await new_world(store=pausing)
     user = await world.user("a", "b")
@@ -125,6 +125,24 @@ async def test_sparing_one_session_does_not_spare_a_sign_in_under_way(world: Wor
     with pytest.raises(SignInSupersededError):
         await world.sign_in(user, attempt=attempt)
     assert await world.is_valid(mine)
+
+
+async def test_a_sign_in_that_began_before_its_user_was_known_ends_too(world: World) -> None:
+    """An ORM may hand out the old password's hash although it is read later: the attempt is older than any read."""
+    user = await world.user()
+    attempt = await world.tokens.begin_sign_in()
+    await world.sessions.revoke_all_sessions(user.id)
+    with pytest.raises(SignInSupersededError):
+        await world.tokens.create_token(auth_user_id=user.id, method="email", attempt=attempt)
+    assert len(await world.sessions.list_sessions(user.id)) == 0
+    again = await world.tokens.begin_sign_in()
+    assert await world.is_valid(await world.tokens.create_token(auth_user_id=user.id, method="email", attempt=again))
+
+
+async def test_an_attempt_that_began_before_its_user_was_known_serves_for_any_user(world: World) -> None:
+    attempt = await world.tokens.begin_sign_in()
+    for user in (await world.user(), await world.user()):
+        assert await world.is_valid(await world.sign_in(user, attempt=attempt))
 
 
 async def test_an_attempt_is_valid_for_its_own_user_only(world: World) -> None:
@@ -189,7 +207,7 @@ async def test_a_second_read_of_the_user_does_not_hide_a_revocation(world: World
     gate = pausing.pause_before("insert_session")
     sign_in = asyncio.create_task(other.sign_in(user))
     await gate.reached()
-    await world.sessions.update_scopes(auth_user_id=user.id, scopes={"new"})  # makes it look again
+    await world.sessions.update_scopes(auth_user_id=user.id, scopes={"new"})  # makes the sign-in read the user again
     await world.sessions.revoke_all_sessions(user.id)
     gate.open()
     with pytest.raises(SignInSupersededError):
@@ -208,6 +226,6 @@ async def test_a_revocation_whose_caller_is_cancelled_still_happens(world: World
         await revocation
     assert await world.is_valid(success)
     gate.open()
-    await other.sessions.close()  # waits for what is under way, as the pod does
+    await other.sessions.close()  # waits for the revocation, as the pod does
     assert not await world.is_valid(success)
     assert len(other.heard) == 1

@@ -1,4 +1,4 @@
-"""A sign-in that takes the place of a session: one step, announced, and with what is known of the client."""
+"""A sign-in that replaces a session: it is one step, is announced, and keeps the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAPTOP = ClientInfo("Firefox on Linux", "Mozilla/5.0", "192.0.2.0/24")
 
 
 async def caller(world: World, success: AuthSuccess) -> AuthenticationInfo:
-    """Who shows this token."""
+    """The caller that a token stands for."""
     found = await world.tokens.validate_token(success.token)
     assert found is not None
     return found
@@ -61,7 +61,7 @@ async def test_a_sign_in_that_is_refused_ends_nothing_and_announces_nothing(worl
 async def test_in_the_applications_transaction_the_sign_in_and_the_end_happen_together(
     world: World, *, commits: bool
 ) -> None:
-    """Everything takes the caller's transaction."""
+    """Every call takes part in the caller's transaction."""
     user = await world.user()
     old = await world.sign_in(user)
     replaced = await caller(world, old)

@@ -1,4 +1,4 @@
-"""Sessions, row by row of the original's behaviour (`S` rows), on every store."""
+"""Server-side sessions, on every store."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TestValidating:
         success = await world.sign_in(await world.user())
         row = await world.row(success)
         assert row is not None
-        # Our row, the seed's secret: only the id differs from the vector's.
+        # Our row with the vector's secret: only the id differs from the vector's.
         legacy = KeyHash(vector.legacy_hash, vector.salt, None)
         await world.store.rehash_sessions([Rehash(row.id, row.key, legacy)])
         token = format_token(row.id, vector.secret)
@@ -211,7 +211,7 @@ class TestDeadlines:
         assert not await world.is_valid(success)
 
     async def test_a_timeout_of_one_second_keeps_an_active_user_in(self, new_world: NewWorld) -> None:
-        """Without waiting for the channel: near the deadline the use is written before the answer."""
+        """Near the deadline the use is written before the answer, without waiting for the channel."""
         world = await new_world(default_session_inactivity_timeout=SECOND)
         success = await world.sign_in(await world.user())
         for _ in range(10):
@@ -248,7 +248,7 @@ class TestDeadlines:
         await world.harness.advance(5 * MINUTE)
         assert await world.is_valid(success)
         await world.sessions.flush()
-        await world.harness.advance(-4 * MINUTE)  # back: the last use now lies four minutes ahead
+        await world.harness.advance(-4 * MINUTE)  # the clock is set back: the last use is now four minutes ahead
         assert await world.is_valid(success)
         await world.sessions.flush()
         await world.harness.advance(10 * MINUTE)
@@ -527,7 +527,7 @@ class TestRevoking:
         assert world.heard == [RevokedAuthenticationUser(ann.id)]
 
     async def test_revoking_by_method_leaves_other_methods(self, world: World) -> None:
-        """The original's `revokeAllSessions` ignores the method."""
+        """Serverpod's `revokeAllSessions` ignores the method."""
         user = await world.user()
         email, google = await world.sign_in(user), await world.sign_in(user, method="google")
         assert await world.sessions.revoke_all_sessions(user.id, method="google") == (google.server_side_session_id,)
@@ -587,7 +587,7 @@ class TestRevoking:
     async def test_a_deletion_that_an_outage_stops_half_way_is_indeterminate(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An outage says that nothing has ended. Here a chunk has, and nobody is told which sessions those were."""
+        """`StoreUnavailable` means that no session has ended. Here one chunk has, and its ids are not returned."""
         user = await world.user()
         for _ in range(2):
             await world.sign_in(user)

@@ -1,4 +1,4 @@
-"""A change whose outcome is not known: this process is told to look again, as nobody else will tell it."""
+"""If the outcome of a change is not known, this process is told to validate again: no other process tells it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     Change = Callable[..., Awaitable[object]]
 
 pytestmark = pytest.mark.parametrize("closed_harness", [SQLITE], indirect=True)
-"""What is tested lies above the stores."""
+"""One store is enough: the tested code lies above the stores."""
 
 
 class LosesAnswers:
-    """A store that does what it is asked to, and then cannot say that it has."""
+    """A store that makes the change, and then fails to confirm it."""
 
     def __init__(self, store: Any, error: StoreUnavailable) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The heart runs without an event loop: over a store that blocks, one step of a coroutine is a whole call."""
+"""Sessions run without an event loop: over a store that blocks, one step of a coroutine is a whole call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ADA = UserId("ada")
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:
-    """What a call returns that never waits."""
+    """The result of a call that never waits."""
     try:
         call.send(None)
     except StopIteration as end:
@@ -89,8 +89,12 @@ async def unlimited(_seconds: float | None) -> AsyncIterator[None]:
     yield
 
 
+async def no_caller(_connection: AsyncConnection) -> None:
+    raise AssertionError("no test here has a transaction of its own")
+
+
 class BlockingStore(SqlStore):
-    """A spike of the store that a blocking API will stand on: our statements, transactions and records, and no loop."""
+    """A spike of the store for a blocking API: our statements, transactions and records, without a loop."""
 
     def __init__(self, path: Path) -> None:
         self._url = f"sqlite:///{path}"
@@ -98,8 +102,7 @@ class BlockingStore(SqlStore):
         self._clock = SystemClock()
         super().__init__(
             SqliteDialect(self._clock),
-            Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, limit=unlimited),
-            origin="here",
+            Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, join=no_caller, limit=unlimited),
             insertions=None,
             deletions=None,
             migrates=False,
@@ -137,7 +140,7 @@ class BlockingStore(SqlStore):
 
 
 class NoTouches:
-    """Keeps what it is told."""
+    """Records the touches."""
 
     dropped = 0
 

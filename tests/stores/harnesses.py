@@ -7,6 +7,7 @@ import itertools
 import os
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,19 +20,24 @@ from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.sqlite.store import SqliteStore
-from coatcheck.testing import StoreHarness
+from coatcheck.testing import ManualClock, MemoryDatabase, MemoryStore, StoreHarness
 from tests.servers.proxy import Proxy
+from tests.stores.transaction_kinds import Engines, postgresql_kinds, sqlite_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from coatcheck.identifiers import SessionId
     from coatcheck.stores.store import Store
+    from coatcheck.testing import TransactionKind
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
-SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
+SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+_LEVELS = "SELECT enumvals FROM pg_settings WHERE name = 'default_transaction_isolation'"
+SEARCH_PATH = "public,fake,pg_catalog"
 _numbers = itertools.count()
 _FENCE = "the end of a test"
 _TIMEOUT_SECONDS = 20.0
@@ -49,6 +55,47 @@ class StandingClock:
         return self.time_us
 
 
+class MemoryHarness(StoreHarness):
+    """A database in memory. Outage: it simulates one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock(from_us(NEW_YEAR_US))
+        self.database = MemoryDatabase(self.clock)
+        self._under_way: list[asyncio.Task[object]] = []
+
+    def make_store(self) -> Store:
+        return MemoryStore(database=self.database)
+
+    async def now_us(self) -> int:
+        return self.clock.now_us()
+
+    async def set_clock_us(self, now_us: int) -> None:
+        self.clock.advance(from_us(now_us) - self.clock.now())
+
+    async def reset(self) -> None:
+        self.database.clear()
+
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return _as_async(self.database.outage())
+
+    async def corrupt_scopes(self, session_id: SessionId) -> None:
+        tables = self.database.tables
+        tables.update(replace(tables.sessions[session_id].session, scopes=None))
+
+    async def until_blocked(self, call: asyncio.Task[object]) -> None:
+        """The database says how many wait for their turn, so that the call has really come as far as it can."""
+        self._under_way = [call, *(earlier for earlier in self._under_way if not earlier.done())]
+        while not call.done() and self.database.writer.waiting < len(self._under_way):  # noqa: ASYNC110 (as it is a number)
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _as_async(block: AbstractContextManager[None]) -> AsyncIterator[None]:
+    with block:
+        yield
+
+
 class SqliteHarness(StoreHarness):
     """A file in a folder. Outage: the tables are away."""
 
@@ -56,9 +103,16 @@ class SqliteHarness(StoreHarness):
         super().__init__()
         self.path = folder / "coatcheck.db"
         self.clock = StandingClock()
+        self._engines = Engines(f"sqlite+aiosqlite:///{self.path}")
 
     def make_store(self) -> Store:
         return SqliteStore(self.path, clock=self.clock)
+
+    async def stop(self) -> None:
+        await self._engines.dispose()
+
+    async def transaction_kinds(self) -> Sequence[TransactionKind]:
+        return sqlite_kinds(self.store, self._engines)
 
     async def now_us(self) -> int:
         return self.clock.time_us
@@ -116,6 +170,8 @@ class PostgresHarness(StoreHarness):
         self.proxy = Proxy(urlsplit(server_dsn).port or 5432)
         self._admin: asyncpg.Connection[asyncpg.Record] | None = None
         self._under_way: list[asyncio.Task[object]] = []
+        self._engines = Engines(self.dsn.replace("://", "+asyncpg://"), server_settings={"search_path": SEARCH_PATH})
+        self._kinds: Sequence[TransactionKind] = ()
 
     @property
     def dsn(self) -> str:
@@ -143,6 +199,7 @@ class PostgresHarness(StoreHarness):
         await self.admin.execute("INSERT INTO fake.clock VALUES ($1)", from_us(NEW_YEAR_US))
 
     async def stop(self) -> None:
+        await self._engines.dispose()
         await self.admin.close()
         await self.proxy.__aexit__(None, None, None)
         await self._on_server(f"DROP DATABASE {self._name} WITH (FORCE)")
@@ -151,9 +208,16 @@ class PostgresHarness(StoreHarness):
         parts = urlsplit(self.dsn)
         credentials, at, _ = parts.netloc.rpartition("@")
         through_the_proxy = parts._replace(
-            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query="search_path=public,fake,pg_catalog"
+            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query=f"search_path={SEARCH_PATH}"
         )
         return PostgresStore(through_the_proxy.geturl())
+
+    async def transaction_kinds(self) -> Sequence[TransactionKind]:
+        """In every level that the server knows, and that a later version of it may add."""
+        if not self._kinds:
+            levels = await self.admin.fetchval(_LEVELS)
+            self._kinds = postgresql_kinds(self.store, self._engines, levels)
+        return self._kinds
 
     async def now_us(self) -> int:
         return to_us(await self.admin.fetchval("SELECT now FROM fake.clock"))

@@ -13,7 +13,7 @@ from coatcheck.stores.records import SessionFilter
 from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import BOB, read, read_present, sign_in
-from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
+from tests.stores.harnesses import MemoryHarness, PostgresHarness, RedisHarness, SqliteHarness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 NOT_SCOPES = ["", "null", "true", "1", "not json", '"notes:read"', "{}", '{"a": 1}', "[1]", "[null]", '[["a"]]',
               '["a", ""]', '["a b"]', '["\\ud800"]', '["a"', "[" * 100_000]  # fmt: skip
+
+
+class TestMemory(StoreConformance):
+    @pytest.fixture
+    async def harness(self) -> AsyncIterator[MemoryHarness]:
+        async with MemoryHarness() as harness:
+            yield harness
 
 
 class TestSqlite(StoreConformance):
@@ -53,7 +60,7 @@ class TestPostgres(StoreConformance):
         await database.renew()
         return database
 
-    async def test_nobody_hears_of_a_transaction_whose_commit_fails(self, harness: PostgresHarness) -> None:
+    async def test_a_transaction_whose_commit_fails_is_not_announced(self, harness: PostgresHarness) -> None:
         store = harness.store
         session = await sign_in(store)
         async with Listening(store) as listening:
@@ -68,7 +75,7 @@ class TestPostgres(StoreConformance):
             assert await listening.before(Announcement(BOB)) == []
 
     async def test_a_transaction_that_loses_its_connection_has_done_nothing(self, harness: PostgresHarness) -> None:
-        """S11: the store cannot answer, and the session is still there."""
+        """The store cannot answer, and the session is still there."""
         store = harness.store
         session = await sign_in(store)
         with pytest.raises(StoreUnavailable):
@@ -169,30 +176,44 @@ class TestPausing:
         assert pausing.calls == ["read_session", "read_user"]
 
     @pytest.mark.parametrize("name", ["touch_sesions", "transaction", "_engine"])
-    async def test_what_is_not_a_call_cannot_be_stopped(self, harness: SqliteHarness, name: str) -> None:
+    async def test_a_name_that_is_no_call_cannot_be_stopped(self, harness: SqliteHarness, name: str) -> None:
         with pytest.raises(ValueError, match=name):
             PausingStore(harness.store).pause_before(name)
 
 
+HISTORIES = pytest.mark.parametrize("histories", [15, pytest.param(75, marks=pytest.mark.extended)])
+"""They are others in each run."""
+
+
+@HISTORIES
 @pytest.mark.timeout(600)  # a history that fails takes minutes to be made short
-def test_sqlite_does_as_the_model_does(tmp_path: Path) -> None:
-    check_store_against_model(lambda: SqliteHarness(tmp_path))
+def test_memory_does_as_the_model_does(histories: int) -> None:
+    check_store_against_model(MemoryHarness, max_examples=histories)
 
 
+@HISTORIES
+@pytest.mark.timeout(600)  # as above
+def test_sqlite_does_as_the_model_does(tmp_path: Path, histories: int) -> None:
+    check_store_against_model(lambda: SqliteHarness(tmp_path), max_examples=histories)
+
+
+@HISTORIES
 @pytest.mark.postgres
 @pytest.mark.timeout(600)  # as above
-def test_postgres_does_as_the_model_does(postgres_admin_dsn: str) -> None:
-    check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn))
+def test_postgres_does_as_the_model_does(postgres_admin_dsn: str, histories: int) -> None:
+    check_store_against_model(lambda: PostgresHarness(postgres_admin_dsn), max_examples=histories)
 
 
+@HISTORIES
 @pytest.mark.redis
 @pytest.mark.timeout(600)  # as above
-def test_redis_does_as_the_model_does(redis_url: str) -> None:
-    check_store_against_model(lambda: RedisHarness(redis_url))
+def test_redis_does_as_the_model_does(redis_url: str, histories: int) -> None:
+    check_store_against_model(lambda: RedisHarness(redis_url), max_examples=histories)
 
 
+@HISTORIES
 @pytest.mark.redis
 @pytest.mark.timeout(600)  # as above
-def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str) -> None:
+def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str, histories: int) -> None:
     # Fewer histories: each step lists everybody, over three servers.
-    check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=20)
+    check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=histories // 3)

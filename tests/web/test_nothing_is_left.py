@@ -15,7 +15,7 @@ from coatcheck.tokens import TokenRefusal
 from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie, require, traffic_is_use
 from tests.web.asgi_calls import bearer, scope_of
 from tests.web.fakes import FakeAuth
-from tests.web.live.test_connections import Auth
+from tests.web.live.test_revalidation import Auth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

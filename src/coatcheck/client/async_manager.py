@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 import anyio
 import httpx
 
+from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
-from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
+from coatcheck.client.in_each_loop import InEachLoop
 from coatcheck.client.listening_task import ListeningTask
 from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.manager import INITIALIZE_SECONDS
-from coatcheck.client.per_loop import PerLoop
 from coatcheck.client.storage import MemoryStorage
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.finishing import Finishing
     from coatcheck.client.flows import Flow, Mode, Need
-    from coatcheck.client.hearers import Close, Listener, OnSignInRequired
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -66,7 +66,7 @@ class AsyncClientSessionManager:
             mode=mode,
             client_label=client_label,
         )
-        self._hearers = Hearers(login_url, on_sign_in_required)
+        self._callbacks = Callbacks(login_url, on_sign_in_required)
         self.auth = SessionAuth(self._flows, run_async=self._run)
         self._owns_http = http is None
         cookies, mounts = CookieJar(), without_proxy(self._flows.origin)
@@ -74,9 +74,9 @@ class AsyncClientSessionManager:
         def make() -> httpx.AsyncClient:
             return http or httpx.AsyncClient(base_url=server_url, auth=self.auth, cookies=cookies, mounts=mounts)
 
-        self._http = PerLoop(make)
+        self._http = InEachLoop(make)
         # A limit of its own, because threads that the program keeps busy must not hold up a sign-out.
-        self._limiter = PerLoop(lambda: anyio.CapacityLimiter(MAX_THREADS))
+        self._limiter = InEachLoop(lambda: anyio.CapacityLimiter(MAX_THREADS))
 
     async def __aenter__(self) -> Self:
         """Do nothing; for `async with`."""
@@ -129,18 +129,18 @@ class AsyncClientSessionManager:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `ClientSessionManager.listen`; `listener` may be asynchronous."""
-        return self._hearers.listen(listener)
+        return self._callbacks.listen(listener)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """See `ClientSessionManager.listening`; here it is a task, which ends with the block.
 
         async with sessions.listening(): ...
         """
-        return ListeningTask(self._flows, self._hearers, self.http, self._fulfil)
+        return ListeningTask(self._flows, self._callbacks, self.http, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
-        return self._hearers.closing(close)
+        return self._callbacks.closing(close)
 
     async def aclose(self) -> None:
         """See `ClientSessionManager.close`."""
@@ -160,10 +160,10 @@ class AsyncClientSessionManager:
             return await finishing.in_thread(need.function, self._limiter.get())
         if isinstance(need, Tell):
             if need.closes_streams:
-                await _call_all(self._hearers.closers(), finishing)
-            return await _call_all(self._hearers.calls_for(need.change), finishing)
+                await _call_all(self._callbacks.closers(), finishing)
+            return await _call_all(self._callbacks.calls_for(need.change), finishing)
         if isinstance(need, CloseStreams):
-            return await _call_all(self._hearers.closers(), finishing)
+            return await _call_all(self._callbacks.closers(), finishing)
         assert_never(need)
 
     async def _send(self, need: Send) -> httpx.Response:
@@ -183,4 +183,4 @@ async def _call_all(calls: Iterable[Callable[[], object]], finishing: Finishing)
             if inspect.isawaitable(result):
                 await finishing.result_of(result)
         except Exception:  # noqa: BLE001 (one callback must not keep the others from being called)
-            failed(call)
+            log_failure(call)

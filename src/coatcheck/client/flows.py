@@ -166,7 +166,7 @@ class Flows:
         yield from self._changing(self.local.refresh)
         return self.local.info
 
-    def asking_for_events(self, info: AuthSuccess) -> Send:
+    def events_request(self, info: AuthSuccess) -> Send:
         """The request for the stream of events, which tells when this session ends."""
         request = self._ask("GET", "events", info, None)
         request.headers["Accept"] = "text/event-stream"
@@ -182,10 +182,10 @@ class Flows:
         info = self.local.info
         if "authorization" in request.headers and not self._in_cookie:
             return None  # the program has set a header of its own
-        self._dress(request.headers, info)
+        self._add_headers(request.headers, info)
         return info
 
-    def is_news(self, response: httpx.Response) -> bool:
+    def may_be_the_end(self, response: httpx.Response) -> bool:
         """Whether a response may say that the session has ended, so that `after` has to read it."""
         return may_be_ours(response, self.origin)
 
@@ -241,10 +241,10 @@ class Flows:
 
     def _ask(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> Send:
         headers = httpx.Headers()
-        self._dress(headers, info)
+        self._add_headers(headers, info)
         return Send(method, self._session_url.join(route), headers, timeout)
 
-    def _dress(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
+    def _add_headers(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
         if self._label is not None:
             headers["Coatcheck-Client"] = self._label
         if self._in_cookie:

@@ -59,7 +59,7 @@ class SessionAuth(httpx.Auth):
         self._flows.loopback.guard(request)
         sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             self._run(self._flows.after(peek(response), sent))
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
@@ -71,7 +71,7 @@ class SessionAuth(httpx.Auth):
         self._flows.loopback.guard_async(request)
         sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             await self._run_async(self._flows.after(await apeek(response), sent))
 
 

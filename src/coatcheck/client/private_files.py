@@ -44,7 +44,7 @@ def make_folder(folder: Path) -> None:
 
 
 def look_at(path: Path, *, remedy: str = "give FileStorage the path of the file itself") -> os.stat_result | None:
-    """What is known of the regular file at `path`; None if there is nothing. A link is not followed.
+    """The `lstat` of the regular file at `path`; None if there is nothing. A link is not followed.
 
     Raises:
         StorageError: there is something else than a regular file, or the path cannot be looked at.

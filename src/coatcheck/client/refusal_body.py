@@ -56,7 +56,7 @@ async def apeek(response: httpx.Response) -> bytes | None:
 
 
 class _Rejoined(httpx.SyncByteStream):
-    """What was read of a stream, and then the rest of it."""
+    """The parts of a stream that were read, and then the rest of it."""
 
     def __init__(self, parts: list[bytes], rest: Iterator[bytes], stream: httpx.SyncByteStream) -> None:
         self._parts, self._rest, self._stream = parts, rest, stream
@@ -70,7 +70,7 @@ class _Rejoined(httpx.SyncByteStream):
 
 
 class _AsyncRejoined(httpx.AsyncByteStream):
-    """What was read of a stream, and then the rest of it."""
+    """The parts of a stream that were read, and then the rest of it."""
 
     def __init__(self, parts: list[bytes], rest: AsyncIterator[bytes], stream: httpx.AsyncByteStream) -> None:
         self._parts, self._rest, self._stream = parts, rest, stream

@@ -1,4 +1,4 @@
-"""What a store tells other processes when authentication ends or shrinks, in the transaction in which it does.
+"""The message to other processes when authentication ends or shrinks, in the transaction in which it does.
 
 The text is JSON, the same on every store, so that a server in another language can read it and write its own:
 
@@ -59,7 +59,7 @@ def encode(announcement: Announcement, origin: str) -> Iterator[str]:
 
 
 def decode(text: str) -> tuple[str, Announcement] | None:
-    """Who announced what; None where the text is no announcement, or one of a version to come."""
+    """The origin and the announcement; None where the text is none, or one of a version to come."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ def decode(text: str) -> tuple[str, Announcement] | None:
 async def from_others(
     texts: AsyncGenerator[str | None, None], origin: str
 ) -> AsyncGenerator[Announcement | None, None]:
-    """What others than `origin` announce in `texts`; None where something may have been missed."""
+    """The announcements in `texts` of others than `origin`; None where something may have been missed."""
     async with aclosing(texts):
         async for text in texts:
             found = None if text is None else decode(text)

@@ -1,4 +1,4 @@
-"""What a store, as it is configured, can promise about revocation: a level, its conditions in words, and why."""
+"""The promise about revocation that a store can make as it is configured: a level, its conditions in words, and why."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What a store keeps and hands out. Times are whole microseconds since the Unix epoch, on the store's clock."""
+"""The records that a store keeps and hands out. Times are microseconds since the Unix epoch, on the store's clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class KeyHash(NamedTuple):
-    """What a store keeps of a secret. `pepper_id` names the pepper; None where the writer did not say."""
+    """The stored hash of a secret. `pepper_id` names the pepper; None where the writer did not say."""
 
     hash: bytes
     salt: bytes
@@ -47,7 +47,7 @@ class SessionRecord:
 
 
 class SessionReading(NamedTuple):
-    """What a validation needs of a session, and the store's clock at the moment it was read.
+    """The part of a session that a validation needs, and the store's clock at the moment it was read.
 
     A tuple, as `KeyHash` is: one is made for every request, and no other record is made faster.
     """
@@ -175,16 +175,20 @@ class UserRecord:
     epochs: UserEpochs
 
 
+Position = NewType("Position", str)
+"""A place in the history of a store: a change is before it if it was committed before. The text is opaque."""
+
+
 class InsertRefusal(Enum):
     """Why a store did not insert a session."""
 
-    USER_REVOKED = "all sessions of the user were ended since the epochs were read"
+    USER_REVOKED = "all sessions of the user were ended since the epochs were read, or after the position"
     USER_RESCOPED = "the scopes of the user changed since the epochs were read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a call has ended or taken away: every call of a store that can do so returns one of these.
+    """The sessions that a call has ended, and the scopes that it has taken away: such a call returns one of these.
 
     `ended` has the sessions that were deleted. `announced` is what the store has told other processes, in the same
     transaction: with it the caller tells its own. Only pruning deletes sessions without announcing it.
@@ -196,7 +200,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Insertion(Change):
-    """A session that was inserted. What it has replaced is in `ended`."""
+    """A session that was inserted. The session that it has replaced, if any, is in `ended`."""
 
     session: SessionRecord
 

@@ -17,10 +17,12 @@ For all calls:
 * A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
   effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
   `AsyncConnection` or `AsyncSession`.
+* In a transaction in which it could overlook what others have committed, or which commits each statement, a call that
+  writes raises InvalidArgumentError before it has written anything. Calls that only read are named `read_` or `list_`.
 * Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
 * A call that ends or shrinks sessions announces it in the same transaction, and returns what it has announced
   (`Change`). What `announcements` yields leaves out what this store object has returned without a transaction: the
-  caller has it already. What was done in a caller's transaction is not left out, because nobody but the store knows
+  caller has it already. A change in a caller's transaction is not left out, because nobody but the store knows
   whether that transaction is committed.
 
 `coatcheck.testing` has the conformance suite that checks all of this against any store, and `MemoryStore`, the
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         ListedSession,
         NewSession,
         PepperCount,
+        Position,
         Rehash,
         ScopeChange,
         SessionFilter,
@@ -102,11 +105,15 @@ class Sessions(Protocol):
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
         """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
+
+        With `began_at` it is refused as well where the user's sessions were ended (`end_user_sessions`, blocked,
+        deleted) by a transaction that was not committed yet at that position. An older position refuses more.
 
         The session that it replaces, if any, is deleted in the same step, and stays where the insertion is refused.
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
@@ -181,6 +188,13 @@ class Users(Protocol):
         """The user's row, registered or not, or None."""
         ...
 
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
+        """The position of this moment in the history of the store: every change that was committed before is before it.
+
+        A sign-in takes it before its user is known, and hands it to `insert_session`.
+        """
+        ...
+
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
     ) -> UserRecord | None:
@@ -237,13 +251,13 @@ class Users(Protocol):
 
 
 class Upkeep(Protocol):
-    """What the pruner and operators need."""
+    """The calls of the pruner and of operators."""
 
     async def prune_expired(self, limit: int) -> ExpiredSweep:
         """Delete up to `limit` sessions past their absolute deadline, and say which. Skips rows that are locked.
 
-        Announces nothing: these sessions have ended already. What a store with native expiry (Redis) has deleted by
-        itself before is not among them.
+        Announces nothing: these sessions have ended already. Sessions that a store with native expiry (Redis) has
+        deleted by itself before are not among them, and nobody is told of those.
         """
         ...
 
@@ -272,11 +286,22 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
     atomic as it says."""
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
+        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing.
+
+        A store that holds connections is open in one event loop and one process, and refuses any call from another
+        before anything is sent (`opening.Opening`).
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop, or in a process of which this is a forked child.
+        """
         ...
 
     async def close(self) -> None:
-        """Release every connection. Closing twice does nothing."""
+        """Release every connection. Closing twice does nothing, nor does closing in a forked child of an open store.
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop.
+        """
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -284,23 +309,23 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
         ...
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        """The connection a transaction runs on, as hooks get it."""
+        """The connection a transaction runs on, as hooks get it. Refuses what a call that writes would refuse."""
         ...
 
     async def guarantee(self) -> Guarantee:
-        """What this store, as it is configured now, can promise about revocation. Asks the database each time.
+        """The promise about revocation that this store can make as it is configured now. Asks the database each time.
 
         Where something cannot be probed, it is one of the conditions.
         """
         ...
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        """What was announced on this data from now on and no caller of this store object knows yet.
+        """The announcements on this data from now on that no caller of this store object knows yet.
 
-        That is what other processes and other store objects end or take away, and what is done by way of this one
-        inside a caller's transaction, once that is committed: an announcement is part of its transaction, so that none
-        is lost and none is of something that did not happen. None means that some may have been missed: a listener
-        that keeps anything open looks at the store again. The first is None, when listening has begun.
+        They come from other processes and other store objects, and, once it is committed, from a caller's transaction
+        with this one. An announcement is part of the transaction that it tells of: none is lost, and a change that is
+        rolled back is not announced. None means that some may have been missed: a listener that keeps anything open
+        looks at the store again. The first is None, when listening has begun.
         The announcements about one shard of users (`shard_of_user`) come in the order in which they happened; a
         message from just before the beginning may come after it.
         It never ends and raises nothing: while the store is out of reach it tries again. Close it (`aclose`).

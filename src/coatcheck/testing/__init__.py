@@ -1,6 +1,12 @@
-"""The conformance suite every store is held to, for the stores of third parties too.
+"""For the tests of applications and of stores. Needs the extra `coatcheck[testing]`.
 
-Needs the extra `coatcheck[testing]`. Write a `StoreHarness` for your store, then this is the whole test module:
+An application tests itself on a `MemoryStore`, with a `ManualClock`: no file, no server, and deadlines come when the
+test moves the clock.
+
+    clock = ManualClock()
+    pod = Pod(store=MemoryStore(clock=clock))
+
+A store of your own is held to the conformance suite. Write a `StoreHarness` for it, then this is the whole test module:
 
     import pytest
     from coatcheck.testing import StoreConformance, StoreHarness, check_store_against_model
@@ -21,7 +27,7 @@ Needs the extra `coatcheck[testing]`. Write a `StoreHarness` for your store, the
     def test_my_store_does_as_the_model_does(tmp_path):  # random histories, shrunk to the shortest that fails
         check_store_against_model(lambda: MyHarness(tmp_path))
 
-`PausingStore` is for tests above a store: it stops calls by name, so that a test chooses what overtakes what.
+`PausingStore` is for tests above a store: it stops calls by name, so that a test chooses which call overtakes which.
 """
 
 import pytest
@@ -34,12 +40,21 @@ from coatcheck.testing.conformance import StoreConformance  # noqa: E402 (assert
 from coatcheck.testing.gates import Gate, PausingStore  # noqa: E402 (as above)
 from coatcheck.testing.harness import StoreHarness  # noqa: E402 (as above)
 from coatcheck.testing.machine import StoreMachine, check_store_against_model  # noqa: E402 (as above)
+from coatcheck.testing.manual_clock import ManualClock  # noqa: E402 (as above)
+from coatcheck.testing.memory.database import MemoryDatabase  # noqa: E402 (as above)
+from coatcheck.testing.memory.store import MemoryStore  # noqa: E402 (as above)
+from coatcheck.testing.transaction_kinds import TransactionKind, in_savepoint  # noqa: E402 (as above)
 
 __all__ = [
     "Gate",
+    "ManualClock",
+    "MemoryDatabase",
+    "MemoryStore",
     "PausingStore",
     "StoreConformance",
     "StoreHarness",
     "StoreMachine",
+    "TransactionKind",
     "check_store_against_model",
+    "in_savepoint",
 ]

@@ -11,7 +11,7 @@ from coatcheck.stores.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Whatever is derived from it passes for a `Store`.
+# A class that is derived from it passes for a `Store`.
 _AnyStore: Any = object
 
 _PATIENCE_SECONDS = 30.0

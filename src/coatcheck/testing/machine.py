@@ -1,6 +1,6 @@
 """Random histories of sessions and users, on a store and on the model of one.
 
-After every step the store must hold what the model holds. Whatever was ended stays ended.
+After every step the store must hold what the model holds. A session that was ended stays ended.
 """
 
 from __future__ import annotations
@@ -207,8 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
         if new.follows_user and user.rescopes != attempt.rescopes:
             assert outcome is InsertRefusal.USER_RESCOPED
             return multiple()
-        session = self.model.insert(new)
-        assert outcome == Insertion(session)
+        assert outcome == Insertion(session=self.model.insert(new))
         self.ever.append(new.id)
         return new.id
 
@@ -341,13 +340,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def list_users(self) -> None:
-        """Those who are registered."""
+        """All registered users."""
         registered = sorted(user_id for user_id, user in self.model.users.items() if user.is_registered)
         assert [user.id for user in self.run(self.store.list_users())] == registered
 
     @invariant()
     def the_store_holds_what_the_model_holds(self) -> None:
-        """Every session that ever was, and every user, for whom a sign-in begins after each step."""
+        """Every session that ever was, and every user. After each step a sign-in begins for each user."""
         assert self._stored() == self.model.sessions
         expired = self.run(self.store.list_sessions(SessionFilter(), expired=True))
         assert [reading.session for reading in expired] == self.model.matching(SessionFilter(), expired=True)

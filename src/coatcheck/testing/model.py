@@ -1,4 +1,4 @@
-"""What a store of sessions and users should hold, small enough to be believed."""
+"""A model of a store: the sessions and users that it should hold, small enough to be believed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Scopes = frozenset[Scope]
 
 @dataclass
 class ModelUser:
-    """A user as they should be. The epochs are the model's own: what counts is whether they moved, not how far."""
+    """A user as they should be. The epochs are the model's own: it matters whether they moved, not how far."""
 
     scopes: Scopes = frozenset()
     blocked: bool = False
@@ -46,7 +46,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a session shall be, whoever it is for. `scopes` None: those of the user."""
+    """The wanted properties of a session of any user. `scopes` None: those of the user."""
 
     number: int
     method: str
@@ -57,7 +57,7 @@ class Wish:
 
 @dataclass
 class Model:
-    """What the store should hold."""
+    """The rows that the store should hold."""
 
     now_us: int
     users: dict[UserId, ModelUser] = field(default_factory=dict)
@@ -68,11 +68,11 @@ class Model:
         return self.users.setdefault(user_id, ModelUser())
 
     def is_past_absolute_deadline(self, session: SessionRecord) -> bool:
-        """Promise 4, the first deadline."""
+        """Whether the absolute deadline has come."""
         return session.expires_at_us is not None and self.now_us >= session.expires_at_us
 
     def is_idle(self, session: SessionRecord) -> bool:
-        """Promise 4, the second deadline."""
+        """Whether the idle deadline has come."""
         unused_for_us = session.expire_after_unused_for_us
         return unused_for_us is not None and self.now_us >= session.last_used_at_us + unused_for_us
 

@@ -19,6 +19,7 @@ from coatcheck.stores.records import (
     UserEpochs,
     UserRecord,
 )
+from coatcheck.testing.transaction_kinds import ChangedMindError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable
@@ -147,7 +148,7 @@ async def sign_in_following(store: Store, user_id: UserId = ADA, **fields: Any) 
 
 
 async def read(store: Store, session_id: SessionId) -> SessionRecord | None:
-    """The session as it is stored, or None. What validations and lists see of it is the same."""
+    """The session as it is stored, or None. Validations and lists see the same of it."""
     reading = await store.read_session(session_id)
     page = await store.list_sessions(SessionFilter(session_id=session_id), limit=1)
     if reading is None:
@@ -160,7 +161,7 @@ async def read(store: Store, session_id: SessionId) -> SessionRecord | None:
 
 
 def reading_of(session: SessionRecord, now_us: int) -> SessionReading:
-    """What a validation is to read of this session at this time of the store's clock."""
+    """The reading that a validation is to get of this session at this time of the store's clock."""
     return SessionReading(
         session.id,
         session.user_id,
@@ -205,13 +206,9 @@ async def a_transaction(store: Store, *, commits: bool) -> AsyncIterator[AsyncCo
         async with store.transaction() as transaction:
             yield transaction
             if not commits:
-                raise _ChangedMindError
-    except _ChangedMindError:
+                raise ChangedMindError
+    except ChangedMindError:
         pass
-
-
-class _ChangedMindError(Exception):
-    """Rolls a transaction back."""
 
 
 def start(call: Awaitable[T]) -> asyncio.Task[T]:

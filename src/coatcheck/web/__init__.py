@@ -8,7 +8,7 @@ from coatcheck.web.http.problems import Problem, problem_of
 from coatcheck.web.http.redirects import reason_of, safe_next
 from coatcheck.web.lifespan import PodLifespan
 from coatcheck.web.live.connection import traffic_is_use
-from coatcheck.web.live.connections import LiveConnections
+from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.middleware import SessionMiddleware
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.browser_client import browser_client_path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coatcheck import upstream
-from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
+from coatcheck import third_party_internals
+from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable, TooManyCookiesError
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
     """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
 
-    While the store cannot say who is calling, nobody is told to sign in, whatever the application concluded.
+    While it cannot be said who is calling, nobody is told to sign in, whatever the application concluded.
     """
     refusal = None
     if state is not None and isinstance(error, AuthenticationRequiredError):
         try:
             refusal = state.refusal
-        except StoreUnavailable as outage:
-            error = outage.with_traceback(None)  # which leads to this frame, and so back to the error
+        except (StoreUnavailable, TooManyCookiesError) as unknown:
+            error = unknown.with_traceback(None)  # which leads to this frame, and so back to the error
     return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
 
 
@@ -35,7 +35,7 @@ def answerable_in(error: BaseException) -> AnswerableError | None:
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    handled_too_late = upstream.error_handled_too_late(error)
+    handled_too_late = third_party_internals.error_handled_too_late(error)
     if handled_too_late is not None:
         return answerable_in(handled_too_late)
     return error if isinstance(error, ANSWERABLE_ERRORS) else None

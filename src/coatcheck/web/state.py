@@ -91,7 +91,10 @@ def request_state(connection: Mapping[str, Any]) -> RequestState:
     Raises:
         ConfigurationError: there is none, so nobody validated anything: the request must not be let through.
     """
-    state = connection.get(SCOPE_KEY)
+    try:
+        state = connection[SCOPE_KEY]  # not `get`, which in a Starlette request is a call more
+    except KeyError:
+        state = None
     if not isinstance(state, RequestState):
         raise middleware_did_not_run()
     return state

@@ -1,4 +1,4 @@
-"""What ends the session for a page and what does not, where several things happen at once; and where it goes then."""
+"""The end of a session for a page, when several things happen at once, and the page that follows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEWER_SESSION = "0198c0de-0000-7000-8000-000000000002"
 
 
 async def answering_a_sign_out_late(page: Page) -> asyncio.Event:
-    """Have the page's sign-out be answered, but not before the event is set."""
+    """Answer the page's sign-out, but not before the event is set."""
     may_answer = asyncio.Event()
 
     async def answer(route: Route) -> None:
@@ -37,7 +37,7 @@ class TestSigningOut:
     async def test_a_refusal_during_a_sign_out_is_reported_as_the_sign_out(
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
-        """The server has ended the session and its answer is under way: what is refused meanwhile is no news."""
+        """The server has ended the session and its answer is under way: a refusal meanwhile is no news."""
         page = await opened(context, server)
         await started(page, mode, login_url="/sign-in", sign_in=True)
         is_refused = asyncio.Event()
@@ -135,7 +135,7 @@ class TestOtherTabs:
     async def test_a_late_message_about_an_earlier_session_leaves_a_new_sign_in_alone(
         self, context: BrowserContext, server: FaultyServer, news: str
     ) -> None:
-        """In cookie mode nobody knows which session it is until the server has said so."""
+        """In cookie mode only the server can say which session was meant."""
         page = await opened(context, server)
         await page.evaluate("""() => {
             const wait = window.setTimeout;
@@ -167,7 +167,7 @@ class TestOtherTabs:
     async def test_a_late_message_about_this_session_ends_it(
         self, context: BrowserContext, server: FaultyServer
     ) -> None:
-        """Of a tab that has no channel, or was closed before it could say why."""
+        """The message comes from a tab without a channel, or from one that was closed before it gave the reason."""
         page = await started(await opened(context, server), "cookie", sign_in=True)
         other = await opened(context, server)
         await other.evaluate("localStorage.removeItem(Object.keys(localStorage)[0])")
@@ -255,7 +255,9 @@ class TestComingBack:
         await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
         assert await page.evaluate("session.state.signedIn") is True
         assert await reasons(page) == []
-        await page.evaluate("session.check().catch(() => {})")  # joins the question of `pageshow`, if it is still asked
+        await page.evaluate(
+            "session.check().catch(() => {})"
+        )  # joins the request of `pageshow`, if it is still under way
         await server.heal()
         assert await page.evaluate("session.check()") is True
 
@@ -273,7 +275,7 @@ class TestComingBack:
         else:
             async with page.expect_response("**/session/status"):
                 await other.evaluate("localStorage.clear()")
-            await page.wait_for_function("localStorage.length === 1")  # the mark is back
+            await page.wait_for_function("localStorage.length === 1")  # the mark is there again
             assert await reasons(page) == []
             assert "/session/status" in [request.path for request in server.requests[asked:]]
 

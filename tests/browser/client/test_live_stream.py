@@ -1,4 +1,4 @@
-"""The stream on which the server says that the session has ended: opened when it has to be, by one tab for all."""
+"""The stream on which the server says that the session has ended: one tab opens it for all tabs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.chromium
 
 ENDED = b"event: session_ended\ndata: {}\n\n"
 
-# What the page has read of the stream.
+# The parts of the stream that the page has read.
 KEEP_PARTS = """() => {
     const read = ReadableStreamDefaultReader.prototype.read;
     window.parts = [];
@@ -52,7 +52,7 @@ async def newest_stream(live: LiveServer) -> asyncio.StreamWriter:
 
 
 async def is_heard(page: Page, server: FaultyServer, stream: asyncio.StreamWriter) -> None:
-    """Hold that what the server says on this stream reaches the page."""
+    """Assert that an event of the server on this stream reaches the page."""
     server.status = dict(SIGNED_OUT)
     await say(stream, ENDED)
     await page.wait_for_function("!session.state.signedIn")
@@ -71,7 +71,7 @@ async def test_a_page_that_signs_in_again_hears_of_the_end_of_the_new_session(
 async def test_a_page_that_comes_back_from_memory_hears_of_the_end_of_its_session(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
-    """The events alone: a browser that freezes the page closes the stream as well, and says so with them."""
+    """Only the events of the page are tested: a browser that freezes a page also closes the stream."""
     page = await started(await opened(context, server), mode, sign_in=True)
     await newest_stream(live)
     await page.evaluate("""() => {
@@ -146,7 +146,7 @@ async def test_the_request_for_the_stream_carries_the_session(
 async def test_a_page_of_a_captive_portal_is_not_taken_for_the_stream(
     context: BrowserContext, server: FaultyServer, mode: str
 ) -> None:
-    """A sign of life of a stream starts the waiting anew; a portal's page would be asked for every second."""
+    """A comment on a stream resets the pause; a portal's page must not, or it would be requested every second."""
     server.status["events"] = "/session/events"
     page = await opened(context, server)
     await page.evaluate("""() => {
@@ -207,7 +207,7 @@ async def test_a_dead_stream_is_opened_again(
 async def test_a_broken_stream_does_not_ask_for_the_status(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
-    """Being asked is a use of the session: a proxy that cuts streams would keep it from its inactivity timeout."""
+    """A status request is a use of the session: a proxy that cuts streams would keep an idle session alive."""
     page = await opened(context, server)
     await page.evaluate(WITHOUT_PAUSES)
     await started(page, mode, sign_in=True)
@@ -269,7 +269,7 @@ async def test_each_fault_of_the_stream(context: BrowserContext, server: FaultyS
 async def test_a_sign_out_in_one_tab_is_not_reported_as_the_servers_in_another(
     context: BrowserContext, server: FaultyServer, live: LiveServer, mode: str
 ) -> None:
-    """The tab that listens may hear of the end before the one that signs out has its answer."""
+    """The listening tab may hear of the end before the tab that signs out has its answer."""
     listens = await started(await opened(context, server), mode, sign_in=True)
     stream = await newest_stream(live)
     page = await started(await opened(context, server), mode)

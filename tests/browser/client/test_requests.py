@@ -1,4 +1,4 @@
-"""`session.fetch` is `fetch`: what it takes, what it adds for whom, and who is told of what comes of it."""
+"""`session.fetch` is `fetch`: its arguments, the session that it adds, and the listeners that hear of the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_other_origins_get_neither_token_nor_mode_nor_cookie(page: Page, s
     assert server.elsewhere is not None
     await page.evaluate("(url) => session.fetch(url)", f"{server.elsewhere.url}/api/notes")
     sent = server.elsewhere.requests
-    assert [request.method for request in sent] == ["GET"]  # and not asked first: nothing on it needs leave
+    assert [request.method for request in sent] == ["GET"]  # and no preflight: the request needs no permission
     assert not {"authorization", "coatcheck-mode", "cookie"} & sent[0].headers.keys()
 
 
@@ -70,7 +70,7 @@ async def test_a_server_of_another_origin_gets_the_session_and_the_page_s_own_do
         await page.evaluate("session.fetch('/api/notes')")
         assert not {"authorization", "coatcheck-mode"} & server.requests[-1].headers.keys()
 
-        await server.fail(Fault.OURS_401)  # in our own words, from the wrong origin
+        await server.fail(Fault.OURS_401)  # the server's own refusal, from the wrong origin
         await page.evaluate("session.fetch('/api/notes')")
         assert await page.evaluate("session.state.signedIn") is True
         await api.fail(Fault.OURS_401)

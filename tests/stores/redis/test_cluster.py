@@ -16,7 +16,7 @@ from coatcheck.scope import Scope
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import Change, SessionFilter
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.stores.redis.transport.cluster import ClusterServers
+from coatcheck.stores.redis.transport.cluster_topology import ClusterServers
 from coatcheck.stores.redis.url import Address
 from coatcheck.testing.samples import insert, new_session, read, read_present, register, sign_in, stored_ids
 from tests.servers.proxy import Proxy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -10,12 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coatcheck import TokenRefusal
-from coatcheck.web import SessionMiddleware, safe_next, sign_in_location
-from tests.web.asgi_calls import bearer, request
-
-if TYPE_CHECKING:
-    from coatcheck.web.asgi import AsgiScope, Receive, Send
-    from tests.web.fakes import FakeAuth, FakeTokenManager
+from coatcheck.web import reason_of, safe_next
+from coatcheck.web.http.redirects import page_of, sign_in_target
 
 
 @pytest.mark.parametrize(
@@ -65,43 +60,30 @@ def test_a_path_that_is_let_through_is_resolved_to_this_site_however_it_is_read(
     assert urlsplit(urljoin("https://notes.example/a/b", path)).netloc == "notes.example"
 
 
-class TestSignInLocation:
-    async def location(self, auth: FakeAuth, path: str, **options: Any) -> str:
-        found: list[str] = []
-        back_to = options.pop("back_to", None)
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (None, None),
+        (TokenRefusal.NOT_A_TOKEN, None),
+        (TokenRefusal.UNKNOWN, "revoked"),
+        (TokenRefusal.WRONG_SECRET, "revoked"),
+        (TokenRefusal.EXPIRED, "expired"),
+        (TokenRefusal.INACTIVE, "inactive"),
+    ],
+)
+def test_only_the_holder_of_a_session_is_told_how_it_ended(refusal: TokenRefusal | None, reason: str | None) -> None:
+    assert reason_of(refusal) == reason
 
-        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-            found.append(sign_in_location(scope, "/sign-in", back_to=back_to))
-            await send({"type": "http.response.start", "status": 303, "headers": []})
-            await send({"type": "http.response.body"})
 
-        await request(SessionMiddleware(app, auth=auth), path, **options)
-        return found[0]
+@pytest.mark.parametrize(("path", "query", "page"), [("/a b", "", "/a%20b"), ("/é?", "x=%20", "/%C3%A9%3F?x=%20")])
+def test_a_page_is_written_so_that_it_is_a_path_of_this_site(path: str, query: str, page: str) -> None:
+    assert page_of(path, query) == page
+    assert safe_next(page_of(path, query), "no page") == page
 
-    async def test_it_leads_back_to_the_page_that_was_asked_for(self, auth: FakeAuth) -> None:
-        assert await self.location(auth, "/devices") == "/sign-in?next=/devices"
-        assert await self.location(auth, "/notes?before=3&x=%20y") == "/sign-in?next=/notes%3Fbefore%3D3%26x%3D%2520y"
-        assert await self.location(auth, "/") == "/sign-in"
 
-    async def test_a_form_that_was_sent_leads_back_to_where_its_page_is(self, auth: FakeAuth) -> None:
-        assert await self.location(auth, "/notes", method="POST") == "/sign-in"
-        assert await self.location(auth, "/notes/3/delete", method="POST", back_to="/notes") == "/sign-in?next=/notes"
-
-    async def test_a_path_that_is_none_of_ours_is_left_out(self, auth: FakeAuth) -> None:
-        assert await self.location(auth, "//evil.example") == "/sign-in"
-        assert await self.location(auth, "/" + "x" * 600) == "/sign-in"
-
-    @pytest.mark.parametrize(
-        ("refusal", "reason"),
-        [(TokenRefusal.EXPIRED, "expired"), (TokenRefusal.INACTIVE, "inactive"), (TokenRefusal.UNKNOWN, "revoked")],
-    )
-    async def test_it_says_why_the_session_ended(
-        self, auth: FakeAuth, manager: FakeTokenManager, refusal: TokenRefusal, reason: str
-    ) -> None:
-        token = manager.sign_in()
-        manager.end(token, refusal)
-        found = await self.location(auth, "/devices", headers=bearer(token))
-        assert found == f"/sign-in?next=/devices&reason={reason}"
-
-    async def test_a_token_that_never_was_a_session_has_not_ended(self, auth: FakeAuth) -> None:
-        assert await self.location(auth, "/devices", headers=bearer("nonsense")) == "/sign-in?next=/devices"
+@pytest.mark.parametrize(
+    ("back_to", "target"),
+    [(None, "/in"), ("/", "/in"), ("//evil.example", "/in"), ("/a?b=c", "/in?next=/a%3Fb%3Dc")],
+)
+def test_the_sign_in_page_is_told_only_of_pages_of_this_site(back_to: str | None, target: str) -> None:
+    assert sign_in_target("/in", back_to=back_to, reason=None) == target

@@ -12,11 +12,11 @@ from coatcheck.errors import ConfigurationError
 from coatcheck.events import AnnouncementsMissed
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web import LiveConnections, SessionMiddleware, require
-from coatcheck.web.live.endings import Endings
+from coatcheck.web.live.closing_queue import ClosingQueue
 from coatcheck.web.live.garbage_collection import FullCollections
 from tests.web.asgi_calls import bearer, scope_of
-from tests.web.live.test_connections import Auth, Client
-from tests.web.live.test_endings import A_DAY, MANY, Connection, add, until
+from tests.web.live.test_closing_queue import A_DAY, MANY, Connection, add, until
+from tests.web.live.test_revalidation import Auth, Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ async def test_they_wait_while_many_connections_end_and_they_were_asked_to(
     seen: list[tuple[int, int, int]] = []
     steps: list[tuple[str, int]] = []
     look = [Connection(number, steps, lambda: seen.append(gc.get_threshold())) for number in range(how_many)]
-    add(Endings(A_DAY, postpone_full_collections=postpones), *look)
+    add(ClosingQueue(A_DAY, postpone_full_collections=postpones), *look)
     await until(lambda: ("left", 0) in steps)
     seen.append(gc.get_threshold())
     await until(lambda: len(steps) == 2 * how_many)
@@ -61,7 +61,7 @@ async def test_a_client_that_reads_nothing_makes_them_wait_for_a_second_at_most(
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     reads = asyncio.get_running_loop().create_future()
     steps: list[tuple[str, int]] = []
-    endings = Endings(A_DAY, postpone_full_collections=True)
+    endings = ClosingQueue(A_DAY, postpone_full_collections=True)
     add(endings, *(Connection(number, steps, lambda: asyncio.shield(reads)) for number in range(MANY)))
     await asyncio.sleep(0)
     assert gc.get_threshold() != USUAL
@@ -82,6 +82,22 @@ async def test_of_several_holders_the_last_lets_them_go_on() -> None:
     collections.resume(another)
     assert gc.get_threshold() == USUAL
     collections.resume(another)
+    assert gc.get_threshold() == USUAL
+
+
+def test_a_loop_that_ends_before_the_second_is_over_does_not_postpone_them_for_ever() -> None:
+    collections, one, another = FullCollections(), object(), object()
+
+    async def postpone() -> None:
+        collections.postpone(one)
+
+    async def postpone_and_resume() -> None:
+        collections.postpone(another)
+        collections.resume(another)
+
+    asyncio.run(postpone())
+    assert gc.get_threshold() != USUAL
+    asyncio.run(postpone_and_resume())
     assert gc.get_threshold() == USUAL
 
 

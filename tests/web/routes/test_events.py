@@ -25,7 +25,7 @@ from coatcheck.web.routes.events import MAX_STREAMS
 from coatcheck.web.starlette import session_routes
 from tests.web.asgi_calls import Headers, bearer, request, scope_of
 from tests.web.fakes import SID, FakeAuth, FakeTokenManager
-from tests.web.live.test_connections import NEVER, PATIENCE_SECONDS, Auth, Client, Clock, auth_id
+from tests.web.live.test_revalidation import NEVER, PATIENCE_SECONDS, Auth, Client, Clock, auth_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Connection
 
-    from coatcheck.stores.redis.transport.servers import Servers
+    from coatcheck.stores.redis.transport.topology import Servers
     from coatcheck.stores.redis.url import Address
 
 HEARTBEAT_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""What looks at many rows: lists, pruning, counting. It goes in chunks, along indexes and never by patterns of keys."""
+"""Calls that look at many rows: lists, pruning, counting. They go in chunks, along indexes, never by key patterns."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def _sessions(
 
 
 def _shards_of(which: SessionFilter) -> Sequence[str]:
-    """Where sessions are that may match: other servers are not asked, and may be down."""
+    """The shards that may hold a matching session: the servers of others are not asked, and may be down."""
     if which.session_id is not None:
         return [shard_of_session(which.session_id)]
     return SHARDS if which.user_id is None else [shard_of_user(which.user_id)]
@@ -149,7 +149,7 @@ class _Reader:
 
 
 async def _read(calls: ServerCalls, ids: Iterable[str]) -> list[ListedSession]:
-    """Those of these sessions that exist, in the order of their ids. What is damaged is none."""
+    """Those of these sessions that exist, in the order of their ids. A damaged value is no session."""
     of_shards = by_shard(map(SessionId, ids))
     replies = await asyncio.gather(
         *(calls.read(shard, "MGET", *map(calls.keys.session, theirs)) for shard, theirs in of_shards.items())

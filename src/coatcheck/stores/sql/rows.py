@@ -1,4 +1,4 @@
-"""Rows to records, for the statements of SQLAlchemy and those of the drivers alike."""
+"""Rows to records and new sessions to rows, for the statements of SQLAlchemy and those of the drivers alike."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SESSION_COLUMNS = (
     sessions.c.pepper_id,
 )
 CLIENT_COLUMNS = (sessions.c.client_label, sessions.c.user_agent, sessions.c.ip_address)
-# What the path of every request reads, in the order of `SessionReading`.
+# The columns that the path of every request reads, in the order of `SessionReading`.
 READING_COLUMNS = (
     sessions.c.id,
     sessions.c.user_id,
@@ -62,7 +62,7 @@ USER_COLUMNS = (
 
 
 INSERTED_COLUMNS = (*SESSION_COLUMNS, *CLIENT_COLUMNS)
-"""What a new session fills: every column of the table, in the order of `row_of`."""
+"""The columns that a new session fills: all of the table, in the order of `row_of`."""
 
 
 def row_of(new: NewSession, now_us: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def session_of(row: AnyRow) -> SessionRecord:
 
 
 def reading_of(row: Sequence[Any], now_us: int) -> SessionReading:
-    """What a validation needs, from the values of READING_COLUMNS and the time on the clock."""
+    """The reading for a validation, from the values of READING_COLUMNS and the time on the clock."""
     id_, user_id, scopes, last_used_at, expires_at, unused_for, key_hash, key_salt, pepper_id = row
     key = KeyHash(key_hash, key_salt, pepper_id)
     return SessionReading(id_, user_id, decode_scopes(scopes), last_used_at, expires_at, unused_for, key, now_us)

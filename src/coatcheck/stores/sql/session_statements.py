@@ -1,4 +1,4 @@
-"""What is done to sessions, each inside a transaction of the caller's.
+"""Statements about sessions, each inside a transaction of the caller's.
 
 Locks are taken in one order everywhere: the user's row, then sessions in order of id. Two bulk writes, or a bulk
 write and a batch of touches, therefore wait for each other and never deadlock.
@@ -20,7 +20,7 @@ from coatcheck.stores.scope_text import encode_scopes
 from coatcheck.stores.sql.deleting import delete_chosen
 from coatcheck.stores.sql.rows import CLIENT_COLUMNS, SESSION_COLUMNS, listed_of, row_of, session_of
 from coatcheck.stores.sql.schema import sessions, users
-from coatcheck.stores.sql.user_statements import ensure_user, write_user
+from coatcheck.stores.sql.user_statements import bump_epochs, ensure_user, write_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from coatcheck.identifiers import SessionId
+    from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import NewSession, Rehash, SessionFilter, UserRecord
+    from coatcheck.stores.records import NewSession, Position, Rehash, SessionFilter, UserRecord
     from coatcheck.stores.sql.dialect import SqlDialect
 
 
@@ -41,6 +41,7 @@ async def insert_session(
     *,
     expected_revocations: int,
     expected_rescopes: int | None,
+    began_at: Position | None,
     user_scopes: frozenset[Scope] | None,
 ) -> Insertion | InsertRefusal:
     """Insert a session under a lock on its user's row, so that no user-wide step can slip in between."""
@@ -51,6 +52,8 @@ async def insert_session(
     else:
         user = await ensure_user(connection, dialect, new.user_id, scopes=user_scopes)
     if user.epochs.revocations != expected_revocations:
+        return InsertRefusal.USER_REVOKED
+    if began_at is not None and await dialect.was_ended_after(connection, new.user_id, began_at):
         return InsertRefusal.USER_REVOKED
     if expected_rescopes is not None:
         if user.epochs.rescopes != expected_rescopes:
@@ -77,6 +80,26 @@ async def delete_sessions(
         await connection.execute(select(users.c.id).where(theirs).order_by(users.c.id).with_for_update(key_share=True))
     ended = await delete_where(connection, conditions, limit=limit)
     return Change(ended=ended, announced=tuple(map(end_of, ended)))
+
+
+async def end_user_sessions(
+    connection: AsyncConnection,
+    dialect: SqlDialect,
+    user_id: UserId,
+    *,
+    method: str | None = None,
+    except_session_id: SessionId | None = None,
+) -> Change:
+    """Move the user's revocations epoch, then delete their sessions."""
+    await bump_epochs(connection, dialect, user_id, revocations=1)
+    conditions = [sessions.c.user_id == user_id]
+    if method is not None:
+        conditions.append(sessions.c.method == method)
+    if except_session_id is not None:
+        conditions.append(sessions.c.id != except_session_id)
+    ended = await delete_where(connection, conditions)
+    everything = (Announcement(user_id, spared=except_session_id),)
+    return Change(ended=ended, announced=everything if method is None else tuple(map(end_of, ended)))
 
 
 async def set_session_scopes(
@@ -157,7 +180,7 @@ async def delete_where(
 
 
 def end_of(session: EndedSession) -> Announcement:
-    """What is announced of one session that was deleted."""
+    """The announcement of one session that was deleted."""
     return Announcement(session.user_id, session.session_id)
 
 

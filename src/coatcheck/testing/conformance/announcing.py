@@ -1,4 +1,4 @@
-"""What one process ends or takes away, the others hear of: that, all of it, and nothing that did not happen."""
+"""Every process hears which sessions and scopes another ends or takes away: all, and none that stayed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Listening:
         await self._stream.aclose()
 
     async def next(self) -> Announcement | None:
-        """What is heard next."""
+        """The next announcement that is heard."""
         async with asyncio.timeout(_PATIENCE_SECONDS):
             return await anext(self._stream)
 
@@ -70,8 +70,8 @@ class Listening:
 
 
 async def _end(store: Store, like: UserId = ADA) -> Announcement:
-    """Announce something that no test is about: what was said of the user `like` before has been heard when this is."""
-    # What concerns one shard is heard in its order. What concerns another may be late by a little.
+    """Announce something that no test is about. When it is heard, all earlier announcements about `like` were heard."""
+    # Announcements about one shard are heard in their order. Those about another may be a little late.
     candidates = (UserId(f"the last one, {number}") for number in itertools.count())
     last = next(user for user in candidates if shard_of_user(user) == shard_of_user(like))
     session = await sign_in(store, last)
@@ -80,7 +80,7 @@ async def _end(store: Store, like: UserId = ADA) -> Announcement:
 
 
 class Ending(NamedTuple):
-    """What a change of the tests below is to announce, and what the store has returned of it."""
+    """The announcements that a change of the tests below is to make, and the change that the store has returned."""
 
     expected: list[Announcement]
     change: Change
@@ -110,7 +110,9 @@ async def _end_all(store: Store) -> Ending:
 
 
 async def _end_a_sign_in_under_way(store: Store) -> Ending:
-    return Ending([Announcement(ADA)], await store.end_user_sessions(ADA))  # there is no session, but may be a sign-in
+    return Ending(
+        [Announcement(ADA)], await store.end_user_sessions(ADA)
+    )  # no session is there, but a sign-in may be under way
 
 
 async def _end_all_but_one(store: Store) -> Ending:
@@ -226,7 +228,7 @@ class AnnouncementPromises(Promises):
             *(_replace, _replace_another_users),
         ],
     )
-    async def test_what_ends_or_shrinks_is_returned_to_the_caller_and_heard_by_all_others(
+    async def test_a_change_that_ends_or_shrinks_is_returned_to_the_caller_and_heard_by_all_others(
         self, store: Store, other: Store, change: Callable[[Store], Awaitable[Ending]]
     ) -> None:
         async with Listening(store) as listening:
@@ -236,10 +238,10 @@ class AnnouncementPromises(Promises):
             assert heard == ending.expected
 
     @pytest.mark.parametrize("change", [_sign_in, _give, _touch, _delete_nothing, _prune])
-    async def test_of_everything_else_nothing_is_said(
+    async def test_other_changes_are_not_announced(
         self, store: Store, other: Store, change: Callable[[Store], Awaitable[None]]
     ) -> None:
-        """A deadline that has come is known to whoever keeps something open; it was there from the beginning."""
+        """A process that keeps something open knows the deadline from the beginning: pruning tells it nothing."""
         async with Listening(store) as listening:
             await change(other)
             assert await listening.before(await _end(other)) == []
@@ -250,7 +252,7 @@ class AnnouncementPromises(Promises):
             assert await listening.before(await _end(other)) == []
             assert await others.before(await _end(store)) == mine
 
-    async def test_several_hear_the_same(self, harness: StoreHarness, store: Store, other: Store) -> None:
+    async def test_several_listeners_hear_the_same(self, harness: StoreHarness, store: Store, other: Store) -> None:
         third = await harness.second_store()
         async with Listening(store) as one, Listening(third) as another:
             expected = (await _delete_several(other)).expected
@@ -274,7 +276,7 @@ class AnnouncementPromises(Promises):
     async def test_a_store_hears_of_its_callers_transaction_what_was_committed(
         self, held: Store, *, commits: bool
     ) -> None:
-        """The caller of such a call cannot know whether it will be."""
+        """The caller cannot know whether its transaction will be committed."""
         session = await sign_in(held)
         async with Listening(held) as listening:
             async with a_transaction(held, commits=commits) as transaction:
@@ -285,7 +287,7 @@ class AnnouncementPromises(Promises):
             heard = await listening.before(Announcement(BOB))
         assert heard == ([Announcement(ADA, session.id)] if commits else [])
 
-    async def test_nobody_hears_what_a_savepoint_has_taken_back(self, held: Store, other: Store) -> None:
+    async def test_a_change_that_a_savepoint_took_back_is_not_announced(self, held: Store, other: Store) -> None:
         session = await sign_in(held)
         async with Listening(held) as here, Listening(other) as there:
             async with held.transaction() as transaction:
@@ -307,7 +309,7 @@ class AnnouncementPromises(Promises):
         assert all(one is not None and (one.user_id, one.session_id) == (user, session.id) for one in heard)
         assert frozenset[str]().union(*(one.removed_scopes or () for one in heard if one is not None)) == scopes
 
-    async def test_what_an_outage_may_have_hidden_is_said_to_be_missing(
+    async def test_a_listener_is_told_that_an_outage_may_have_hidden_something(
         self, harness: StoreHarness, store: Store, other: Store
     ) -> None:
         async with Listening(store) as listening:
@@ -318,7 +320,7 @@ class AnnouncementPromises(Promises):
             assert await listening.before(await _end(other)) == expected
 
     async def test_epochs_and_announcements_go_together(self, store: Store, other: Store) -> None:
-        """Whoever has heard that all sessions ended finds the epochs moved."""
+        """A process that has heard that all sessions ended finds the epochs moved."""
         await register(other)
         async with Listening(store) as listening:
             await other.end_user_sessions(ADA)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class DamagePromises(Promises):
-    """Promise of the records: scopes that cannot be read are None, and the session is refused."""
+    """Scopes that cannot be read are None, so that the session is refused."""
 
     async def test_scopes_that_cannot_be_read_are_none_and_the_rest_is_there(
         self, harness: StoreHarness, store: Store
@@ -88,7 +88,7 @@ class DamagePromises(Promises):
         ids=["nothing", "only a version", "an unknown version", "too long"],
     )
     async def test_a_hash_of_no_known_form_is_handed_out_as_it_is(self, store: Store, key: KeyHash) -> None:
-        """F5: judging it is the reader's."""
+        """The reader judges it."""
         session = await sign_in(store, key=key)
         assert (await read_present(store, session.id)).key == key
 

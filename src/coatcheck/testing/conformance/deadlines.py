@@ -21,13 +21,13 @@ _HOUR = timedelta(hours=1)
 
 
 class DeadlinePromises(Promises):
-    """Promise 4: the absolute and the idle deadline, to the microsecond."""
+    """The absolute and the idle deadline, to the microsecond."""
 
     @BOUNDARY
     async def test_the_absolute_deadline_is_judged_to_the_microsecond_in_lists(
         self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
     ) -> None:
-        """S6: at or after the deadline a session has ended."""
+        """At the deadline, and after it, a session has ended."""
         session = await sign_in(store, lifetime_us=_HOUR_US)
         await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
         await self._listed_as(store, session, is_expired=is_expired)
@@ -36,7 +36,7 @@ class DeadlinePromises(Promises):
     async def test_the_idle_deadline_is_judged_to_the_microsecond_in_lists(
         self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
     ) -> None:
-        """S7: not used for the limit, a session has ended."""
+        """A session that was not used for its limit has ended."""
         session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
         await self._listed_as(store, session, is_expired=is_expired)
@@ -45,7 +45,7 @@ class DeadlinePromises(Promises):
     async def test_the_absolute_deadline_is_judged_to_the_microsecond_by_pruning(
         self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
     ) -> None:
-        """S16: expired sessions are deleted, live ones kept."""
+        """Expired sessions are deleted and live ones kept."""
         session = await sign_in(store, lifetime_us=_HOUR_US)
         await harness.set_clock_us(session.created_at_us + _HOUR_US + past_us)
         assert set((await store.prune_expired(100)).ended) == (ended(session) if is_expired else set())
@@ -55,14 +55,13 @@ class DeadlinePromises(Promises):
     async def test_the_idle_deadline_is_judged_to_the_microsecond_by_pruning(
         self, harness: StoreHarness, store: Store, past_us: int, is_expired: bool
     ) -> None:
-        """S16: idle sessions are deleted, others kept."""
+        """Idle sessions are deleted and others kept."""
         session = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         await harness.set_clock_us(session.last_used_at_us + _HOUR_US + past_us)
         assert set((await store.prune_idle(None, 100)).ended) == (ended(session) if is_expired else set())
         assert await stored_ids(store) == (set() if is_expired else {session.id})
 
     async def test_an_idle_limit_of_one_second_works(self, harness: StoreHarness, store: Store) -> None:
-        """S7: short limits count as they are."""
         session = await sign_in(store, expire_after_unused_for_us=SECOND_US)
         for _ in range(3):
             now_us = await harness.advance(timedelta(microseconds=SECOND_US - 1))
@@ -91,7 +90,7 @@ class DeadlinePromises(Promises):
     async def test_every_mixture_of_deadlines_is_listed_and_pruned_by_those_it_has(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        """S12: the filter `expired` takes both deadlines, and a missing one is none."""
+        """The filter `expired` takes both deadlines, and a session without one never reaches it."""
         near, far = SECOND_US, 10 * _HOUR_US
         sessions = {
             (lifetime_us, unused_for_us): (

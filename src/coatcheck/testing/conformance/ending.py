@@ -25,14 +25,12 @@ class DeletingPromises(Promises):
     """`delete_sessions`, with every combination of filters."""
 
     async def test_one_session_is_deleted_and_reported_and_others_live(self, store: Store) -> None:
-        """S13: True if it existed; its token is dead, others live."""
         one, two = await sign_in(store), await sign_in(store)
         assert set((await store.delete_sessions(SessionFilter(session_id=one.id))).ended) == ended(one)
         assert await read(store, one.id) is None
         assert await read(store, two.id) == two
 
     async def test_deleting_what_is_not_there_is_no_error(self, store: Store) -> None:
-        """S13: False if it did not exist."""
         one = await sign_in(store)
         for which in (
             SessionFilter(session_id=unknown_id()),
@@ -50,7 +48,7 @@ class DeletingPromises(Promises):
     async def test_exactly_what_matches_every_filter_is_deleted(
         self, store: Store, *, by_id: bool, by_user: bool, by_method: bool
     ) -> None:
-        """S15: filters user, id, method and their combinations; (user id, session id) pairs are returned."""
+        """Filters by user, id, method and their combinations; what was deleted is returned."""
         sessions = [
             await sign_in(store, user_id, method=method)
             for user_id, method in itertools.product((ADA, BOB), ("email", "sms", "email"))
@@ -74,7 +72,7 @@ class DeletingPromises(Promises):
         assert await stored_ids(store) == {session.id for session in sessions if session not in meant}
 
     async def test_a_limit_bounds_each_deletion_until_nothing_is_left(self, store: Store) -> None:
-        """S15: admin deletion can go in chunks."""
+        """An operator's deletion can go in chunks."""
         sessions = [await sign_in(store) for _ in range(5)]
         bob = await sign_in(store, BOB)
         chunks = [(await store.delete_sessions(SessionFilter(user_id=ADA), limit=2)).ended for _ in range(4)]
@@ -106,7 +104,6 @@ class EndingPromises(Promises):
     """`end_user_sessions`: sessions and the epoch in one step."""
 
     async def test_all_sessions_of_a_user_end_and_those_of_others_live(self, store: Store) -> None:
-        """S14: returns the ids; all dead."""
         sessions = [await sign_in(store, method=method) for method in ("email", "sms", "email")]
         bob = await sign_in(store, BOB)
         reported = (await store.end_user_sessions(ADA)).ended
@@ -115,21 +112,18 @@ class EndingPromises(Promises):
         assert await stored_ids(store) == {bob.id}
 
     async def test_only_sessions_of_one_method_end(self, store: Store) -> None:
-        """S14: `method` is honoured."""
         email, sms = await sign_in(store, method="email"), await sign_in(store, method="sms")
         bob = await sign_in(store, BOB, method="email")
         assert set((await store.end_user_sessions(ADA, method="email")).ended) == ended(email)
         assert await stored_ids(store) == {sms.id, bob.id}
 
     async def test_all_sessions_but_one_end(self, store: Store) -> None:
-        """S14: `except_session_id` is honoured."""
         kept, gone = await sign_in(store), await sign_in(store)
         assert set((await store.end_user_sessions(ADA, except_session_id=kept.id)).ended) == ended(gone)
         assert await read(store, kept.id) == kept
         assert await read(store, gone.id) is None
 
     async def test_all_sessions_of_one_method_but_one_end(self, store: Store) -> None:
-        """S14: both together."""
         kept, gone, sms = await sign_in(store), await sign_in(store), await sign_in(store, method="sms")
         reported = (await store.end_user_sessions(ADA, method="email", except_session_id=kept.id)).ended
         assert set(reported) == ended(gone)
@@ -141,7 +135,7 @@ class EndingPromises(Promises):
         assert await read(store, bob.id) == bob
 
     async def test_the_epoch_moves_each_time_whether_or_not_there_was_a_session(self, store: Store) -> None:
-        """S14: a sign-in may be under way."""
+        """A sign-in may be under way."""
         await register(store)
         seen = [await epochs_of(store, ADA)]
         for _ in range(3):
@@ -152,7 +146,7 @@ class EndingPromises(Promises):
         assert len({epochs.rescopes for epochs in seen}) == 1
 
     async def test_the_epoch_moves_for_a_user_without_a_row(self, store: Store) -> None:
-        """S14: users may live in the application."""
+        """Users may live in the application."""
         assert list((await store.end_user_sessions(ADA)).ended) == []
         assert (await epochs_of(store, ADA)).revocations > 0
         assert list(await store.list_users()) == []

@@ -23,14 +23,13 @@ EVERYTHING = SessionFilter()
 
 
 class ListingPromises(Promises):
-    """S12, promise 9: `list_sessions`."""
+    """`list_sessions`: bounded pages in order of id, filtered before they are cut."""
 
     async def test_an_empty_store_has_one_empty_page(self, store: Store) -> None:
         page = await store.list_sessions(EVERYTHING)
         assert (list(page), page.next_after) == ([], None)
 
     async def test_sessions_are_listed_in_order_of_id_whatever_the_order_of_sign_in(self, store: Store) -> None:
-        """S12: order by id."""
         for number in (300, 2, 255, 1, 256, 0, 65_536):
             await sign_in(store, id=numbered_id(number))
         assert _ids(await store.list_sessions(EVERYTHING)) == [
@@ -51,7 +50,7 @@ class ListingPromises(Promises):
         by_method: bool,
         expired: bool | None,
     ) -> None:
-        """S12: filters user, method, expired (True / False / None), combined; None for user lists everyone."""
+        """Filters by user, method and expired (True, False, None) combine; without a user everybody is listed."""
         kinds = list(itertools.product((ADA, BOB), ("email", "sms"), (True, False)))
         sessions = [
             await sign_in(
@@ -79,7 +78,7 @@ class ListingPromises(Promises):
         ]
 
     async def test_filters_come_before_the_limit(self, harness: StoreHarness, store: Store) -> None:
-        """S12: the original filters `expired` after the limit, and hands out short or empty pages."""
+        """A filter after the limit would hand out short or empty pages."""
         for number in range(6):
             await sign_in(store, ADA, id=numbered_id(number), lifetime_us=SECOND_US)
         for number in range(6, 9):
@@ -96,7 +95,7 @@ class ListingPromises(Promises):
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 8])
     async def test_pages_cover_everything_once(self, store: Store, limit: int) -> None:
-        """S12: keyset paging."""
+        """The next page starts after the last id of this one."""
         expected = [(await sign_in(store, id=numbered_id(number))).id for number in range(7)]
         pages = await self._pages(store, EVERYTHING, limit)
         assert list(itertools.chain(*pages)) == expected
@@ -119,7 +118,7 @@ class ListingPromises(Promises):
     async def test_sessions_that_come_and_go_between_pages_cause_no_gaps_and_no_repeats(
         self, store: Store, other: Store
     ) -> None:
-        """S12: a page starts behind an id, not at a number of rows."""
+        """A page starts behind an id, not at a number of rows."""
         for number in range(10, 100, 10):
             await sign_in(store, id=numbered_id(number))
 
@@ -146,7 +145,6 @@ class ListingPromises(Promises):
         assert _ids(await store.list_sessions(EVERYTHING, after=numbered_id(3))) == []
 
     async def test_a_page_holds_a_hundred_unless_said_otherwise(self, store: Store) -> None:
-        """S12: never unbounded."""
         for number in range(101):
             await sign_in(store, id=numbered_id(number))
         page = await store.list_sessions(EVERYTHING)

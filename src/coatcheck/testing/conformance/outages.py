@@ -64,7 +64,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
 
 
 class OutagePromises(Promises):
-    """Promise 6: down is not signed out."""
+    """A store that cannot answer signs nobody out."""
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
     async def test_a_store_that_cannot_answer_says_so_and_has_done_nothing(
@@ -108,7 +108,7 @@ class OutagePromises(Promises):
             await store.end_user_sessions(BOB)
 
     async def test_messages_of_an_outage_hold_no_secrets(self, harness: StoreHarness, store: Store) -> None:
-        """F3: no hash, salt or pepper in what a caller may log."""
+        """A caller may log the message: it has no hash, salt or pepper."""
         session = await sign_in(store, id=_ID, key=key_of("top-secret"))
         async with harness.outage():
             for call in CALLS.values():

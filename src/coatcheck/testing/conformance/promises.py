@@ -1,4 +1,4 @@
-"""What every part of the suite stands on."""
+"""The base of every part of the suite."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ _HOUR = timedelta(hours=1)
 
 
 class PruningPromises(Promises):
-    """Promise 9: pruning goes in chunks and takes nothing that lives."""
+    """Pruning goes in chunks and takes nothing that lives."""
 
     async def test_no_chunk_is_larger_than_its_limit_and_the_last_ones_are_empty(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        """S16: one call never deletes without a bound."""
+        """One call never deletes without a bound."""
         live = {(await sign_in(store)).id, (await sign_in(store, lifetime_us=10 * _HOUR_US)).id}
         for number in range(7):
             await sign_in(store, lifetime_us=SECOND_US + number)
@@ -45,7 +45,7 @@ class PruningPromises(Promises):
 
     @pytest.mark.parametrize("window", [1, 2, 3, 5, 9, 10, 11, 1000])
     async def test_windows_cover_every_session_once(self, harness: StoreHarness, store: Store, window: int) -> None:
-        """S16: windows of any size find every idle session."""
+        """Windows of any size find every idle session."""
         idle, live = await self._idle_and_live(store)
         await harness.advance(_HOUR)
 
@@ -88,7 +88,6 @@ class PruningPromises(Promises):
         assert len((await store.prune_idle(sweep.next_after, 10)).ended) == 2
 
     async def test_a_touch_before_the_sweep_keeps_a_session(self, harness: StoreHarness, store: Store) -> None:
-        """S7: used in time, it stays."""
         used = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         unused = await sign_in(store, expire_after_unused_for_us=_HOUR_US)
         now_us = await harness.advance(timedelta(minutes=59))
@@ -106,7 +105,7 @@ class PruningPromises(Promises):
         assert set((await store.prune_expired(10)).ended) == ended(*expired)
         assert [await store.read_user(user_id) for user_id in (ADA, BOB)] == before
 
-    async def test_two_who_prune_at_once_delete_each_session_once(
+    async def test_two_pruners_at_once_delete_each_session_once(
         self, harness: StoreHarness, store: Store, other: Store
     ) -> None:
         expired = [await sign_in(store, lifetime_us=SECOND_US + number) for number in range(10)]
@@ -149,7 +148,7 @@ class PruningPromises(Promises):
 
 
 class PruneRacePromises(Promises):
-    """S16, promise 2: pruning ends what has expired, and a touch that came first keeps a session."""
+    """Pruning ends what has expired, and a touch that came first keeps a session."""
 
     async def test_a_session_that_is_used_and_pruned_at_once_is_either_kept_or_reported_gone(
         self, harness: StoreHarness, store: Store, other: Store
@@ -182,7 +181,7 @@ class PruneRacePromises(Promises):
     async def test_a_session_whose_touch_is_committed_while_pruning_waits_is_kept(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        """S7: rows are judged as they are when they go."""
+        """Rows are judged as they are when they go."""
         session = await sign_in(held, scopes={"a"}, expire_after_unused_for_us=SECOND_US)
         now_us = session.last_used_at_us + SECOND_US
         await harness.set_clock_us(now_us)
@@ -223,7 +222,7 @@ class LockPromises(Promises):
         assert await store.try_lock("prune", "two", _HOUR) is is_expired
         assert await store.try_lock("prune", "one", _HOUR) is not is_expired
 
-    async def test_of_many_who_ask_at_once_one_gets_the_lock(self, store: Store, other: Store) -> None:
+    async def test_a_lock_that_many_ask_for_at_once_has_one_holder(self, store: Store, other: Store) -> None:
         asked = [one.try_lock("prune", f"holder {number}", _HOUR) for number in range(4) for one in (store, other)]
         answers = await asyncio.gather(*asked)
         # The same holder's name is asked for from both stores, and the second asking renews.

@@ -1,4 +1,4 @@
-"""What is inserted is what is read: every field, every id in its place, by every store on the same data."""
+"""A session is read as it was inserted: every field, every id in its place, by every store on the same data."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class ReadingPromises(Promises):
     """Inserting and reading single sessions and batches."""
 
     @pytest.mark.parametrize("session", SESSIONS.values(), ids=SESSIONS.keys())
-    async def test_what_is_inserted_is_read_back_field_by_field(
+    async def test_an_inserted_session_is_read_back_field_by_field(
         self, harness: StoreHarness, store: Store, session: NewSession
     ) -> None:
-        """F2: user ids are any text of 1 to 255 characters."""
+        """A user id is any text of 1 to 255 characters."""
         await register(store, session.user_id)
         now_us = await harness.now_us()
 
@@ -111,19 +111,16 @@ class ReadingPromises(Promises):
     async def test_a_lifetime_counts_from_the_insertion_on_the_stores_clock(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        """S5: without an explicit deadline the default lifetime decides."""
         session = await sign_in(store, lifetime_us=3600 * SECOND_US + 1)
         assert session.expires_at_us == await harness.now_us() + 3600 * SECOND_US + 1
         assert await read(store, session.id) == session
 
     async def test_an_explicit_deadline_wins_over_a_lifetime(self, harness: StoreHarness, store: Store) -> None:
-        """S5: `expires_at` explicit wins over the default lifetime."""
         at_us = await harness.now_us() + 5
         session = await sign_in(store, expires_at_us=at_us, lifetime_us=3600 * SECOND_US)
         assert session.expires_at_us == at_us
 
     async def test_a_session_without_deadlines_has_none(self, store: Store) -> None:
-        """S5: none if there is neither."""
         session = await read_present(store, (await sign_in(store)).id)
         assert (session.expires_at_us, session.expire_after_unused_for_us) == (None, None)
 
@@ -145,7 +142,6 @@ class ReadingPromises(Promises):
         assert [answer is not None for answer in answers] == [False] * 999 + [True]
 
     async def test_an_unknown_id_is_no_session(self, store: Store) -> None:
-        """S1: no such session."""
         assert await store.read_session(unknown_id()) is None
 
     async def test_a_reading_carries_the_stores_clock(self, harness: StoreHarness, store: Store) -> None:
@@ -156,7 +152,7 @@ class ReadingPromises(Promises):
         assert [reading and reading.now_us for reading in (one, two)] == [now_us] * 2
 
     async def test_expired_sessions_are_handed_out_too(self, harness: StoreHarness, store: Store) -> None:
-        """S6: the reader judges, after it has checked the secret."""
+        """The reader judges deadlines, after it has checked the secret."""
         session = await sign_in(store, expires_at_us=await harness.now_us(), expire_after_unused_for_us=1)
         await harness.set_clock_us(await harness.now_us() + SECOND_US)
         assert await read(store, session.id) == session
@@ -174,7 +170,7 @@ class ReadingPromises(Promises):
         assert await read(store, second.id) == second
 
     async def test_user_ids_are_compared_exactly(self, store: Store) -> None:
-        """F2: case, accents, spaces and Unicode forms tell users apart."""
+        """Case, accents, spaces and Unicode forms tell users apart."""
         composed, decomposed = (unicodedata.normalize(form, "zoë") for form in ("NFC", "NFD"))
         ids = [UserId(text) for text in ("zoe", "Zoe", "zoe ", " zoe", "ZOE", composed, decomposed, "zoe%", "zo_")]
         sessions = {user_id: await sign_in(store, user_id) for user_id in ids}
@@ -191,7 +187,7 @@ class ReadingPromises(Promises):
 
 
 class GuaranteePromises(Promises):
-    """What the store says of itself."""
+    """`guarantee`."""
 
     async def test_it_says_in_words_what_it_can_promise(self, store: Store) -> None:
         guarantee = await store.guarantee()
@@ -204,7 +200,7 @@ class GuaranteePromises(Promises):
 class SharedDataPromises(Promises):
     """Several store objects on the same data, and their lifespan."""
 
-    async def test_what_one_store_writes_every_other_reads_at_once(self, store: Store, other: Store) -> None:
+    async def test_a_write_of_one_store_is_read_by_every_other_at_once(self, store: Store, other: Store) -> None:
         for writer, reader in ((store, other), (other, store)):
             session = await sign_in(writer)
             assert await read(reader, session.id) == session

@@ -55,7 +55,7 @@ class ReplacingPromises(Promises):
         assert await stored_ids(store) == {old.id}
 
     async def test_a_sign_in_whose_hook_raises_replaces_nothing(self, held: Store) -> None:
-        """S10: inside the inserting transaction."""
+        """The hook runs inside the inserting transaction."""
         old = await sign_in(held, ADA)
 
         async def hook(_connection: AsyncConnection) -> None:
@@ -67,7 +67,6 @@ class ReplacingPromises(Promises):
 
     @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
     async def test_in_the_callers_transaction_both_happen_or_neither(self, held: Store, *, commits: bool) -> None:
-        """S11: creating and ending inside a transaction that rolls back."""
         old = await sign_in(held, ADA)
         new = new_session(ADA, replaces=old.id)
         async with a_transaction(held, commits=commits) as transaction:

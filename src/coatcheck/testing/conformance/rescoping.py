@@ -45,9 +45,9 @@ class SessionScopePromises(Promises):
     async def test_a_session_may_lose_all_its_scopes(self, store: Store) -> None:
         session = await sign_in(store, scopes={"a", "b"})
         change = await store.set_session_scopes(session.id, frozenset())
-        assert change is not None
-        assert change.removed_scopes == {"a", "b"}
-        assert change.session == replace(session, scopes=frozenset())
+        lost = Announcement(ADA, session.id, removed_scopes=scope_set({"a", "b"}))
+        expected = ScopeChange(replace(session, scopes=frozenset()), scope_set({"a", "b"}), announced=(lost,))
+        assert change == expected
         assert (await read_present(store, session.id)).scopes == frozenset()
 
     async def test_the_same_scopes_again_take_nothing_away(self, store: Store) -> None:
@@ -61,7 +61,6 @@ class SessionScopePromises(Promises):
         assert await stored_ids(store) == set()
 
     async def test_a_session_that_is_given_scopes_no_longer_follows_its_user(self, store: Store) -> None:
-        """S4: explicit scopes are exactly these."""
         await register(store, scopes={"a"})
         session = await sign_in_following(store)
         change = await store.set_session_scopes(session.id, scope_set({"x"}))
@@ -71,13 +70,13 @@ class SessionScopePromises(Promises):
         assert (await read_present(store, session.id)).scopes == {"x"}
 
     async def test_a_session_can_be_made_to_follow_its_user(self, store: Store) -> None:
-        """S4: None means the user's scopes."""
+        """None means the user's scopes."""
         await register(store, scopes={"a", "b"})
         session = await sign_in(store, scopes={"b", "x"})
         change = await store.set_session_scopes(session.id, None)
-        assert change is not None
-        assert change.removed_scopes == {"x"}
-        assert change.session == replace(session, scopes=scope_set({"a", "b"}), follows_user=True)
+        lost = Announcement(ADA, session.id, removed_scopes=scope_set({"x"}))
+        expected = replace(session, scopes=scope_set({"a", "b"}), follows_user=True)
+        assert change == ScopeChange(expected, scope_set({"x"}), announced=(lost,))
         await store.set_user_scopes(ADA, scope_set({"c"}))
         assert (await read_present(store, session.id)).scopes == {"c"}
 
@@ -98,7 +97,6 @@ class UserScopePromises(Promises):
     """`set_user_scopes`: the user and all their sessions in one step."""
 
     async def test_sessions_that_follow_get_exactly_the_new_scopes(self, store: Store) -> None:
-        """U5: updating scopes reaches live sessions."""
         await register(store, scopes={"a", "b"})
         sessions = [await sign_in_following(store) for _ in range(3)]
         change = await store.set_user_scopes(ADA, scope_set({"b", "c"}))
@@ -109,7 +107,7 @@ class UserScopePromises(Promises):
             assert await read(store, session.id) == replace(session, scopes=scope_set({"b", "c"}))
 
     async def test_a_scope_taken_from_the_user_leaves_sessions_with_scopes_of_their_own(self, store: Store) -> None:
-        """U5: take a scope from a user and it leaves all their sessions."""
+        """A scope that is taken from a user leaves all their sessions."""
         await register(store, scopes={"a", "b"})
         has_it, has_only_it, has_not = [await sign_in(store, scopes=own) for own in ({"a", "x"}, {"a"}, {"b", "x"})]
         await store.set_user_scopes(ADA, scope_set({"b"}))
@@ -120,7 +118,6 @@ class UserScopePromises(Promises):
     async def test_a_scope_given_to_the_user_does_not_reach_sessions_with_scopes_of_their_own(
         self, store: Store
     ) -> None:
-        """S4: explicit scopes are exactly these."""
         await register(store, scopes={"a"})
         explicit, following = await sign_in(store, scopes={"x"}), await sign_in_following(store)
         empty = await sign_in(store, scopes=())
@@ -170,7 +167,6 @@ class UserScopePromises(Promises):
         assert list(await store.list_users()) == []
 
     async def test_an_applications_user_loses_scopes_in_all_their_sessions(self, store: Store) -> None:
-        """U5: for users who live in the application, too."""
         known = scope_set({"a", "b"})
         following = await insert(store, new_session(scopes=known, follows_user=True), user_scopes=known)
         explicit = await insert(store, new_session(scopes={"b", "x"}), user_scopes=known)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
 
-# What may be under way on a session while it is revoked.
+# Writes that may be under way on a session while it is revoked.
 WRITES: dict[str, Callable[[Store, SessionRecord], Awaitable[object]]] = {
     "touch": lambda store, session: store.touch_sessions([SessionUse(session.id, session.last_used_at_us)]),
     "rehash": lambda store, session: store.rehash_sessions([Rehash(session.id, session.key, key_of("new"))]),
@@ -48,7 +48,7 @@ WRITES: dict[str, Callable[[Store, SessionRecord], Awaitable[object]]] = {
     "end all": lambda store, session: store.end_user_sessions(session.user_id),
 }
 
-# What ends a session, in a transaction.
+# Calls that end a session, in a transaction.
 REVOCATIONS: dict[str, Callable[..., Awaitable[object]]] = {
     "one": lambda store, session, transaction: store.delete_sessions(
         SessionFilter(session_id=session.id), transaction=transaction
@@ -62,17 +62,17 @@ REVOCATIONS: dict[str, Callable[..., Awaitable[object]]] = {
     "delete the user": lambda store, session, transaction: store.delete_user(session.user_id, transaction=transaction),
 }
 
-# What ends all of a user's sessions and their sign-ins under way.
+# Those that end all of a user's sessions and their sign-ins under way.
 USER_WIDE = {name: revoke for name, revoke in REVOCATIONS.items() if name != "one"}
 
 
 class RevocationRacePromises(Promises):
-    """Promise 2: revocation is final."""
+    """Revocation is final."""
 
     @OUTCOMES
     @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
     @pytest.mark.parametrize("revoke", REVOCATIONS.values(), ids=REVOCATIONS.keys())
-    async def test_nothing_under_way_revives_a_session_that_is_being_revoked(
+    async def test_a_write_under_way_does_not_revive_a_session_that_is_being_revoked(
         self,
         harness: StoreHarness,
         held: Store,
@@ -82,7 +82,7 @@ class RevocationRacePromises(Promises):
         *,
         commits: bool,
     ) -> None:
-        """S13, S14: the other side waits for the revocation, or comes before it; then the session is gone."""
+        """The other side waits for the revocation, or comes before it; then the session is gone."""
         session = await sign_in(held)
 
         async with a_transaction(held, commits=commits) as transaction:
@@ -97,7 +97,7 @@ class RevocationRacePromises(Promises):
     async def test_a_revocation_that_waited_for_a_change_of_scopes_ends_the_session_all_the_same(
         self, harness: StoreHarness, held: Store, other: Store, revoke: Callable[..., Awaitable[object]]
     ) -> None:
-        """S13, S14: held up by another transaction, it still finds every session."""
+        """Held up by another transaction, it still finds every session."""
         session = await sign_in(held, scopes={"a"})
         async with held.transaction() as transaction:
             await held.set_session_scopes(session.id, scope_set({"b"}), transaction=transaction)
@@ -106,10 +106,10 @@ class RevocationRacePromises(Promises):
         assert await read(held, session.id) is None
 
     @pytest.mark.parametrize("revoke", USER_WIDE.values(), ids=USER_WIDE.keys())
-    async def test_what_was_under_way_all_at_once_brings_nothing_back(
+    async def test_many_writes_under_way_at_once_bring_no_session_back(
         self, held: Store, other: Store, revoke: Callable[..., Awaitable[object]]
     ) -> None:
-        """S14: when it has returned, no later read finds a session."""
+        """When the revocation has returned, no later read finds a session."""
         sessions = [await sign_in(held, id=numbered_id(number)) for number in range(10)]
         begun = await epochs_of(held, ADA)
         mild = [name for name in WRITES if name not in ("delete", "end all")]
@@ -125,18 +125,18 @@ class RevocationRacePromises(Promises):
         await asyncio.gather(*storm)
         assert await stored_ids(other) == set()
 
-    async def test_of_two_who_revoke_a_session_one_reports_it(self, store: Store, other: Store) -> None:
-        """S13: True if it existed; it can be ended once."""
+    async def test_a_session_that_two_revoke_at_once_is_reported_by_one(self, store: Store, other: Store) -> None:
+        """A session can be ended once."""
         session = await sign_in(store)
         which = SessionFilter(session_id=session.id)
         changes = await asyncio.gather(store.delete_sessions(which), other.delete_sessions(which))
         reports = sorted((change.ended for change in changes), key=len)
         assert [set(report) for report in reports] == [set(), ended(session)]
 
-    async def test_of_two_who_end_a_users_sessions_each_session_is_reported_by_one(
+    async def test_each_session_of_a_user_whom_two_sign_out_at_once_is_reported_by_one(
         self, store: Store, other: Store
     ) -> None:
-        """S14: and both move the epoch."""
+        """Both move the epoch."""
         sessions = [await sign_in(store) for _ in range(10)]
         begun = await epochs_of(store, ADA)
         one, two = await asyncio.gather(store.end_user_sessions(ADA), other.end_user_sessions(ADA))
@@ -146,7 +146,7 @@ class RevocationRacePromises(Promises):
 
 
 class SignInRacePromises(Promises):
-    """Promises 2 and 3: what ends or changes all sessions of a user reaches the one that is being made."""
+    """A call that ends or changes all sessions of a user reaches the one that is being made."""
 
     @OUTCOMES
     @pytest.mark.parametrize("revoke", USER_WIDE.values(), ids=USER_WIDE.keys())
@@ -159,7 +159,7 @@ class SignInRacePromises(Promises):
         *,
         commits: bool,
     ) -> None:
-        """S14, S9: and is refused if it was done."""
+        """It is refused if the revocation was committed."""
         session = await sign_in(held)
         begun = await epochs_of(other, ADA)
 
@@ -179,7 +179,7 @@ class SignInRacePromises(Promises):
     async def test_a_revocation_that_meets_a_sign_in_ends_its_session(
         self, harness: StoreHarness, held: Store, other: Store, revoke: Callable[..., Awaitable[object]]
     ) -> None:
-        """S14, S9: the sign-in was first, and what it made is ended with the rest."""
+        """The sign-in was first, and its session is ended with the rest."""
         session = await sign_in(held)
         async with SignInUnderWay(other, new_session()) as signing_in:
             revoking = await under_way(harness, revoke(held, session, None))
@@ -190,7 +190,6 @@ class SignInRacePromises(Promises):
     async def test_a_revocation_that_meets_a_sign_in_whose_hook_fails_finds_nothing_of_it(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        """S10: if the hook raises, there is no session."""
         await register(held)
         with pytest.raises(HookError):
             async with SignInUnderWay(other, new_session(), fails=True):
@@ -201,7 +200,7 @@ class SignInRacePromises(Promises):
     async def test_a_sign_in_that_is_cancelled_leaves_no_session_and_nobody_waiting(
         self, held: Store, other: Store
     ) -> None:
-        """S10: given up in its hook, it has not happened."""
+        """Given up in its hook, it has not happened."""
         await register(held)
         with pytest.raises(asyncio.CancelledError):
             async with SignInUnderWay(held, new_session()) as signing_in:
@@ -214,7 +213,7 @@ class SignInRacePromises(Promises):
     async def test_the_first_sign_in_of_an_applications_user_that_meets_a_revocation_waits_for_it(
         self, harness: StoreHarness, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """S14: though there is no row of the user's that either could lock."""
+        """There is no row of the user's that either could lock."""
         begun = await epochs_of(other, ADA)
 
         async with a_transaction(held, commits=commits) as transaction:
@@ -228,7 +227,7 @@ class SignInRacePromises(Promises):
     async def test_a_revocation_that_meets_the_first_sign_in_of_an_applications_user_ends_its_session(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        """S14: though there was no row of the user's when it began."""
+        """There was no row of the user's when it began."""
         async with SignInUnderWay(other, new_session(), user_scopes=frozenset()) as signing_in:
             revoking = await under_way(harness, held.end_user_sessions(ADA))
         assert isinstance(signing_in.outcome, SessionRecord)
@@ -239,7 +238,6 @@ class SignInRacePromises(Promises):
     async def test_a_following_sign_in_that_meets_a_change_of_scopes_does_not_get_the_old_ones(
         self, harness: StoreHarness, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """U5: in the same transaction as the user."""
         begun = (await register(held, scopes={"a", "b"})).epochs
         following = new_session(scopes={"a", "b"}, follows_user=True)
 
@@ -253,7 +251,7 @@ class SignInRacePromises(Promises):
     async def test_a_change_of_scopes_that_meets_a_sign_in_reaches_its_session(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        """U5: following or not, the scope that was taken away is gone."""
+        """Whether the session follows its user or not, the scope that was taken away is gone."""
         for following, expected in ((True, {"a"}), (False, {"x"})):
             await held.set_user_scopes(ADA, scope_set({"a", "b"}))
             if not (await read_user_present(held)).is_registered:
@@ -267,7 +265,7 @@ class SignInRacePromises(Promises):
     async def test_a_change_of_scopes_that_meets_the_first_sign_in_of_an_applications_user_reaches_it(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        """U5: though there was no row of the user's when it began."""
+        """There was no row of the user's when it began."""
         known = scope_set({"a", "b"})
         new = new_session(scopes=known, follows_user=True)
         async with SignInUnderWay(other, new, user_scopes=known):

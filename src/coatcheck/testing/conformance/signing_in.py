@@ -37,20 +37,20 @@ class SignInPromises(Promises):
     """`insert_session` of users kept in the store."""
 
     async def test_a_user_who_does_not_exist_counts_as_revoked(self, store: Store) -> None:
-        """S9: an unknown user does not sign in."""
+        """An unknown user does not sign in, and no row is made."""
         refused = await insert(store, new_session(UserId("nobody")))
         assert refused is InsertRefusal.USER_REVOKED
         assert await stored_ids(store) == set()
         assert await store.read_user(UserId("nobody")) is None
 
     async def test_a_user_known_only_by_their_epochs_counts_as_revoked(self, store: Store) -> None:
-        """S9: a row that only keeps epochs is no user."""
+        """A row that only keeps epochs is no user."""
         await store.end_user_sessions(ADA)
         assert await insert(store, new_session(ADA)) is InsertRefusal.USER_REVOKED
         assert await stored_ids(store) == set()
 
     async def test_a_sign_in_begun_before_all_sessions_were_ended_is_refused(self, store: Store, other: Store) -> None:
-        """S14: revoking all of a user reaches sign-ins under way."""
+        """Ending all sessions of a user reaches sign-ins under way."""
         begun = (await register(store)).epochs
         await other.end_user_sessions(ADA)
         assert await insert(store, new_session(ADA), epochs=begun) is InsertRefusal.USER_REVOKED
@@ -65,7 +65,6 @@ class SignInPromises(Promises):
             assert await insert(store, new_session(), epochs=begun) is InsertRefusal.USER_REVOKED
 
     async def test_ending_one_session_leaves_sign_ins_under_way_alone(self, store: Store) -> None:
-        """S13: others live."""
         one = await sign_in(store)
         begun = await epochs_of(store, ADA)
         await store.delete_sessions(SessionFilter(session_id=one.id))
@@ -86,7 +85,7 @@ class SignInPromises(Promises):
         assert await insert(store, new_session(), epochs=wrong) is InsertRefusal.USER_REVOKED
 
     async def test_scopes_that_changed_since_they_were_read_are_not_put_on_a_session(self, store: Store) -> None:
-        """S4: a session without scopes of its own has its user's, as they are."""
+        """A session without scopes of its own has its user's, as they are now."""
         begun = (await register(store, scopes={"a"})).epochs
         await store.set_user_scopes(ADA, scope_set({"b"}))
         stale = new_session(scopes={"a"}, follows_user=True)
@@ -96,7 +95,7 @@ class SignInPromises(Promises):
         assert again.scopes == {"b"}
 
     async def test_a_session_with_scopes_of_its_own_does_not_wait_for_its_users(self, store: Store) -> None:
-        """S4: explicit scopes are exactly these, a subset of the user's or not."""
+        """Explicit scopes are stored exactly, a subset of the user's or not."""
         begun = (await register(store, scopes={"a"})).epochs
         await store.set_user_scopes(ADA, scope_set({"b"}))
         session = await insert(store, new_session(scopes={"x"}), epochs=begun)
@@ -111,32 +110,32 @@ class SignInPromises(Promises):
         assert refused is InsertRefusal.USER_REVOKED
 
     async def test_a_sign_in_begun_before_the_user_was_blocked_is_refused(self, store: Store) -> None:
-        """S9: blocking reaches sign-ins under way."""
+        """Blocking reaches sign-ins under way."""
         begun = (await register(store)).epochs
         await store.update_user(ADA, blocked=True)
         assert await insert(store, new_session(), epochs=begun) is InsertRefusal.USER_REVOKED
 
     async def test_a_sign_in_begun_before_the_user_was_deleted_is_refused(self, store: Store) -> None:
-        """U3: nothing of a deleted user's appears afterwards."""
+        """No session of a deleted user appears afterwards."""
         begun = (await register(store)).epochs
         await store.delete_user(ADA)
         assert await insert(store, new_session(), epochs=begun) is InsertRefusal.USER_REVOKED
 
     async def test_a_sign_in_begun_before_the_user_was_deleted_and_made_again_is_refused(self, store: Store) -> None:
-        """U3: nor does it become the session of whoever has the id next."""
+        """It does not become a session of the next user with this id."""
         begun = (await register(store)).epochs
         await store.delete_user(ADA)
         await register(store)
         assert await insert(store, new_session(), epochs=begun) is InsertRefusal.USER_REVOKED
         assert await stored_ids(store) == set()
 
-    async def test_whether_the_user_is_blocked_is_for_the_caller_to_judge(self, store: Store) -> None:
-        """S9: the check can be skipped by a trusted caller."""
+    async def test_the_store_leaves_it_to_the_caller_to_refuse_a_blocked_user(self, store: Store) -> None:
+        """A trusted caller can skip that check."""
         await register(store, blocked=True)
         assert isinstance(await insert(store, new_session()), SessionRecord)
 
     async def test_the_hook_runs_inside_the_inserting_transaction(self, held: Store, other: Store) -> None:
-        """S10: the hook sees the session; nobody else does yet."""
+        """The hook sees the session, and no other caller does yet."""
         await register(held)
         session = new_session()
         seen: list[object] = []
@@ -151,7 +150,7 @@ class SignInPromises(Promises):
         assert await stored_ids(other) == {session.id}
 
     async def test_a_hook_that_raises_leaves_no_session(self, held: Store) -> None:
-        """S10: if the hook raises, there is no session, and its error reaches the caller as it is."""
+        """The hook's error reaches the caller as it is."""
         await register(held)
 
         async def hook(_connection: AsyncConnection) -> None:
@@ -162,7 +161,7 @@ class SignInPromises(Promises):
         assert await stored_ids(held) == set()
 
     async def test_a_hook_that_raises_an_operating_system_error_is_not_taken_for_an_outage(self, held: Store) -> None:
-        """S10: what the hook raises is the application's."""
+        """An error of the hook is the application's, whatever its type."""
         await register(held)
 
         async def hook(_connection: AsyncConnection) -> None:
@@ -173,7 +172,6 @@ class SignInPromises(Promises):
         assert await stored_ids(held) == set()
 
     async def test_the_hook_does_not_run_for_a_refused_sign_in(self, held: Store) -> None:
-        """S10: no session was created."""
         begun = (await register(held)).epochs
         await held.end_user_sessions(ADA)
 
@@ -201,7 +199,7 @@ class ApplicationUserPromises(Promises):
         assert await stored_ids(store) == set()
 
     async def test_a_sign_in_is_refused_though_the_user_had_no_row_when_all_was_ended(self, store: Store) -> None:
-        """S14: the epoch moves even for a user the store has never heard of."""
+        """The epoch moves even for a user of whom the store has never heard."""
         begun = await epochs_of(store, ADA)
         assert list((await store.end_user_sessions(ADA)).ended) == []
         refused = await insert(store, new_session(), epochs=begun, user_scopes=frozenset())
@@ -209,7 +207,7 @@ class ApplicationUserPromises(Promises):
         assert isinstance(await insert(store, new_session(), user_scopes=frozenset()), SessionRecord)
 
     async def test_a_sign_in_is_refused_though_the_user_had_no_row_when_the_scopes_changed(self, store: Store) -> None:
-        """S4: following, a session has its user's scopes as they are."""
+        """A session that follows its user has their scopes as they are now."""
         begun = await epochs_of(store, ADA)
         await store.set_user_scopes(ADA, scope_set({"b"}))
         stale = new_session(scopes={"a"}, follows_user=True)
@@ -223,7 +221,7 @@ class ApplicationUserPromises(Promises):
         assert await read(store, first.id) == first
 
     async def test_scopes_the_user_lost_leave_all_sessions_though_a_sign_in_came_between(self, store: Store) -> None:
-        """U5: the application changes its own table, somebody signs in, then it tells the store."""
+        """The application changes its own table, somebody signs in, then it tells the store."""
         before, after = scope_set({"a", "b"}), scope_set({"a"})
         explicit = await insert(store, new_session(scopes={"b", "c"}), user_scopes=before)
         await insert(store, new_session(scopes=after, follows_user=True), user_scopes=after)
@@ -235,7 +233,7 @@ class ApplicationUserPromises(Promises):
     async def test_a_sign_in_overtaken_by_a_change_of_scopes_does_not_bring_the_old_ones_back(
         self, store: Store
     ) -> None:
-        """U5: with scopes of its own it may complete, but what it knew of its user is old."""
+        """A sign-in with scopes of its own may complete, but its knowledge of the user's scopes is old."""
         before, after = scope_set({"a", "b"}), scope_set({"a"})
         session = await insert(store, new_session(scopes={"a"}), user_scopes=before)
         begun = await epochs_of(store, ADA)

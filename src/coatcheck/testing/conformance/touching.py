@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class TouchPromises(Promises):
-    """Promises 2, 4 and 5, for `touch_sessions`."""
+    """`touch_sessions`: it revives nothing, extends no life beyond the clock, and writes one column."""
 
     async def test_a_touch_moves_the_last_use_and_nothing_else(self, harness: StoreHarness, store: Store) -> None:
-        """S7: used within the limit, the limit starts again."""
+        """For a session that is used within its idle limit the limit starts again."""
         session = await sign_in(store, scopes={"a"}, lifetime_us=SECOND_US, expire_after_unused_for_us=SECOND_US)
         used_at_us = await harness.now_us() + 7
         await harness.set_clock_us(used_at_us)
@@ -43,7 +43,7 @@ class TouchPromises(Promises):
         assert await read(store, alone.id) == alone
 
     async def test_a_touch_never_inserts(self, harness: StoreHarness, store: Store) -> None:
-        """S8: nothing revives a row."""
+        """Nothing revives a row."""
         gone = await sign_in(store)
         await store.delete_sessions(SessionFilter(session_id=gone.id))
         uses = [SessionUse(id_, await harness.now_us()) for id_ in (gone.id, unknown_id())]
@@ -86,7 +86,7 @@ class TouchPromises(Promises):
         for number, session in enumerate(sessions):
             assert (await read_present(store, session.id)).last_used_at_us == start_us + number
 
-    async def test_of_several_uses_in_a_batch_the_latest_counts(self, harness: StoreHarness, store: Store) -> None:
+    async def test_the_latest_of_several_uses_in_a_batch_counts(self, harness: StoreHarness, store: Store) -> None:
         session = await sign_in(store)
         start_us = await harness.now_us()
         await harness.set_clock_us(start_us + 100)
@@ -107,7 +107,7 @@ class TouchPromises(Promises):
     async def test_a_use_in_the_future_moves_no_further_than_the_stores_clock(
         self, harness: StoreHarness, store: Store
     ) -> None:
-        """S7: a last use in the future never extends a life."""
+        """A last use in the future never extends a life."""
         session = await sign_in(store)
         now_us = await harness.now_us() + 5
         await harness.set_clock_us(now_us)
@@ -115,7 +115,7 @@ class TouchPromises(Promises):
         assert (await read_present(store, session.id)).last_used_at_us == now_us
 
     async def test_a_stored_use_in_the_future_is_pulled_back(self, harness: StoreHarness, store: Store) -> None:
-        """S7: a last use in the future, as a clock that was ahead left it, never extends a life."""
+        """A clock that was ahead may have left it. A last use in the future never extends a life."""
         now_us = await harness.now_us()
         await harness.set_clock_us(now_us + 3600 * SECOND_US)
         session = await sign_in(store)
@@ -138,7 +138,7 @@ class TouchPromises(Promises):
     async def test_a_change_between_the_read_and_the_touch_survives_it(
         self, harness: StoreHarness, store: Store, other: Store
     ) -> None:
-        """S8: the original writes back the whole row it read, and undoes what came in between."""
+        """Writing back the whole row that was read would undo what came in between."""
         session = await sign_in(store, scopes={"a", "b"})
         stale = await read_present(store, session.id)
         await other.set_session_scopes(session.id, scope_set({"a"}))
@@ -154,17 +154,17 @@ class TouchPromises(Promises):
 
 
 class RehashPromises(Promises):
-    """Promises 2 and 8, for `rehash_sessions`."""
+    """`rehash_sessions`: it revives nothing, and replaces one hash that is still the one that was read."""
 
     async def test_a_rehash_replaces_hash_salt_and_pepper_and_nothing_else(self, store: Store) -> None:
-        """S3: rehashed under the primary pepper on use."""
+        """On use, a session is rehashed under the primary pepper."""
         session = await sign_in(store, scopes={"a"}, lifetime_us=SECOND_US, key=key_of("old", pepper_id="pepper-1"))
         new = key_of("new", pepper_id="pepper-2")
         await store.rehash_sessions([Rehash(session.id, session.key, new)])
         assert await read(store, session.id) == replace(session, key=new)
 
     async def test_the_superseded_form_is_replaced_by_the_current_one(self, store: Store) -> None:
-        """F4: the row is rewritten in the current scheme with its existing salt."""
+        """The row is rewritten in the current scheme with its existing salt."""
         old = KeyHash(b"\x17" * 64, b"salt", None)
         session = await sign_in(store, key=old)
         new = key_of("new")._replace(salt=old.salt)
@@ -214,7 +214,7 @@ class RehashPromises(Promises):
         )
 
     async def test_sessions_are_counted_by_the_pepper_of_their_hash(self, store: Store) -> None:
-        """S3: the operator can see how many sessions still need an old pepper."""
+        """The operator can see how many sessions still need an old pepper."""
         assert list(await store.count_by_pepper()) == []
         for pepper_id in ("old", "old", "new", None):
             session = await sign_in(store, key=key_of("x", pepper_id=pepper_id))

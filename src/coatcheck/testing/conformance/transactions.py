@@ -1,4 +1,4 @@
-"""What is done in a caller's transaction appears and disappears with it."""
+"""Calls that take part in a caller's transaction appear and disappear with it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 class TransactionPromises(Promises):
-    """Promise of the protocol: a call that takes `transaction` takes part in it."""
+    """A call that takes `transaction` takes part in it."""
 
     @OUTCOMES
     async def test_a_session_inserted_in_a_transaction_appears_with_it(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """S11: creating inside a caller's transaction that rolls back leaves no session."""
+        """If it rolls back, there is no session."""
         await register(held)
         session = new_session()
 
@@ -52,7 +52,7 @@ class TransactionPromises(Promises):
     async def test_a_session_deleted_in_a_transaction_goes_with_it(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """S11: revoking inside a transaction that rolls back leaves the session there."""
+        """If it rolls back, the session is still there."""
         session = await sign_in(held)
 
         async with a_transaction(held, commits=commits) as transaction:
@@ -67,7 +67,6 @@ class TransactionPromises(Promises):
     async def test_ending_a_users_sessions_and_the_epoch_go_with_the_transaction(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """T6: success and rollback."""
         session = await sign_in(held)
         before = await read_user_present(held)
 
@@ -84,7 +83,6 @@ class TransactionPromises(Promises):
     async def test_a_sessions_scopes_change_with_the_transaction(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """T6: success and rollback."""
         session = await sign_in(held, scopes={"a"})
 
         async with a_transaction(held, commits=commits) as transaction:
@@ -98,7 +96,6 @@ class TransactionPromises(Promises):
     async def test_a_users_scopes_change_with_the_transaction_in_all_sessions(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """U5: in the same transaction."""
         await register(held, scopes={"a", "b"})
         following, explicit = await sign_in_following(held), await sign_in(held, scopes={"b", "x"})
         before = await read_user_present(held)
@@ -117,7 +114,7 @@ class TransactionPromises(Promises):
     async def test_a_user_and_their_first_session_appear_together(
         self, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """T6: signing up and the first token commit or roll back together."""
+        """Signing up and the first token commit or roll back together."""
         async with a_transaction(held, commits=commits) as transaction:
             user = await held.insert_user(ADA, scopes=scope_set({"a"}), blocked=False, transaction=transaction)
             assert await held.read_user(ADA, transaction=transaction) == user
@@ -131,7 +128,6 @@ class TransactionPromises(Promises):
 
     @OUTCOMES
     async def test_a_user_is_blocked_with_the_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
-        """U5: in the same transaction."""
         session = await sign_in(held)
         before = await read_user_present(held)
 
@@ -146,7 +142,7 @@ class TransactionPromises(Promises):
 
     @OUTCOMES
     async def test_a_user_is_deleted_with_the_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
-        """U3: the user and their sessions, or neither."""
+        """The user and their sessions, or neither."""
         session = await sign_in(held)
 
         async with a_transaction(held, commits=commits) as transaction:
@@ -170,7 +166,7 @@ class TransactionPromises(Promises):
         assert len(await stored_ids(other)) == int(commits)
 
     async def test_several_calls_are_one_step(self, held: Store, other: Store) -> None:
-        """T6: all of a caller's work, or none of it."""
+        """All of a caller's work happens, or none of it."""
         one, two = await sign_in(held), await sign_in(held, BOB)
 
         for commits in (False, True):
@@ -194,7 +190,7 @@ class TransactionPromises(Promises):
 
     @OUTCOMES
     async def test_a_hook_shares_the_callers_transaction(self, held: Store, other: Store, *, commits: bool) -> None:
-        """S10, S11: the hook's own writes go with the session."""
+        """The hook's own writes go with the session."""
         await register(held)
 
         async def hook(connection: AsyncConnection) -> None:
@@ -206,10 +202,8 @@ class TransactionPromises(Promises):
         assert (await other.read_user(BOB) is not None) is commits
         assert len(await stored_ids(other)) == int(commits)
 
-    async def test_what_a_transaction_does_is_not_kept_when_nothing_but_reading_follows_a_rollback(
-        self, held: Store
-    ) -> None:
-        """S11: connections go back clean."""
+    async def test_a_transaction_that_was_rolled_back_stays_undone_when_only_reads_follow(self, held: Store) -> None:
+        """Connections go back to the pool clean."""
         session = await sign_in(held)
         for _ in range(10):
             async with a_transaction(held, commits=False) as transaction:
@@ -219,7 +213,7 @@ class TransactionPromises(Promises):
             assert [reading.session for reading in page] == [session]
 
     async def test_a_hooks_connection_is_the_callers_transaction(self, held: Store) -> None:
-        """S10: the hook gets what the caller's other calls run on."""
+        """The hook gets what the caller's other calls run on."""
         await register(held)
         seen: list[AsyncConnection] = []
 

@@ -1,7 +1,7 @@
 """Calls that a test holds in the middle, and calls that meet them there.
 
 A test that chooses an interleaving holds one side: in a transaction that it keeps open, or in the hook of a sign-in,
-which runs inside the inserting transaction. The other side comes through a second store. What is asserted is how
+which runs inside the inserting transaction. The other side comes through a second store. The assertion is how
 things stand when both have returned, and it holds whichever of the two the store lets go first.
 """
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class HookError(Exception):
-    """What an application's hook raises."""
+    """Raised by a hook of the application."""
 
 
 class SignInUnderWay:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
     from coatcheck.testing.harness import StoreHarness
 
-# What writes several sessions that the caller names, and what writes all of a user's.
+# Writes of several sessions that the caller names, and writes of all of a user's.
 BATCHES: dict[str, Callable[[Store, Sequence[SessionRecord]], Awaitable[object]]] = {
     "touch": lambda store, sessions: store.touch_sessions(
         [SessionUse(one.id, one.last_used_at_us) for one in sessions]
@@ -49,13 +49,12 @@ USER_WIDE: dict[str, Callable[[Store], Awaitable[object]]] = {
 
 
 class UserRacePromises(Promises):
-    """Promise 3, with two changes at once."""
+    """Changes of a user that meet others, and registrations that meet each other."""
 
     @OUTCOMES
     async def test_a_session_that_begins_to_follow_while_its_user_changes_has_the_scopes_that_stand(
         self, harness: StoreHarness, held: Store, other: Store, *, commits: bool
     ) -> None:
-        """U5: in the same transaction as the user."""
         await register(held, scopes={"a", "b"})
         session = await sign_in(held, scopes={"x"})
 
@@ -76,7 +75,7 @@ class UserRacePromises(Promises):
         await rescoping
         assert (await read_present(other, session.id)).scopes == {"a"}
 
-    async def test_of_two_changes_of_a_users_scopes_one_comes_last_everywhere(
+    async def test_two_changes_of_a_users_scopes_come_in_the_same_order_everywhere(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
         await register(held, scopes={"a", "b", "c"})
@@ -103,7 +102,7 @@ class UserRacePromises(Promises):
         *,
         is_batch_first: bool,
     ) -> None:
-        """S14, U5: neither is given up for the other, as happens where rows are locked in the order they are met."""
+        """Neither is given up for the other, as happens where rows are locked in the order they are met."""
         sessions = [await sign_in(held, id=numbered_id(number), scopes={"a", "b"}) for number in (3, 2, 1)]
         async with a_transaction(held, commits=False) as transaction:
             await held.delete_sessions(SessionFilter(session_id=numbered_id(1)), transaction=transaction)
@@ -116,8 +115,8 @@ class UserRacePromises(Promises):
     async def test_many_user_wide_writes_and_touches_at_once_all_come_to_an_end(
         self, harness: StoreHarness, store: Store, other: Store
     ) -> None:
-        """S14, U5: they wait for each other, and none is given up for another."""
-        # Stored in an order that is not that of their ids: who locks rows as they lie meets who locks them in order.
+        """They wait for each other, and none is given up for another."""
+        # Stored in an order that is not that of their ids: rows locked as they lie would meet rows locked in order.
         numbers = [number * 37 % 101 for number in range(101)]
         sessions = [await sign_in(store, id=numbered_id(number), scopes={"a", "b"}) for number in numbers]
         now_us = await harness.now_us()
@@ -140,7 +139,7 @@ class UserRacePromises(Promises):
             await asyncio.gather(*calls)
         assert await stored_ids(store) == {sessions[3].id}
 
-    async def test_of_many_who_register_an_id_one_gets_it(self, store: Store, other: Store) -> None:
+    async def test_an_id_that_many_register_at_once_is_given_to_one(self, store: Store, other: Store) -> None:
         calls = [one.insert_user(ADA, scopes=scope_set({str(number)}), blocked=False) for number in range(3)
                  for one in (store, other)]  # fmt: skip
         users = [user for user in await asyncio.gather(*calls) if user is not None]

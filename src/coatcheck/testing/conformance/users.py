@@ -36,7 +36,6 @@ class UserPromises(Promises):
     """Registering, reading, listing, changing and deleting users."""
 
     async def test_a_registered_user_is_read_back_field_by_field(self, harness: StoreHarness, store: Store) -> None:
-        """U1: no scopes, not blocked, unless said otherwise."""
         plain = await store.insert_user(ADA, scopes=frozenset(), blocked=False)
         special = await store.insert_user(BOB, scopes=scope_set({"a", "b"}), blocked=True)
         now_us = await harness.now_us()
@@ -48,7 +47,6 @@ class UserPromises(Promises):
         assert await store.read_user(BOB) == special
 
     async def test_an_unknown_user_is_none(self, store: Store) -> None:
-        """U2: get of an unknown id."""
         assert await store.read_user(NOBODY) is None
 
     async def test_an_id_that_is_taken_is_refused_and_the_user_stays_as_they_were(self, store: Store) -> None:
@@ -99,7 +97,7 @@ class UserPromises(Promises):
         assert await read(store, session.id) == session
 
     async def test_an_update_of_scopes_reaches_the_users_sessions(self, store: Store) -> None:
-        """U5: in the same step, as `set_user_scopes`."""
+        """In the same step, as `set_user_scopes`."""
         user = await register(store, scopes={"a", "b"})
         following, explicit = await sign_in_following(store), await sign_in(store, scopes={"b", "x"})
         change = await store.update_user(ADA, scopes=scope_set({"a"}))
@@ -113,7 +111,6 @@ class UserPromises(Promises):
         assert (await read_present(store, explicit.id)).scopes == {"x"}
 
     async def test_blocking_ends_all_sessions_in_the_same_step(self, store: Store) -> None:
-        """U5: blocking reaches live sessions."""
         user = await register(store, scopes={"a"})
         sessions = [await sign_in(store, method="sms"), await sign_in_following(store)]
         bob = await sign_in(store, BOB)
@@ -128,7 +125,7 @@ class UserPromises(Promises):
         assert await stored_ids(store) == {bob.id}
 
     async def test_blocking_again_ends_what_was_let_in_meanwhile(self, store: Store) -> None:
-        """S9: a trusted caller may let a blocked user in; blocking them again ends that too."""
+        """A trusted caller may let a blocked user in; blocking the user again ends that session too."""
         await register(store, blocked=True)
         session = await insert(store, new_session())
         change = await store.update_user(ADA, blocked=True)
@@ -146,7 +143,7 @@ class UserPromises(Promises):
         assert await stored_ids(store) == set()
 
     async def test_scopes_and_blocked_change_together(self, store: Store) -> None:
-        """U2: update scopes and/or blocked returns the new model."""
+        """The new row is returned."""
         await register(store, scopes={"a", "b"})
         session = await sign_in(store)
         change = await store.update_user(ADA, scopes=scope_set({"a"}), blocked=True)
@@ -157,13 +154,12 @@ class UserPromises(Promises):
         assert await store.read_user(ADA) == change.user
 
     async def test_an_unknown_user_is_neither_changed_nor_made(self, store: Store) -> None:
-        """U2: update and delete of an unknown id."""
         assert await store.update_user(NOBODY, scopes=scope_set({"a"}), blocked=True) is None
         assert await store.delete_user(NOBODY) is None
         assert await store.read_user(NOBODY) is None
 
     async def test_a_user_of_the_applications_is_neither_updated_nor_deleted(self, store: Store) -> None:
-        """U2: the store knows their epochs, not them."""
+        """The store knows the epochs of such a user, and does not have the user."""
         session = await insert(store, new_session(scopes={"a"}, follows_user=True), user_scopes=scope_set({"a"}))
         before = await store.read_user(ADA)
         assert await store.update_user(ADA, scopes=frozenset(), blocked=True) is None
@@ -172,7 +168,6 @@ class UserPromises(Promises):
         assert await read(store, session.id) == session
 
     async def test_deleting_a_user_ends_their_sessions_in_the_same_step(self, store: Store) -> None:
-        """U3: removes the user and, with them, their sessions."""
         sessions = [await sign_in(store), await sign_in(store, method="sms")]
         bob = await sign_in(store, BOB)
         gone = await store.delete_user(ADA)
@@ -184,8 +179,8 @@ class UserPromises(Promises):
         assert await stored_ids(store) == {bob.id}
         assert await store.delete_user(ADA) is None
 
-    async def test_nothing_of_a_deleted_user_is_left_for_who_has_the_id_next(self, store: Store) -> None:
-        """U3: a new user starts with what they are given."""
+    async def test_a_deleted_user_leaves_nothing_to_the_next_one_with_the_id(self, store: Store) -> None:
+        """The next user with the id starts with what they are given."""
         await register(store, scopes={"admin"}, blocked=True)
         await store.delete_user(ADA)
         left = await store.read_user(ADA)

@@ -1,6 +1,6 @@
 """One request of a signed-in caller that stays open, and how it ends.
 
-It ends in three steps, of which `Endings` chooses the moments: it is stopped, its client is told, and its application
+It ends in three steps, at moments that `ClosingQueue` chooses: it is stopped, its client is told, and its application
 is made to leave.
 """
 
@@ -111,7 +111,9 @@ class LiveConnection:
         self._watch = watch
         self._exchange = ref(exchange)
         self._verdict = verdict
-        self._task = None if task is None else ref(task)  # of one that has failed, the error refers to the request
+        self._task = (
+            None if task is None else ref(task)
+        )  # weakly: the exception of one that failed refers to the request
         self.token = token
         self.user_id = caller.user_identifier
         self.session_id = caller.auth_id
@@ -176,7 +178,8 @@ class LiveConnection:
         """Note that the session lives, with these scopes, by a read that was begun at `asked_at`."""
         if asked_at >= self.confirmed_at:  # else there is a newer answer already
             self.confirmed_at = asked_at
-            self._verdict.answer = answer
+            if answer != self._verdict.answer:  # else the new one leaves nothing to the garbage collector
+                self._verdict.answer = answer
 
     def stop(self, problem: Problem) -> None:
         """Let neither side hear of the other any more."""

@@ -1,7 +1,7 @@
 """A signed-in person looks after their sessions: the logic behind the routes of every framework's module.
 
 Each coroutine takes the ASGI scope (or a Starlette `Request` around it) after `SessionMiddleware`, and returns plain
-data or a `Problem`. Whose sessions are meant is always taken from the caller's own session, never from the request.
+data or a `Problem`. The user is always taken from the caller's own session, never from the request.
 """
 
 # FastAPI reads these annotations when it describes the routes, so their names are imported for real.

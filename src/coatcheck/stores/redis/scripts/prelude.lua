@@ -1,4 +1,4 @@
--- What every script begins with. It runs on the server that has the shard, alone, from its first line to its last.
+-- The beginning of every script. It runs on the server that has the shard, alone, from its first line to its last.
 --
 -- Nothing rolls a script back that fails on its way. That happens where its slot is just being moved to another server:
 -- keys are missing then that have gone ahead, and the first command that asks for one fails. So each script writes
@@ -14,7 +14,8 @@
 -- All keys of a shard are in one slot of a Cluster, because of the braces. Beside the root they are
 --   <root>:session:<id>   one session, packed (packing.py)
 --   <root>:of:<user>      the ids of a user's sessions, sorted
---   <root>:user:<user>    a user: created, scopes, blocked, registered, revocations, rescopes
+--   <root>:user:<user>    a user: created, scopes, blocked, registered, revocations, rescopes; and `ended`, the root's
+--                         counter when all of their sessions were ended last
 --   <root>:sessions       the ids of all sessions of the shard, sorted
 --   <root>:users          the ids of all registered users of the shard, sorted
 --   <root>:expiring       the ids of sessions that have an absolute deadline, by that
@@ -45,7 +46,7 @@ local function index_of(user) return root .. ':of:' .. user end
 -- Whether a value is a session that these scripts understand, and not damaged or of a version to come.
 local function is_readable(value) return #value >= HEAD_SIZE and string.byte(value) == VERSION end
 
--- A packed session, or nothing. What cannot be read may live for a program of another version, so nobody is told that
+-- A packed session, or nothing. A value that cannot be read may live for a program of another version, so nobody is told that
 -- it is gone: the call fails.
 local function session(id)
     local value = redis.call('GET', session_key(id))
@@ -101,8 +102,14 @@ local function announce(user, more)
 end
 local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"') end
 
--- Each revocation writes, also one that finds nothing: only a write can be waited for (security.md, section 3.4).
-local function count_ending() redis.call('INCR', root) end
+-- Each revocation writes, also one that finds nothing: only a write can be waited for.
+-- Returns the position of this ending in the shard's history.
+local function count_ending() return redis.call('INCR', root) end
+-- Stop every sign-in of the user that is under way: those that have read the epoch, and those begun before `ending`.
+local function stop_sign_ins(user, ending)
+    redis.call('HINCRBY', user_key(user), 'revocations', 1)
+    redis.call('HSET', user_key(user), 'ended', ending)
+end
 
 -- End a user's sessions: all, or those of a method, or all but one. Returns their ids. Of a method, the session has to be
 -- read; without, it need not.

@@ -1,6 +1,6 @@
 -- Delete at most so many sessions past their absolute deadline, the oldest first. Returns how many entries of the index
--- it has looked at, then user, id, user, id of what it has deleted. What the server has deleted by itself is only removed
--- from the index.
+-- it has looked at, then user, id, user, id of what it has deleted. Of a session that the server has deleted by itself
+-- only the entry in the index goes.
 local limit = tonumber(ARGV[4])
 
 local ids = redis.call('ZRANGEBYSCORE', root .. ':expiring', '-inf', decimal(now), 'LIMIT', 0, limit)

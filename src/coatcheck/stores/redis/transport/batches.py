@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.records import SessionReading
     from coatcheck.stores.redis.transport.connection import Command, NotSentError, Reply
     from coatcheck.stores.redis.transport.router import Outcome, Router
-    from coatcheck.stores.redis.transport.servers import Servers
+    from coatcheck.stores.redis.transport.topology import Servers
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hiredis import pack_command
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
-from coatcheck import upstream
+from coatcheck import third_party_internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ class PipelinedConnection:
         await self.close()
         connection = self._connection = self._make()
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
-        self._writer = upstream.redis_stream_writer(connection)
+        self._writer = third_party_internals.redis_stream_writer(connection)
         self._poll = select.poll()
         self._poll.register(self._writer.get_extra_info("socket"), select.POLLIN)
         return connection

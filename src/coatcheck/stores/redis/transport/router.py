@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from coatcheck.stores.redis.scripts import Script
     from coatcheck.stores.redis.transport.connection import Command, PipelinedConnection, Reply
-    from coatcheck.stores.redis.transport.servers import Servers
+    from coatcheck.stores.redis.transport.topology import Servers
 
 _MAX_ATTEMPTS = 4
 _ROLE: Command = ("ROLE",)

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server promises, judged by its settings. The probe is in `store`."""
+"""The guarantee of a PostgreSQL server, judged by its settings. The probe is in `store`."""
 
 from __future__ import annotations
 

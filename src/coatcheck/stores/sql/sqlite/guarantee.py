@@ -1,4 +1,4 @@
-"""What a SQLite file promises, judged by its settings. The probe is in `store`."""
+"""The guarantee of a SQLite file, judged by its settings. The probe is in `store`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def judge_sqlite(settings: Mapping[str, str]) -> Guarantee:
 
 
 def synchronous_name(value: object) -> str:
-    """What `PRAGMA synchronous` means by a number."""
+    """The name of a setting of `PRAGMA synchronous`, which SQLite tells as a number."""
     return _SYNCHRONOUS.get(str(value), str(value))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 KEPT_US = 60_000_000
-"""How long an announcement stays. Who has not looked for so long has missed it, and is told so."""
+"""How long an announcement stays. A listener that has not looked for so long has missed it, and is told so."""
 
 INSERT = "INSERT INTO coatcheck_announcements (announced_at, text) VALUES (?, ?)"
 FORGET = "DELETE FROM coatcheck_announcements WHERE announced_at < ?"

@@ -1,25 +1,27 @@
 """Each place where we rely on something that another library does not promise is still as we expect it.
 
 Each test drives the real library. An upgrade that takes something away fails here, by name: look into
-`coatcheck/upstream.py` then and find another way.
+`coatcheck/third_party_internals.py` then and find another way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 from typing import TYPE_CHECKING
 
+import aiosqlite
 import pytest
 import uvicorn
 from redis.asyncio import Connection
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from coatcheck import upstream
+from coatcheck import third_party_internals
 from tests.servers.scripted_redis import ScriptedRedis
 from tests.web.asgi_calls import request
 
@@ -50,24 +52,25 @@ async def test_starlette_says_in_the_text_we_know_that_an_error_was_handled_too_
     app = Starlette(routes=[Route("/", begins_and_fails)], exception_handlers={Trouble: handle})
     with pytest.raises(RuntimeError) as raised:
         await request(app)
-    assert raised.value.args == (upstream.STARLETTE_HANDLED_TOO_LATE,)
-    assert isinstance(upstream.error_handled_too_late(raised.value), Trouble)
+    assert raised.value.args == (third_party_internals.STARLETTE_HANDLED_TOO_LATE,)
+    assert isinstance(third_party_internals.error_handled_too_late(raised.value), Trouble)
 
 
 def test_another_runtime_error_is_no_word_of_starlettes() -> None:
-    assert upstream.error_handled_too_late(RuntimeError("bug")) is None
-    assert upstream.error_handled_too_late(Trouble(upstream.STARLETTE_HANDLED_TOO_LATE)) is None
+    trouble = Trouble(third_party_internals.STARLETTE_HANDLED_TOO_LATE)
+    for other in (RuntimeError("bug"), trouble):
+        assert third_party_internals.error_handled_too_late(other) is None
 
 
 def test_uvicorns_handler_of_sigterm_is_a_method_of_a_server_that_knows_whether_it_should_exit() -> None:
     server = uvicorn.Server(uvicorn.Config(handle, lifespan="off"))
-    assert not upstream.is_uvicorn_exiting()
+    assert not third_party_internals.is_uvicorn_exiting()
     with server.capture_signals():
         assert getattr(signal.getsignal(signal.SIGTERM), "__self__", None) is server
-        assert not upstream.is_uvicorn_exiting()
+        assert not third_party_internals.is_uvicorn_exiting()
         server.should_exit = True
-        assert upstream.is_uvicorn_exiting()
-    assert not upstream.is_uvicorn_exiting()
+        assert third_party_internals.is_uvicorn_exiting()
+    assert not third_party_internals.is_uvicorn_exiting()
 
 
 def test_uvicorn_that_is_told_to_stop_by_a_signal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,16 +78,16 @@ def test_uvicorn_that_is_told_to_stop_by_a_signal_says_so(monkeypatch: pytest.Mo
     monkeypatch.setattr(signal, "raise_signal", lambda _: None)  # uvicorn hands the signal on when it has stopped
     with server.capture_signals():
         server.handle_exit(signal.SIGTERM, None)
-        assert upstream.is_uvicorn_exiting()
+        assert third_party_internals.is_uvicorn_exiting()
 
 
 async def test_redis_py_keeps_the_stream_writer_of_a_connection() -> None:
     async with ScriptedRedis() as server:
         connection = Connection(host="127.0.0.1", port=server.port)
         with pytest.raises(ConnectionError):
-            upstream.redis_stream_writer(connection)
+            third_party_internals.redis_stream_writer(connection)
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
-        writer = upstream.redis_stream_writer(connection)
+        writer = third_party_internals.redis_stream_writer(connection)
         assert isinstance(writer, asyncio.StreamWriter)
         assert writer.get_extra_info("socket").getpeername() == ("127.0.0.1", server.port)
         assert not writer.is_closing()
@@ -109,4 +112,26 @@ def test_sqlalchemy_keeps_the_isolation_level_of_an_engine_and_of_a_connection(
     with engine.connect() as connection:
         if of_the_connection is not None:
             connection.execution_options(isolation_level=of_the_connection)
-        assert upstream.sqlalchemy_isolation_level(connection) == level
+        assert third_party_internals.sqlalchemy_isolation_level(connection) == level
+
+
+def test_sqlalchemy_tells_whether_the_beginning_of_a_transaction_has_a_listener() -> None:
+    engine, listened_to = create_engine("sqlite://"), create_engine("sqlite://")
+    event.listen(listened_to, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    with engine.connect() as connection, listened_to.connect() as other:
+        assert not third_party_internals.sqlalchemy_begin_has_listeners(connection)
+        assert third_party_internals.sqlalchemy_begin_has_listeners(other)
+        event.listen(connection, "begin", lambda _: None)
+        assert third_party_internals.sqlalchemy_begin_has_listeners(connection)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_aiosqlite_keeps_the_connection_of_sqlite3(*, autocommit: bool) -> None:
+    class Older(sqlite3.Connection):
+        """As since Python 3.12 with this argument."""
+
+    Older.autocommit = autocommit  # type: ignore[attr-defined]  # newer than the oldest Python
+    async with aiosqlite.connect(":memory:", factory=Older) as connection:
+        assert third_party_internals.aiosqlite_autocommit(connection) is autocommit
+    async with aiosqlite.connect(":memory:") as connection:
+        assert third_party_internals.aiosqlite_autocommit(connection) is None

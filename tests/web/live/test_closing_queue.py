@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
-from coatcheck.web.live.endings import Endings
+from coatcheck.web.live.closing_queue import ClosingQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Connection:
         self._steps.append(("left", self._name))
 
 
-def add(endings: Endings, *connections: Connection) -> None:
+def add(endings: ClosingQueue, *connections: Connection) -> None:
     endings.add([cast("LiveConnection", one) for one in connections])
 
 
@@ -60,14 +60,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_every_client_is_told_before_any_application_has_to_leave() -> None:
     steps: list[tuple[str, int]] = []
-    add(Endings(A_DAY), *(Connection(number, steps) for number in range(MANY)))
+    add(ClosingQueue(A_DAY), *(Connection(number, steps) for number in range(MANY)))
     await until(lambda: len(steps) == 2 * MANY)
     assert steps == [(step, number) for step in ("told", "left") for number in range(MANY)]
 
 
 async def test_clients_that_answer_nothing_are_told_first() -> None:
     steps: list[tuple[str, int]] = []
-    add(Endings(A_DAY), *(Connection(number, steps, client_answers=number % 2 == 0) for number in range(MANY)))
+    add(ClosingQueue(A_DAY), *(Connection(number, steps, client_answers=number % 2 == 0) for number in range(MANY)))
     await until(lambda: len(steps) == 2 * MANY)
     assert steps[:MANY] == [("told", number) for number in (*range(1, MANY, 2), *range(0, MANY, 2))]
 
@@ -75,7 +75,7 @@ async def test_clients_that_answer_nothing_are_told_first() -> None:
 async def test_everything_else_goes_on_meanwhile() -> None:
     steps: list[tuple[str, int]] = []
     done_at_each_round: list[int] = []
-    add(Endings(A_DAY), *(Connection(number, steps) for number in range(MANY)))
+    add(ClosingQueue(A_DAY), *(Connection(number, steps) for number in range(MANY)))
 
     def look() -> bool:
         done_at_each_round.append(len(steps))
@@ -91,7 +91,7 @@ async def test_clients_that_read_nothing_keep_nobody_else_waiting() -> None:
     reads = asyncio.get_running_loop().create_future()
     deaf = [Connection(number, steps, lambda: asyncio.shield(reads)) for number in range(MANY)]
     others = [Connection(number, steps) for number in range(MANY, 2 * MANY)]
-    add(Endings(A_DAY), *deaf, *others)
+    add(ClosingQueue(A_DAY), *deaf, *others)
     await until(lambda: len(steps) == 2 * MANY)
     assert {number for _, number in steps} == set(range(MANY, 2 * MANY))
     reads.set_result(None)
@@ -100,7 +100,7 @@ async def test_clients_that_read_nothing_keep_nobody_else_waiting() -> None:
 
 async def test_a_client_that_was_waited_for_takes_nobody_along_within_the_same_time_limit() -> None:
     steps: list[tuple[str, int]] = []
-    endings, reads, tasks = Endings(A_DAY), asyncio.get_running_loop().create_future(), []
+    endings, reads, tasks = ClosingQueue(A_DAY), asyncio.get_running_loop().create_future(), []
 
     def telling() -> asyncio.Future[None] | None:
         tasks.append(asyncio.current_task())
@@ -116,7 +116,7 @@ async def test_a_client_that_was_waited_for_takes_nobody_along_within_the_same_t
 
 async def test_an_application_leaves_although_its_client_reads_nothing() -> None:
     steps: list[tuple[str, int]] = []
-    add(Endings(0.001), Connection(1, steps, asyncio.get_running_loop().create_future))
+    add(ClosingQueue(0.001), Connection(1, steps, asyncio.get_running_loop().create_future))
     await until(lambda: steps == [("left", 1)])
 
 
@@ -131,7 +131,7 @@ async def test_an_application_leaves_although_its_client_has_gone_or_the_server_
     def fails() -> None:
         raise ValueError("a server's own")
 
-    add(Endings(A_DAY), Connection(1, steps, gone), Connection(2, steps, fails), Connection(3, steps))
+    add(ClosingQueue(A_DAY), Connection(1, steps, gone), Connection(2, steps, fails), Connection(3, steps))
     await until(lambda: len(steps) == 4)
     assert steps == [("told", 3), ("left", 1), ("left", 2), ("left", 3)]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -139,7 +139,7 @@ async def test_an_application_leaves_although_its_client_has_gone_or_the_server_
 
 async def test_a_client_that_comes_while_others_leave_is_told_at_once() -> None:
     steps: list[tuple[str, int]] = []
-    endings = Endings(A_DAY)
+    endings = ClosingQueue(A_DAY)
     add(endings, *(Connection(number, steps) for number in range(MANY)))
     await until(lambda: ("left", 0) in steps)
     add(endings, Connection(MANY, steps))
@@ -149,7 +149,7 @@ async def test_a_client_that_comes_while_others_leave_is_told_at_once() -> None:
 
 async def test_endings_that_never_cease_keep_nobody_from_leaving() -> None:
     steps: list[tuple[str, int]] = []
-    endings = Endings(0.001)  # for so long others are told first
+    endings = ClosingQueue(0.001)  # for so long others are told first
     has_left = False
 
     def another() -> None:

@@ -27,7 +27,7 @@ _full_collections = FullCollections()  # one for the process, as the thresholds 
 _log = logging.getLogger(__name__)
 
 
-class Endings:
+class ClosingQueue:
     """Connections that have been stopped, and are on their way out, in the order they came in."""
 
     def __init__(self, grace_seconds: float, *, postpone_full_collections: bool = False) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class PerLoop(Generic[T]):
+class InEachLoop(Generic[T]):
     """Makes a value when a loop asks for the first time. Connections and limits of one loop cannot be used in another.
 
     The first value is made at once. Code outside of a loop gets it, and so does the first loop.

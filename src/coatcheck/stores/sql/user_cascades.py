@@ -13,35 +13,15 @@ from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import Change, UserChange
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
 from coatcheck.stores.sql.schema import sessions
-from coatcheck.stores.sql.session_statements import delete_where, end_of
+from coatcheck.stores.sql.session_statements import end_user_sessions
 from coatcheck.stores.sql.user_statements import bump_epochs, unregister_user, write_user
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from coatcheck.identifiers import SessionId, UserId
+    from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
     from coatcheck.stores.sql.dialect import SqlDialect
-
-
-async def end_user_sessions(
-    connection: AsyncConnection,
-    dialect: SqlDialect,
-    user_id: UserId,
-    *,
-    method: str | None = None,
-    except_session_id: SessionId | None = None,
-) -> Change:
-    """Move the user's revocations epoch, then delete their sessions."""
-    await bump_epochs(connection, dialect, user_id, revocations=1)
-    conditions = [sessions.c.user_id == user_id]
-    if method is not None:
-        conditions.append(sessions.c.method == method)
-    if except_session_id is not None:
-        conditions.append(sessions.c.id != except_session_id)
-    ended = await delete_where(connection, conditions)
-    everything = (Announcement(user_id, spared=except_session_id),)
-    return Change(ended=ended, announced=everything if method is None else tuple(map(end_of, ended)))
 
 
 async def set_user_scopes(

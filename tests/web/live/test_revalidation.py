@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from coatcheck.tokens import Token
     from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
+    from coatcheck.web.http.problems import Problem
     from coatcheck.web.live.connection import LiveConnection
 
 PATIENCE_SECONDS = 20
@@ -222,6 +223,7 @@ async def test_another_stream_is_broken_off_and_not_made_to_look_complete(auth: 
 async def test_a_connection_whose_session_loses_a_required_scope_is_forbidden(auth: Auth, kind: str) -> None:
     token = auth.token_manager.sign_in("ann", {"notes:read", "notes:write"})
     async with connected(app_of(Application(required=("notes:read",)), auth), kind, token) as client:
+        await examined(auth, 2)
         auth.token_manager.rescope(token, {"notes:read"})
         await auth.events.publish(RevokedAuthenticationScope(ANN, frozenset({"notes:write"})))  # type: ignore[arg-type]  # text will do
         await examined(auth, 3)
@@ -327,7 +329,7 @@ async def test_a_requirement_while_the_connection_ends_is_refused_and_no_error(
 ) -> None:
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, goes_on, has_written = auth.token_manager.sign_in("ann", {"notes:write"}), asyncio.Event(), False
 
@@ -527,6 +529,81 @@ async def test_an_answer_in_between_begins_the_time_anew(auth: Auth, clock: Cloc
             assert (await client.hears())["text"] == "still there?"
 
 
+class BareConnection:
+    """As much of a live connection as the watch needs, with a session of its own."""
+
+    user_id, required_scopes, client_answers = "ann", frozenset[str](), False
+
+    def __init__(self, auth: Auth) -> None:
+        self.token = auth.token_manager.sign_in("ann")
+        self.session_id = auth_id(auth, self.token)
+        self.confirmed_at = asyncio.get_running_loop().time()
+        self.problem: Problem | None = None
+
+    def confirm(self, _answer: AuthenticationInfo, asked_at: float) -> None:
+        self.confirmed_at = asked_at
+
+    def stop(self, problem: Problem) -> None:
+        self.problem = problem
+
+    async def tell(self) -> None: ...
+
+    def leave(self, _grace_seconds: float) -> None: ...
+
+
+async def watched_over(auth: Auth, live: LiveConnections, count: int) -> list[BareConnection]:
+    connections = [BareConnection(auth) for _ in range(count)]
+    for connection in connections:
+        live.add(cast("LiveConnection", connection))
+    await examined(auth, count)
+    return connections
+
+
+async def test_thousands_that_meet_an_outage_are_not_all_asked_for_and_end_in_time(auth: Auth, clock: Clock) -> None:
+    live = LiveConnections(auth, unanswered_timeout=timedelta(seconds=60))
+    connections = await watched_over(auth, live, 3000)
+    auth.token_manager.is_down = True
+    for _ in range(29):  # each is due several times
+        clock.move(seconds=2)
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert auth.token_manager.explained - 3000 < 1000
+    assert len(live) == 3000
+    clock.move(seconds=3)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(live):  # noqa: ASYNC110 (there is no event to wait for)
+            await asyncio.sleep(0)
+    assert {one.problem and one.problem.code for one in connections} == {"store_unavailable"}
+
+
+async def test_of_thousands_those_that_were_revoked_in_an_outage_end_after_it(auth: Auth, clock: Clock) -> None:
+    live = LiveConnections(auth, unanswered_timeout=timedelta(seconds=60))
+    connections = await watched_over(auth, live, 3000)
+    auth.token_manager.is_down = True
+    clock.move(seconds=20)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for connection in connections[::3]:
+        auth.token_manager.end(connection.token, TokenRefusal.UNKNOWN)
+    auth.token_manager.is_down = False
+    before = auth.token_manager.explained
+    clock.move(seconds=2.2)  # the longest pause between two probes
+    await examined(auth, before + 3000)
+    assert [one.problem and one.problem.code for one in connections] == ["invalid_token", None, None] * 1000
+    assert len(live) == 2000
+
+
+async def test_what_is_announced_is_looked_at_before_all_others(auth: Auth) -> None:
+    live = LiveConnections(auth)
+    connections = await watched_over(auth, live, 3000)
+    ended = connections[-1]
+    auth.token_manager.end(ended.token, TokenRefusal.UNKNOWN)
+    await auth.events.publish(AnnouncementsMissed(), RevokedAuthenticationAuthId(ANN, ended.session_id))
+    await examined(auth, 3001)
+    assert ended.problem is not None
+    assert auth.token_manager.explained < 6000
+
+
 async def test_an_outage_may_be_allowed_to_last(auth: Auth, clock: Clock) -> None:
     token = auth.token_manager.sign_in("ann")
     live = LiveConnections(auth, unanswered_timeout=None)
@@ -546,7 +623,7 @@ async def test_from_the_look_that_finds_its_end_neither_side_hears_of_the_other(
     """Thousands may be told before: until then nothing goes either way."""
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, go_on, heard = auth.token_manager.sign_in("ann"), asyncio.Event(), []
 
@@ -595,7 +672,7 @@ async def test_an_application_that_has_ended_does_not_wait_for_a_client_that_rea
 ) -> None:
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, may_end = auth.token_manager.sign_in("ann"), asyncio.Event()
 
@@ -626,7 +703,7 @@ async def test_a_server_that_tells_the_application_at_once_has_it_leave_no_soone
     """uvicorn lets `receive` return as soon as the client was told; other clients are told before that has effects."""
     waiting: list[LiveConnection] = []
     monkeypatch.setattr(
-        "coatcheck.web.live.endings.Endings.add", lambda _self, connections: waiting.extend(connections)
+        "coatcheck.web.live.closing_queue.ClosingQueue.add", lambda _self, connections: waiting.extend(connections)
     )
     token, heard = auth.token_manager.sign_in("ann"), []
 
@@ -783,7 +860,7 @@ async def test_a_client_that_reads_nothing_is_ended_too(auth: Auth, kind: str) -
 
 
 async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coatcheck.web.live.connections._USE_SECONDS", 3600.0)
+    monkeypatch.setattr("coatcheck.web.live.revalidation._USE_SECONDS", 3600.0)
     uses: list[str] = []
     explain = auth.token_manager.explain_token
 
@@ -820,7 +897,7 @@ async def test_traffic_counts_as_use_where_the_route_says_so(auth: Auth, monkeyp
 
 async def test_while_a_use_is_written_down_another_is_not_begun(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs would else have ten of them a second under way, of each connection."""
-    monkeypatch.setattr("coatcheck.web.live.connections._USE_SECONDS", 0.0)
+    monkeypatch.setattr("coatcheck.web.live.revalidation._USE_SECONDS", 0.0)
     token, answers, begun = auth.token_manager.sign_in("ann"), asyncio.Event(), 0
     explain = auth.token_manager.explain_token
 
@@ -1036,8 +1113,8 @@ async def test_an_application_whose_connection_is_over_may_go_on_as_it_likes(aut
 
     live = LiveConnections(auth, grace=timedelta(milliseconds=1))
     async with connected(SessionMiddleware(app, auth=auth, live=live), kind, token) as client:
-        await examined(auth, 2)
         if ends == "the client has gone":
+            await examined(auth, 2)
             client.leave(kind)
         else:
             await client.hears()
@@ -1061,7 +1138,7 @@ async def test_a_connection_that_is_over_is_forgotten(auth: Auth, kind: str) -> 
         assert len(live) == 1
         await examined(auth, 2)
     assert len(live) == 0
-    assert not live._watched  # noqa: SLF001 (nothing is left behind for users who come once)
+    assert not live._loops.here()._watched  # noqa: SLF001 (nothing is left behind for users who come once)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])

@@ -1,0 +1,1 @@
+"""A complete store in memory, and the database that it stands on."""

@@ -1,0 +1,64 @@
+"""The pages on testing do what they say: their programs are run, and their excerpts are those of the files."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEST_YOUR_APPLICATION = ROOT / "docs/how-to/test-your-application.md"
+WRITE_A_STORE = ROOT / "docs/how-to/write-a-store.md"
+MEMORY_STORE = [
+    (ROOT / "src/coatcheck/testing/memory" / f"{name}.py").read_text(encoding="utf-8")
+    for name in ("store", "database", "tables")
+]
+
+
+def blocks_of(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """The blocks that are whole files: they begin with their name."""
+    named = [(re.match(r"# (\w+\.py)\n", block), block) for block in blocks_of(page)]
+    return {name[1]: block for name, block in named if name is not None}
+
+
+def run_tests(folder: Path, *options: str) -> str:
+    """Run pytest in a process of its own, as a reader of the page does, and return what it prints."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
+    done = subprocess.run(
+        command, cwd=folder, env=_without_our_options(), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _without_our_options() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+def test_the_tests_of_the_application_pass(tmp_path: Path) -> None:
+    for name, text in files_of(TEST_YOUR_APPLICATION).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert "4 passed" in run_tests(tmp_path)
+
+
+def test_the_suite_runs_with_the_harness_of_the_page(tmp_path: Path) -> None:
+    for name, text in files_of(WRITE_A_STORE).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    # The whole suite has run on this store elsewhere. These are enough to see that the page's harness works.
+    printed = run_tests(tmp_path, "-k", "transaction or outage or deadline or hook")
+    passed = re.search(r"(\d+) passed", printed)
+    assert passed is not None
+    assert int(passed[1]) > 50
+
+
+@pytest.mark.parametrize("excerpt", [one for one in blocks_of(WRITE_A_STORE) if not one.startswith("# ")])
+def test_each_excerpt_stands_in_the_memory_store(excerpt: str) -> None:
+    assert any(excerpt in text for text in MEMORY_STORE)
