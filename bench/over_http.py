@@ -111,7 +111,7 @@ def _start(name: str, store: str, url: str, tokens: Path, stack: ExitStack) -> d
     _wait_for(address, process)
     token = tokens.read_text().partition("\n")[0]
     cookie = name.endswith("-cookie")
-    header = ("Cookie", f"__Host-session={token}") if cookie else ("Authorization", f"Bearer {token}")
+    header = ("Cookie", f"__Host-coatcheck={token}") if cookie else ("Authorization", f"Bearer {token}")
     _expect(_status(address, header) == 200, f"{name} refuses who is signed in")
     if not name.endswith("-open"):
         _expect(_status(address) == 401, f"{name} lets strangers in")

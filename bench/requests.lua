@@ -7,7 +7,7 @@ local position = 0
 function request()
   position = position % #tokens + 1
   local token = tokens[position]
-  local headers = as_cookie and { Cookie = "theme=dark; __Host-session=" .. token } or { Authorization = "Bearer " .. token }
+  local headers = as_cookie and { Cookie = "theme=dark; __Host-coatcheck=" .. token } or { Authorization = "Bearer " .. token }
   return wrk.format("GET", "/", headers)
 end
 

@@ -83,9 +83,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def replicas_have_time() -> Iterator[None]:
-    """A store waits for a replica as long as its time limit allows, so that one off its core for a while fails no test.
+    """Let stores wait for a replica as long as their time limit, so that a replica without a core fails no test.
 
-    Programs that a test starts wait as long as ever: what is not confirmed to them in time they count as such.
+    Programs that a test starts wait as long as usual, and count an ending that is not confirmed in time as such.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("coatcheck.stores.redis.transport.calls._WAIT_MS", 10_000)
@@ -94,7 +94,7 @@ def replicas_have_time() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_admin_dsn() -> Iterator[str]:
-    """Where databases are made and dropped: the server that COATCHECK_TEST_POSTGRES names, else one for this run."""
+    """The server for databases: the one that COATCHECK_TEST_POSTGRES names, else one for this run."""
     named = os.environ.get("COATCHECK_TEST_POSTGRES")
     if named:
         yield named
@@ -139,7 +139,7 @@ def shared_redis() -> Iterator[redis.RedisServer]:
 
 @pytest.fixture
 def redis_url(shared_redis: redis.RedisServer) -> str:
-    """An empty server without any script. The run's tests share it: whoever changes its configuration takes its own."""
+    """An empty server without any script. The tests share it: a test that configures one uses `redis_server`."""
     shared_redis.flush()
     return shared_redis.url
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.servers import chromium
 from tests.servers.app import AppServer
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ async def test_the_page_example_signs_in_to_the_first_example_by_a_cookie(browse
         await page.set_content(script.replace("</script>", "window.answer = await notes.json();</script>"))
         await page.wait_for_function("window.answer")
         assert await page.evaluate("answer") == {"notes_of": body["auth_user_id"]}
-    await context.close()
+    await chromium.close(context)
 
 
 def _pages() -> list[Path]:

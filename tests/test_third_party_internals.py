@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 from typing import TYPE_CHECKING
 
+import aiosqlite
 import pytest
 import uvicorn
 from redis.asyncio import Connection
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -111,3 +113,25 @@ def test_sqlalchemy_keeps_the_isolation_level_of_an_engine_and_of_a_connection(
         if of_the_connection is not None:
             connection.execution_options(isolation_level=of_the_connection)
         assert third_party_internals.sqlalchemy_isolation_level(connection) == level
+
+
+def test_sqlalchemy_tells_whether_the_beginning_of_a_transaction_has_a_listener() -> None:
+    engine, listened_to = create_engine("sqlite://"), create_engine("sqlite://")
+    event.listen(listened_to, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    with engine.connect() as connection, listened_to.connect() as other:
+        assert not third_party_internals.sqlalchemy_begin_has_listeners(connection)
+        assert third_party_internals.sqlalchemy_begin_has_listeners(other)
+        event.listen(connection, "begin", lambda _: None)
+        assert third_party_internals.sqlalchemy_begin_has_listeners(connection)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_aiosqlite_keeps_the_connection_of_sqlite3(*, autocommit: bool) -> None:
+    class Older(sqlite3.Connection):
+        """As since Python 3.12 with this argument."""
+
+    Older.autocommit = autocommit  # type: ignore[attr-defined]  # newer than the oldest Python
+    async with aiosqlite.connect(":memory:", factory=Older) as connection:
+        assert third_party_internals.aiosqlite_autocommit(connection) is autocommit
+    async with aiosqlite.connect(":memory:") as connection:
+        assert third_party_internals.aiosqlite_autocommit(connection) is None

@@ -4,6 +4,7 @@
     ├── ConfigurationError              a setting is wrong; names it and what is allowed
     ├── InvalidArgumentError            a value given to a call is wrong; names it and what is allowed
     ├── NotOpenError                    the pod or store is used outside `async with`
+    │   └── OpenElsewhereError              it is open in another event loop or process, or is opened twice
     ├── SignInError                     a sign-in is refused
     │   ├── UserNotFoundError           there is no such user
     │   ├── UserBlockedError            the user is blocked
@@ -12,7 +13,8 @@
     ├── AuthorizationError              a request is refused (raised by the web layer)
     │   ├── AuthenticationRequiredError     no valid session: HTTP 401
     │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
-    │   └── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
+    │   ├── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
+    │   └── TooManyCookiesError             the session cookie was not read among so many: HTTP 431
     ├── ClientError                     something on the client's side (raised by coatcheck.client)
     │   ├── UnexpectedAnswerError           the answer is not that of the server's session route
     │   └── StorageError                    the client's storage cannot be read or written
@@ -45,6 +47,10 @@ class InvalidArgumentError(CoatcheckError, ValueError):
 
 class NotOpenError(CoatcheckError, RuntimeError):
     """The pod or the store was used before it was opened or after it was closed."""
+
+
+class OpenElsewhereError(NotOpenError):
+    """The pod is open already, or in another event loop or process. Nothing was done, and nothing was sent."""
 
 
 class SignInError(CoatcheckError):
@@ -86,7 +92,7 @@ class SignInSupersededError(SignInError):
 
 
 class AuthorizationError(CoatcheckError):
-    """A request is refused because a session or a scope is missing, or because it came from another site."""
+    """A request is refused: it has no session or lacks a scope, comes from another site, or cannot be read."""
 
 
 class AuthenticationRequiredError(AuthorizationError):
@@ -114,6 +120,13 @@ class CrossSiteRequestError(AuthorizationError):
 
     def __init__(self) -> None:
         super().__init__("the request came from another site")
+
+
+class TooManyCookiesError(AuthorizationError):
+    """The session cookie is among more bytes of cookies than are read (HTTP 431). Nobody is signed out by it."""
+
+    def __init__(self) -> None:
+        super().__init__("the request has too many cookies for the session's to be read among them")
 
 
 class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)

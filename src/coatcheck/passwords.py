@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.hidden import Hidden, HiddenText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class Passwords:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         """Keep these passwords."""
-        self._values = dict(values)
+        self._values = {key: HiddenText(value) for key, value in values.items()}
 
     @classmethod
     def load(cls, path: Path, *, run_mode: str, environ: Mapping[str, str]) -> Passwords:
@@ -36,14 +37,18 @@ class Passwords:
             ConfigurationError: the run mode is unknown, or the file cannot be read, is not YAML, is not a mapping of
                 sections, or holds something that is not text. The message names the place, never a value.
         """
+        variables = Hidden(environ)
+        del environ  # a traceback with local variables would show it
         if run_mode not in RUN_MODES:
             raise ConfigurationError(f"run_mode must be one of {', '.join(RUN_MODES)}; it is {run_mode!r}")
         sections = _sections(path)
-        values = {**sections.get(_SHARED, {}), **sections.get(run_mode, {})}
-        for variable, value in environ.items():
-            if variable.startswith(VARIABLE_PREFIX) and len(variable) > len(VARIABLE_PREFIX):
-                values[variable.removeprefix(VARIABLE_PREFIX)] = value
-        return cls(values)
+        return cls(
+            {
+                **sections.reveal().get(_SHARED, {}),
+                **sections.reveal().get(run_mode, {}),
+                **_in_environment(variables.reveal()),
+            }
+        )
 
     def __repr__(self) -> str:
         """Show the keys only."""
@@ -68,36 +73,77 @@ class Passwords:
         return value
 
 
-def _sections(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read ({type(error).__name__})") from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # The parser's own message quotes the line, and with it perhaps a password.
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigurationError(f"{path} is not valid YAML{where}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+def _in_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        variable.removeprefix(VARIABLE_PREFIX): value
+        for variable, value in environ.items()
+        if variable.startswith(VARIABLE_PREFIX) and len(variable) > len(VARIABLE_PREFIX)
+    }
+
+
+# An error is raised where no local variable has a part of the file, and after the `except` block of its cause: the
+# errors of Python and of the parser quote the file.
+
+
+def _sections(path: Path) -> Hidden[dict[str, dict[str, str]]]:
+    content = _content(path)
+    if content.reveal() is None:
+        return Hidden({})
+    sections = _mapping(content)
+    if sections is None:
         raise ConfigurationError(f"{path} must be a mapping of sections ({_SHARED}, {', '.join(RUN_MODES)})")
-    return {str(name): _section(path, str(name), section) for name, section in content.items()}
+    names = [*sections.reveal()]
+    return Hidden({str(name): _section(path, str(name), Hidden(sections.reveal()[name])) for name in names})
 
 
-def _section(path: Path, name: str, section: object) -> dict[str, str]:
-    if section is None:
+def _section(path: Path, name: str, content: Hidden[object]) -> dict[str, str]:
+    if content.reveal() is None:
         return {}
-    if not isinstance(section, dict):
+    section = _mapping(content)
+    if section is None:
         raise ConfigurationError(f"{path}: the section {name!r} must be a mapping of keys to passwords")
-    wrong = sorted(str(key) for key, value in section.items() if not isinstance(key, str) or not isinstance(value, str))
+    wrong = _keys_without_text(section.reveal())
     if wrong:
         raise ConfigurationError(
             f"{path}: in the section {name!r} these keys or values are not text: {', '.join(wrong)}; "
             "put the values in quotes"
         )
-    return section
+    return {str(key): str(value) for key, value in section.reveal().items()}
+
+
+def _content(path: Path) -> Hidden[object]:
+    text = _text(path)
+    content, problem = _parsed(text)
+    if problem is not None:
+        raise ConfigurationError(f"{path} is not valid YAML{problem}")
+    return content
+
+
+def _text(path: Path) -> HiddenText:
+    try:
+        return HiddenText(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return HiddenText("")
+    except (OSError, UnicodeDecodeError) as error:
+        kind = type(error).__name__
+    raise ConfigurationError(f"{path} cannot be read ({kind})")
+
+
+def _parsed(text: str) -> tuple[Hidden[object], str | None]:
+    """The content of the file, and where it is not valid YAML; None if it is."""
+    try:
+        return Hidden(yaml.safe_load(text)), None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return Hidden(None), f", line {mark.line + 1}" if mark is not None else ""
+    except (ValueError, RecursionError):  # a date that does not exist, a number that is too long
+        return Hidden(None), ""
+
+
+def _mapping(content: Hidden[object]) -> Hidden[dict[object, object]] | None:
+    value = content.reveal()
+    return Hidden(value) if isinstance(value, dict) else None
+
+
+def _keys_without_text(section: dict[object, object]) -> list[str]:
+    return sorted(str(key) for key, value in section.items() if not isinstance(key, str) or not isinstance(value, str))

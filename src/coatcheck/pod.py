@@ -12,8 +12,10 @@ from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.background.pruner import Pruner
 from coatcheck.background.relay import Relay
 from coatcheck.builders import BuildContext
-from coatcheck.errors import ConfigurationError
+from coatcheck.errors import ConfigurationError, OpenElsewhereError
 from coatcheck.events import EventBus
+from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from coatcheck.user_source import UserSource
 
 STORE_VARIABLE = "COATCHECK_STORE"
+_stores_in_use: set[int] = set()  # the ids of the store objects of all open pods
 RUN_MODE_VARIABLES = ("COATCHECK_RUN_MODE", "SERVERPOD_RUN_MODE")
 
 
@@ -41,6 +44,9 @@ class Pod:
     Use it as `async with pod:`, or as the lifespan of an ASGI application: `FastAPI(lifespan=pod.lifespan)`. While it
     is open, the store is open and expired sessions are pruned in the background. `events.subscribe` adds a subscriber,
     which is told of each session that ends or loses scopes, in this process or in another on the same store.
+
+    A pod is open in one process and one event loop at a time. It can be closed and opened again, in the same loop or in
+    another, and is then like new. A pod that was made before a fork is opened in each child.
     """
 
     def __init__(
@@ -73,18 +79,24 @@ class Pod:
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
         """
+        # First of all: a traceback with local variables would show peppers and the store's password.
+        variables: Hidden[Mapping[str, str]] = Hidden(os.environ if environ is None else environ)
+        del environ
+        if isinstance(store, str):
+            store = HiddenText(store)
         if require is not None and not isinstance(require, GuaranteeLevel):
             raise ConfigurationError("require must be None or a GuaranteeLevel, for example GuaranteeLevel.STRICT")
-        variables = os.environ if environ is None else environ
         folder = Path(config_dir)
-        mode = run_mode or next((variables[name] for name in RUN_MODE_VARIABLES if variables.get(name)), "development")
-        self._passwords = Passwords.load(folder / "passwords.yaml", run_mode=mode, environ=variables)
+        mode = run_mode or _run_mode_in(variables)
+        self._passwords = Passwords.load(folder / "passwords.yaml", run_mode=mode, environ=variables.reveal())
         self.run_mode = mode
         if store is None:
-            store = variables.get(STORE_VARIABLE) or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
+            named = HiddenText(variables.reveal().get(STORE_VARIABLE, ""))
+            store = named or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
         self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
         self._watch = GuaranteeWatch(self.store, required=require)
-        self.events = EventBus()
+        self._opening = Opening()
+        self.events = EventBus(self._opening)
         self._relay = Relay(self.store, self.events)
         self._auth_services: AuthServices | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
@@ -160,7 +172,51 @@ class Pod:
         Raises:
             StoreUnavailable: the store cannot be reached.
             ConfigurationError: it promises less than `require`; the message says why.
+            OpenElsewhereError: the pod is open already, here, in another event loop or in a parent process.
         """
+        self._opening.begin()
+        try:
+            await self._open()
+        except BaseException:
+            self._opening.stop()
+            self._opening.end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop pruning, finish the revocations that have begun, and close the store.
+
+        In a forked child this does nothing: the connections are the parent's.
+
+        Raises:
+            OpenElsewhereError: the pod is open in another event loop.
+        """
+        if not self._opening.stop():
+            return
+        try:
+            await self._close()
+        finally:
+            self._opening.end()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """The pod as the lifespan of a Starlette or FastAPI application."""
+        async with self:
+            yield
+
+    async def _open(self) -> None:
+        if id(self.store) in _stores_in_use:  # the first pod to close would close it for the other
+            raise OpenElsewhereError("the store is in use by another open pod; give each pod a store of its own")
+        _stores_in_use.add(id(self.store))
+        try:
+            await self._open_store()
+        except BaseException:
+            _stores_in_use.discard(id(self.store))
+            raise
+
+    async def _open_store(self) -> None:
         await self.store.open()
         try:
             await self._watch.start()
@@ -172,12 +228,8 @@ class Pod:
             raise
         if self._pruner is not None:
             self._pruner.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop pruning, finish the revocations that have begun, and close the store."""
+    async def _close(self) -> None:
         try:
             await self._watch.stop()
             await self._relay.stop()
@@ -186,10 +238,12 @@ class Pod:
             for close in self._closing:
                 await close()
         finally:
-            await self.store.close()
+            try:
+                await self.store.close()
+            finally:
+                _stores_in_use.discard(id(self.store))
 
-    @asynccontextmanager
-    async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """The pod as the lifespan of a Starlette or FastAPI application."""
-        async with self:
-            yield
+
+def _run_mode_in(variables: Hidden[Mapping[str, str]]) -> str:
+    named = [variables.reveal()[name] for name in RUN_MODE_VARIABLES if variables.reveal().get(name)]
+    return named[0] if named else "development"

@@ -61,3 +61,20 @@ def sqlalchemy_isolation_level(connection: SqlConnection) -> str | None:
     of_the_engine: str | None = connection.engine.dialect._on_connect_isolation_level  # noqa: SLF001 (SQLAlchemy has no public name for it)
     level: str | None = connection.get_execution_options().get("isolation_level", of_the_engine)
     return level
+
+
+def sqlalchemy_begin_has_listeners(connection: SqlConnection) -> bool:
+    """Whether SQLAlchemy calls a listener when a transaction of this connection begins.
+
+    The public `event.contains` knows one listener at a time, and has to be given its function.
+    """
+    return bool(connection.dispatch.begin)
+
+
+def aiosqlite_autocommit(connection: object) -> bool | None:
+    """The attribute `autocommit` of the `sqlite3.Connection` beneath one of aiosqlite's, which does not hand it on.
+
+    None: there is none (before Python 3.12), or it leaves BEGIN to `isolation_level` as ever.
+    """
+    autocommit = getattr(getattr(connection, "_conn", None), "autocommit", None)
+    return autocommit if isinstance(autocommit, bool) else None

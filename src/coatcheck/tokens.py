@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
+from coatcheck.hidden import HiddenText
 from coatcheck.token_format import session_id_in
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import UserEpochs
+    from coatcheck.stores.records import Position, UserEpochs
     from coatcheck.stores.store import Transaction
 
 
-class Token(str):
+class Token(HiddenText):
     """The text a client carries. A plain string in every way, except that its repr does not show it.
 
     A traceback that prints local variables, a debugger or a dataclass repr therefore do not leak it. Formatting
@@ -29,10 +30,6 @@ class Token(str):
     """
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Say that this is a token, not which."""
-        return "Token('...')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +131,15 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignInAttempt:
-    """A sign-in that has begun. It is made before the credentials are checked, and given when the token is issued.
+    """A sign-in that has begun. It is made before the credentials are read, and given when the token is issued.
 
-    If all sessions of the user are ended in between, issuing raises `SignInSupersededError`.
+    If all sessions of the user are ended in between, issuing raises `SignInSupersededError`. An attempt that was begun
+    before its user was known has `began_at`, a position in the history of the store, and serves for any user.
     """
 
-    user_id: UserId
-    epochs: UserEpochs
+    user_id: UserId | None
+    epochs: UserEpochs | None = None
+    began_at: Position | None = None
 
 
 @runtime_checkable
@@ -152,8 +151,14 @@ class TokenManager(Protocol):
         """The name of this manager in `AuthSuccess.auth_strategy` and `TokenInfo.token_issuer`."""
         ...
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        """Begin a sign-in, before the credentials are read. Give the attempt to the call that issues the token."""
+    async def begin_sign_in(
+        self, auth_user_id: str | UUID | None = None, *, transaction: Transaction | None = None
+    ) -> SignInAttempt:
+        """Begin a sign-in, before the credentials are read. Give the attempt to the call that issues the token.
+
+        Without `auth_user_id` it begins before the user is known, in the first line that handles the request: nothing
+        that is read afterwards is older than the attempt, whatever an ORM keeps of what it has read.
+        """
         ...
 
     async def issue_token(

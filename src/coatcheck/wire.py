@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+_VISIBLE = re.compile(r"[!-~]*")
 
 
 def auth_success_json(success: AuthSuccess) -> dict[str, object]:
@@ -50,11 +53,22 @@ def auth_success_of(value: object) -> AuthSuccess:
         raise InvalidArgumentError("scope_names in the answer to a sign-in must be a list of texts")
     return AuthSuccess(
         auth_strategy=_member(value, "auth_strategy", str),
-        token=Token(_member(value, "token", str)),
+        token=checked_token(_member(value, "token", str)),
         token_expires_at=_time(value.get("token_expires_at")),
         auth_user_id=user_id_of(_member(value, "auth_user_id", str)),
         scope_names=scope_set(scope_names),
     )
+
+
+def checked_token(text: str) -> Token:
+    """A token that can be sent in a header; empty in cookie mode.
+
+    Raises:
+        InvalidArgumentError: it has a character that HTTP libraries refuse, with an error that shows the whole header.
+    """
+    if _VISIBLE.fullmatch(text) is None:
+        raise InvalidArgumentError("token in the answer to a sign-in must be of visible ASCII characters")
+    return Token(text)
 
 
 def _member(value: Mapping[object, object], name: str, kind: type[T]) -> T:

@@ -42,8 +42,10 @@ class OtherTokenManager:
     def id_of(self, success: AuthSuccess) -> str:
         return f"id of {str(success.token)[:4]}"
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
-        return SignInAttempt(user_id_of(auth_user_id), UserEpochs())
+    async def begin_sign_in(
+        self, auth_user_id: str | UUID | None = None, *, transaction: Transaction | None = None
+    ) -> SignInAttempt:
+        return SignInAttempt(None if auth_user_id is None else user_id_of(auth_user_id), UserEpochs())
 
     async def issue_token(
         self,

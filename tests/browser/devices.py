@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from playwright.async_api import expect
 
 from tests.examples.notes_server import COOKIE, PASSWORD
+from tests.servers import chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -121,4 +122,4 @@ async def devices(browser: Browser, url: str) -> AsyncIterator[NewDevice]:
         yield make
     finally:
         for context in contexts:
-            await context.close()
+            await chromium.close(context)

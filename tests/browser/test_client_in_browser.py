@@ -86,7 +86,7 @@ async def context(browser: Browser, server: FaultyServer) -> AsyncIterator[Brows
     """Closed before the server, so that no page connects to it while it stops."""
     context = await browser.new_context()
     yield context
-    await context.close()
+    await chromium.close(context)
 
 
 async def opened(context: BrowserContext, server: FaultyServer, path: str = "/page") -> Page:

@@ -16,6 +16,7 @@ from coatcheck import ServerSideSessionsTokenManager
 from coatcheck.stores.sql.schema import sessions
 from tests.browser.devices import LAPTOP, PHONE, USER_AGENTS, Device, devices
 from tests.examples.notes_server import PASSWORD, no_errors_in, notes_server, pod_beside
+from tests.servers import chromium
 from tests.servers.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class TestEndingADevice:
         await phone.fill_in(ada, PASSWORD, "Sign in")
         await phone.is_on("/notes", "Notes")
         await expect(phone.note("the umbrella is at the bar")).to_have_count(1)
-        await context.close()
+        await chromium.close(context)
 
     async def test_the_sign_in_page_says_that_the_session_has_run_out(
         self, new_device: NewDevice, operator: AuthServices
@@ -260,7 +261,7 @@ class TestTabs:
         await laptop.page.get_by_role("button", name="Sign out").click()
         await laptop.shows("You are signed out on this device.")
         await laptop.is_signed_out()
-        await context.close()
+        await chromium.close(context)
 
 
 class TestRestrictingADevice:

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from coatcheck.stores.sql.schema import sessions
 from tests.examples.notes_server import PEPPER, no_errors_in, pod_beside
+from tests.servers import chromium
 from tests.servers.app import AppServer
 from tests.servers.faults import FaultyServer
 from tests.servers.proxy import Proxy
@@ -83,7 +84,7 @@ async def operator(store_url: str) -> AsyncIterator[Operator]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     yield context
-    await context.close()
+    await chromium.close(context)
 
 
 class Tab:
@@ -223,7 +224,7 @@ class TestAnOutage:
             assert await tab.page.evaluate("session.state.signedIn") is True
             await tab.page.reload()
             await tab.shows_the_secret()
-        await context.close()
+        await chromium.close(context)
 
 
 class TestTheToken:
@@ -237,7 +238,7 @@ class TestTheToken:
         await tab.page.evaluate("""() => fetch("/api/sign-in?user=eve",
             { method: "POST", headers: { "Coatcheck-Mode": "cookie" } }).then((answer) => answer.text())""")
         (cookie,) = await context.cookies()
-        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("session", True, "Lax")
+        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("coatcheck", True, "Lax")
         assert all(cookie["value"] not in body for body in await asyncio.gather(*bodies))
         seen = await tab.page.evaluate("document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage })")
         assert cookie["value"] not in seen
@@ -258,13 +259,13 @@ class TestTheToken:
             await tab.sign_in()
             await tab.shows_the_secret()
             (cookie,) = await context.cookies()
-            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-session", True, True)
+            assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-coatcheck", True, True)
             assert (cookie["path"], cookie["domain"], cookie["sameSite"]) == ("/", "127.0.0.1", "Lax")
             await tab.sign_out()
             await tab.is_on_the_sign_in_page("?reason=signed-out")
             assert await context.cookies() == []
         assert await operator.count() == 0
-        await context.close()
+        await chromium.close(context)
 
     async def test_another_origin_of_the_same_site_cannot_send_a_form_with_the_cookie(
         self, context: BrowserContext, server: AppServer, operator: Operator

@@ -662,14 +662,14 @@ class TestCookieMode:
     ) -> None:
         """The client does not store that token."""
         program = new_program(mode="cookie")
-        with pytest.raises(ConfigurationError, match="cookie mode") as error:
+        with pytest.raises(ConfigurationError, match=r"the server sent a token .*mode=\"cookie\"") as error:
             await program.do("update_signed_in_user", ada())
         assert TOKEN not in str(error.value)
         assert program.storage.read() is program.manager.auth_info is None
         assert program.changes == []
 
     async def test_a_missing_token_in_header_mode_is_a_configuration_error(self, program: Program) -> None:
-        with pytest.raises(ConfigurationError, match="header mode"):
+        with pytest.raises(ConfigurationError, match=r"the server sent no token .*mode=\"header\""):
             await program.do("update_signed_in_user", ada(""))
         assert program.storage.read() is None
 
@@ -753,6 +753,39 @@ class TestSettings:
         auth = AsyncClientSessionManager(SERVER).auth
         with httpx.Client(auth=auth) as http, pytest.raises(RuntimeError, match="ClientSessionManager"):
             http.get(SERVER)
+
+
+@pytest.mark.parametrize("error", [StorageError, LookupError, OSError])
+async def test_the_server_is_told_of_a_sign_out_although_the_storage_cannot_be_read(
+    new_program: NewProgram, server: FaultyServer, error: type[Exception]
+) -> None:
+    class Unreadable(MemoryStorage):
+        is_broken = False
+
+        def read(self) -> AuthSuccess | None:
+            if self.is_broken:
+                raise error("gone")
+            return super().read()
+
+        def stamp(self) -> object:
+            return object()
+
+    storage = Unreadable()
+    program = new_program(storage=storage)
+    await program.sign_in()
+    storage.is_broken = True
+    assert await program.do("sign_out_device") is True
+    assert server.requests[-1].path == "/session/sign-out"
+    assert program.manager.auth_info is None
+
+
+@pytest.mark.parametrize("bad", ["\nX: y", "\r", "\0", "\x7f", " ", "ö", "\ud800"])
+async def test_a_token_that_http_libraries_would_show_in_an_error_is_refused(program: Program, bad: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="visible ASCII") as error:
+        await program.do("update_signed_in_user", ada(TOKEN + bad))
+    assert TOKEN not in repr(error.value)
+    assert program.storage.read() is program.manager.auth_info is None
+    assert program.changes == []
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,6 +10,8 @@ import stat
 import subprocess
 import sys
 import threading
+import tomllib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,6 +167,13 @@ class Counted(MemoryStorage):
         return super().read()
 
 
+def test_the_lowest_filelock_that_is_allowed_does_not_follow_a_planted_link() -> None:
+    """3.20.0 opens the target of a link for writing and empties it, 3.20.1 on Windows too; 3.20.3 follows none."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    (lowest,) = [one for one in project["project"]["optional-dependencies"]["client"] if one.startswith("filelock")]
+    assert tuple(map(int, lowest.removeprefix("filelock>=").split("."))) >= (3, 20, 3)
+
+
 def test_the_cache_reads_through_once_until_it_is_cleared_or_another_writes() -> None:
     """The cache reads the storage once until it is cleared."""
     inner = Counted()
@@ -268,11 +278,157 @@ class TestFile:
         (tmp_path / "file").write_text("in the way", encoding="utf-8")
         storage = FileStorage(tmp_path / "file" / "session.json")
         for use in (storage.read, storage.stamp, lambda: storage.write(ada())):
-            with pytest.raises(StorageError, match=r"cannot (read|lock) .*session\.json: (Not a|File ex)"):
+            with pytest.raises(StorageError, match=r"cannot read .*session\.json: Not a directory"):
                 use()
-        folder = FileStorage(tmp_path)
-        with pytest.raises(StorageError, match="Is a directory"):
-            folder.read()
+
+    @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077, 0o277, 0o777])
+    def test_created_folders_are_for_the_owner_only_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:
+        there = tmp_path / "there"
+        there.mkdir()
+        there.chmod(0o755)
+        path = there / "a" / "b" / "c" / "session.json"
+        old = os.umask(umask)
+        try:
+            FileStorage(path).write(ada())
+        finally:
+            os.umask(old)
+        created = [path.parent, path.parent.parent, path.parent.parent.parent]
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in created] == [0o700] * 3
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(there.stat().st_mode) == 0o755, "a folder that was there is left alone"
+
+    @pytest.mark.parametrize("link", ["session.json", "session.json.lock"])
+    @pytest.mark.parametrize("target", ["file", "nothing", "folder"])
+    def test_a_symbolic_link_is_neither_followed_nor_replaced(self, tmp_path: Path, link: str, target: str) -> None:
+        victim = tmp_path / "victim"
+        if target == "file":
+            victim.write_text("precious", encoding="utf-8")
+            victim.chmod(0o644)
+        elif target == "folder":
+            victim.mkdir(mode=0o755)
+        before = victim.lstat().st_mode if victim.exists() else None
+        folder = tmp_path / "shared"
+        folder.mkdir()
+        (folder / link).symlink_to(victim)
+        storage = FileStorage(folder / "session.json")
+        uses: list[Callable[[], object]] = [lambda: storage.write(ada()), lambda: storage.remove(ada())]
+        if link == "session.json":
+            uses += [storage.read, storage.stamp, lambda: storage.write(None)]
+        for use in uses:
+            with pytest.raises(StorageError, match="is a symbolic link, which is neither followed nor replaced"):
+                use()
+        assert [file.name for file in folder.iterdir()] == [link], "nothing was written"
+        assert (folder / link).is_symlink()
+        assert (victim.lstat().st_mode if victim.exists() else None) == before
+        if target == "file":
+            assert victim.read_text(encoding="utf-8") == "precious"
+
+    def test_a_link_that_is_planted_after_the_check_is_not_followed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.write_text("precious", encoding="utf-8")
+        victim.chmod(0o644)
+        for name in ("session.json", "session.json.lock"):
+            (tmp_path / name).symlink_to(victim)
+        for module in ("file_storage", "private_files"):
+            monkeypatch.setattr(f"coatcheck.client.{module}.look_at", lambda _path, **_: None)
+        storage = FileStorage(tmp_path / "session.json")
+        for use in (storage.read, lambda: storage.write(ada())):
+            with pytest.raises(StorageError, match=r"cannot (read|lock) .*session\.json: Too many levels of symbolic"):
+                use()
+        assert victim.read_text(encoding="utf-8") == "precious"
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o644
+
+    def test_a_lock_file_that_is_a_hard_link_is_refused(self, tmp_path: Path) -> None:
+        victim = tmp_path / "victim"
+        victim.write_text("precious", encoding="utf-8")
+        victim.chmod(0o644)
+        (tmp_path / "session.json.lock").hardlink_to(victim)
+        with pytest.raises(StorageError, match=r"session\.json\.lock is a hard link; delete it"):
+            FileStorage(tmp_path / "session.json").write(ada())
+        assert victim.read_text(encoding="utf-8") == "precious"
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o644
+
+    @pytest.mark.parametrize("name", ["session.json", "session.json.lock"])
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+    def test_a_pipe_or_a_folder_in_place_of_a_file_is_refused(
+        self, tmp_path: Path, name: str, make: Callable[[Path], None]
+    ) -> None:
+        make(tmp_path / name)
+        with pytest.raises(StorageError, match="is not a regular file"):
+            FileStorage(tmp_path / "session.json").write(ada())
+        assert [file.name for file in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize("home", [None, "", "relative"])
+    def test_a_program_without_a_home_directory_gets_a_clear_error(
+        self, monkeypatch: pytest.MonkeyPatch, home: str | None
+    ) -> None:
+        def unknown(_user: int) -> object:
+            raise KeyError("this user is in no list")
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+        if home is None:
+            monkeypatch.delenv("HOME", raising=False)
+        else:
+            monkeypatch.setenv("HOME", home)
+        with pytest.raises(StorageError, match=r"needs a home directory; .*HOME"):
+            FileStorage("~/.config/notes/session.json")
+
+    @pytest.mark.parametrize("path", ["/", "/a/\0", "~nobody-of-this-name/session.json"])
+    def test_a_path_that_names_no_file_is_refused_before_anything_is_written(self, path: str) -> None:
+        with pytest.raises(StorageError, match="FileStorage"):
+            FileStorage(path)
+
+    def test_a_program_whose_working_directory_is_gone_gets_a_clear_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        with pytest.raises(StorageError, match="give an absolute path"):
+            FileStorage("session.json")
+
+    def test_a_folder_that_cannot_be_created_is_an_error_that_names_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_folder: Path, **_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(StorageError, match=r"cannot create the folder .*notes: Permission denied; .*write in"):
+            FileStorage(tmp_path / "notes" / "session.json").write(ada())
+
+    @pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV])
+    def test_a_file_that_is_a_mount_is_a_clear_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        path = tmp_path / "session.json"
+        FileStorage(path).write(ada())
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        with pytest.raises(StorageError, match=r"cannot write .*session\.json: it is a mount .*; mount its folder"):
+            FileStorage(path).write(bob())
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            with pytest.raises(StorageError, match=r"cannot write .*session\.json: it is a mount .*; mount its folder"):
+                FileStorage(path).write(None)
+        assert FileStorage(path).read() == ada()
+        assert {file.name for file in tmp_path.iterdir()} == {"session.json", "session.json.lock"}
+
+    def test_a_file_system_without_locks_is_a_clear_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_lock: FileLock) -> None:
+            raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+
+        monkeypatch.setattr(FileLock, "acquire", refuse)
+        with pytest.raises(StorageError, match=r"cannot lock .*session\.json: NotImplementedError"):
+            FileStorage(tmp_path / "session.json").write(ada())
 
     def test_a_lock_that_is_never_released_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("coatcheck.client.file_storage._LOCK_SECONDS", 0)
@@ -319,7 +475,81 @@ manager.update_signed_in_user(auth_success_of(json.loads(sys.argv[2])))
         assert reasons == [None, "elsewhere"]
 
 
+class Null(Drawer):
+    """Takes everything and keeps nothing, as `keyring.backends.null` in containers does."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        pass
+
+
+class Keeping(Drawer):
+    """Deletes nothing."""
+
+    def delete_password(self, service: str, username: str) -> None:
+        pass
+
+
+class Broken(Drawer):
+    """Raises an error that is none of keyring's, and that shows the token."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.error = error
+
+    def _look(self) -> None:
+        if self.is_locked:
+            raise self.error(f"1783 CredWrite {TOKEN}")
+
+
 class TestKeyring:
+    def test_a_keyring_that_keeps_nothing_is_an_error_at_the_sign_in(self) -> None:
+        before = keyring.get_keyring()
+        keyring.set_keyring(Null())
+        try:
+            manager = ClientSessionManager(SERVER, storage=KeyringStorage("notes", "notes.example"))
+            told: list[object] = []
+            manager.listen(told.append)
+            with pytest.raises(StorageError, match=r"test_storage\.Null did not keep the session; .*FileStorage"):
+                manager.update_signed_in_user(ada())
+            assert (manager.auth_info, told) == (None, [])
+        finally:
+            keyring.set_keyring(before)
+
+    def test_a_keyring_that_does_not_delete_the_token_is_an_error_at_the_sign_out(self) -> None:
+        before = keyring.get_keyring()
+        keyring.set_keyring(Keeping())
+        try:
+            storage = KeyringStorage("notes", "notes.example")
+            storage.write(ada())
+            with pytest.raises(StorageError, match=r"test_storage\.Keeping did not delete the session"):
+                storage.write(None)
+        finally:
+            keyring.set_keyring(before)
+
+    @pytest.mark.parametrize("kind", [ConnectionResetError, RuntimeError, OSError, ValueError, KeyError])
+    def test_every_error_of_a_keyring_is_a_storage_error_without_its_text(self, kind: type[Exception]) -> None:
+        before = keyring.get_keyring()
+        broken = Broken(kind)
+        keyring.set_keyring(broken)
+        try:
+            storage = KeyringStorage("notes", "notes.example")
+            storage.write(ada())
+            broken.is_locked = True
+            for use in (storage.read, lambda: storage.write(bob()), lambda: storage.write(None)):
+                with pytest.raises(StorageError, match=f"entry 'notes', 'notes\\.example': {kind.__name__}$") as raised:
+                    use()
+                assert TOKEN not in "".join(traceback.format_exception(raised.value))
+        finally:
+            keyring.set_keyring(before)
+
+    def test_a_keyring_that_cannot_be_loaded_is_a_configuration_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> object:
+            raise ModuleNotFoundError("No module named 'nonsense'")
+
+        monkeypatch.setattr(keyring, "get_keyring", fail)
+        with pytest.raises(ConfigurationError, match=r"cannot load the keyring .*PYTHON_KEYRING_BACKEND"):
+            KeyringStorage("notes", "notes.example")
+
     def test_a_locked_keyring_is_an_error_and_signs_nobody_out(self, drawer: Drawer) -> None:
         storage = KeyringStorage("notes", "notes.example")
         storage.write(ada())
@@ -342,3 +572,39 @@ class TestKeyring:
         monkeypatch.setitem(sys.modules, "keyring", None)
         with pytest.raises(ConfigurationError, match=r"pip install 'coatcheck\[keyring\]'"):
             KeyringStorage("notes", "notes.example")
+
+
+class TestKeyValues:
+    def test_a_planted_token_that_cannot_be_sent_is_a_storage_error_that_does_not_show_it(self) -> None:
+        settings = Settings()
+        KeyValueStorage(settings).write(ada(TOKEN + "\n"))
+        with pytest.raises(StorageError, match="does not hold a session") as error:
+            KeyValueStorage(settings).read()
+        assert TOKEN not in str(error.value)
+
+    def test_every_error_of_the_applications_settings_is_a_storage_error_without_its_text(self) -> None:
+        class Unreachable(Settings):
+            def get(self, key: str, default: object = None) -> str:
+                raise LookupError(f"{key} {default} {TOKEN}")
+
+            def set(self, key: str, value: str | None) -> None:
+                raise LookupError(f"{key} {value}")
+
+        storage = KeyValueStorage(Unreachable())
+        for use in (storage.read, lambda: storage.write(ada()), lambda: storage.write(None)):
+            with pytest.raises(
+                StorageError, match=r"cannot (read|write) the value 'coatcheck\.session': LookupError$"
+            ) as raised:
+                use()
+            assert TOKEN not in "".join(traceback.format_exception(raised.value))
+
+    def test_the_settings_are_given_plain_text(self) -> None:
+        settings = Settings()
+        KeyValueStorage(settings).write(ada())
+        assert [type(text) for text in settings.values()] == [str]
+
+    def test_a_value_that_is_no_text_is_a_storage_error(self) -> None:
+        settings = Settings()
+        settings["coatcheck.session"] = {"token": TOKEN}  # type: ignore[assignment]  # as a settings file may hold it
+        with pytest.raises(StorageError, match="does not hold a session"):
+            KeyValueStorage(settings).read()

@@ -1,4 +1,4 @@
-"""The notes example as it is run: a process of its own, on either database."""
+"""The notes example as a process of its own, on either database."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def notes_server(store_url: str) -> AppServer:
 
 
 def pod_beside(store_url: str) -> tuple[Pod, AuthServices]:
-    """A pod on the same store: what an operator's script would see and do."""
+    """A pod on the same store, as an operator's script has one."""
     pod = Pod(store_url, environ=PEPPER, config_dir="no-such-folder", prune_interval=None)
     return pod, pod.initialize_auth_services(token_manager_builders=[ServerSideSessionsConfigFromPasswords()])
 
 
 @contextmanager
 def no_errors_in(server: AppServer) -> Iterator[AppServer]:
-    """Run the server; it must not have reported an error by the end."""
+    """Run the server, and assert that it has reported no error at the end."""
     with server:
         yield server
         assert "Traceback" not in server.output, server.output[-4000:]
@@ -49,7 +49,7 @@ def no_errors_in(server: AppServer) -> Iterator[AppServer]:
 
 @pytest.fixture(scope="module")
 async def notes_dsn(postgres_admin_dsn: str) -> AsyncIterator[str]:
-    """A database for the tests of one module, which keep apart by having users of their own."""
+    """A database for the tests of one module. Each test has users of its own."""
     name = f"coatcheck_notes_{uuid4().hex}"
     admin = await asyncpg.connect(postgres_admin_dsn)
     await admin.execute(f"CREATE DATABASE {name}")
@@ -93,5 +93,5 @@ def operator(operator_pod: Pod) -> AuthServices:
 
 @pytest.fixture
 def ada() -> str:
-    """The e-mail of somebody who has no account yet."""
+    """The e-mail of a person without an account."""
     return f"ada.{uuid4().hex[:8]}@example.org"

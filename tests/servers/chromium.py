@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, BrowserContext
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+_SECONDS_TO_CLOSE = 30
 
 # Chromium looks for updates, for accounts and for QUIC of its own accord. Tests talk to loopback and to nothing else.
 _QUIET = (
@@ -54,4 +57,10 @@ async def running(*, back_forward_cache: bool = False) -> AsyncIterator[Browser]
         try:
             yield browser
         finally:
-            await browser.close()
+            await close(browser)
+
+
+async def close(one: Browser | BrowserContext) -> None:
+    """Close it. Chromium now and then never answers; what is left ends with Playwright's process."""
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(one.close(), _SECONDS_TO_CLOSE)

@@ -123,7 +123,7 @@ async def test_ending_all_sessions_ends_the_first_sign_in_ever_too(own: World, a
 async def test_the_stores_notes_about_the_applications_users_are_not_users(own: World, new_world: NewWorld) -> None:
     await own.sessions.create_session("ann", method="email")
     await own.sessions.revoke_all_sessions("bob")
-    with pytest.raises(ConfigurationError, match="users live in the application"):
+    with pytest.raises(ConfigurationError, match="the application keeps the users"):
         _ = own.auth.auth_users
     plain = await new_world()
     assert len(await plain.auth.auth_users.list()) == 0

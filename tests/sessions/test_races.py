@@ -127,6 +127,24 @@ async def test_sparing_one_session_does_not_spare_a_sign_in_under_way(world: Wor
     assert await world.is_valid(mine)
 
 
+async def test_a_sign_in_that_began_before_its_user_was_known_ends_too(world: World) -> None:
+    """An ORM may hand out the old password's hash although it is read later: the attempt is older than any read."""
+    user = await world.user()
+    attempt = await world.tokens.begin_sign_in()
+    await world.sessions.revoke_all_sessions(user.id)
+    with pytest.raises(SignInSupersededError):
+        await world.tokens.create_token(auth_user_id=user.id, method="email", attempt=attempt)
+    assert len(await world.sessions.list_sessions(user.id)) == 0
+    again = await world.tokens.begin_sign_in()
+    assert await world.is_valid(await world.tokens.create_token(auth_user_id=user.id, method="email", attempt=again))
+
+
+async def test_an_attempt_that_began_before_its_user_was_known_serves_for_any_user(world: World) -> None:
+    attempt = await world.tokens.begin_sign_in()
+    for user in (await world.user(), await world.user()):
+        assert await world.is_valid(await world.sign_in(user, attempt=attempt))
+
+
 async def test_an_attempt_is_valid_for_its_own_user_only(world: World) -> None:
     ann, bob = await world.user(), await world.user()
     attempt = await world.tokens.begin_sign_in(ann.id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from coatcheck import StoreUnavailable
+from coatcheck import OpenElsewhereError, StoreUnavailable
 from coatcheck.identifiers import SessionId
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.stores.records import KeyHash, Rehash, SessionUse
@@ -149,3 +149,38 @@ async def test_an_application_can_count_what_was_dropped(world: World) -> None:
     async with world.harness.outage():
         await world.sessions.flush()
     assert world.sessions.dropped_writes == 1
+
+
+def test_a_loop_that_ends_with_writes_waiting_does_not_keep_the_next_one_from_writing() -> None:
+    """Its timer never goes off."""
+    store = RecordingStore()
+    channel = channel_to(store)
+
+    async def note(name: str, delay_us: int) -> None:
+        channel.note_use(use(name), delay_us=delay_us)
+
+    async def note_and_wait() -> None:
+        await note("b", 1000)
+        async with asyncio.timeout(20):
+            await store.written.wait()
+
+    asyncio.run(note("a", 0))
+    asyncio.run(note_and_wait())
+    assert store.touches == [[("a", 0), ("b", 0)]]
+
+
+async def test_writes_that_are_refused_where_the_store_is_not_open_wait_on(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = channel_to(store)
+
+    async def refuse(_: Sequence[SessionUse]) -> frozenset[SessionId]:
+        raise OpenElsewhereError("elsewhere, for the test")
+
+    channel.note_use(use("a"), delay_us=60_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "touch_sessions", refuse)
+        with pytest.raises(OpenElsewhereError):
+            await channel.flush()
+    await channel.flush()
+    assert (store.touches, channel.dropped) == ([[("a", 0)]], 0)

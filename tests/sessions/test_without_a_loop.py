@@ -89,6 +89,10 @@ async def unlimited(_seconds: float | None) -> AsyncIterator[None]:
     yield
 
 
+async def no_caller(_connection: AsyncConnection) -> None:
+    raise AssertionError("no test here has a transaction of its own")
+
+
 class BlockingStore(SqlStore):
     """A spike of the store for a blocking API: our statements, transactions and records, without a loop."""
 
@@ -98,8 +102,7 @@ class BlockingStore(SqlStore):
         self._clock = SystemClock()
         super().__init__(
             SqliteDialect(self._clock),
-            Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, limit=unlimited),
-            origin="here",
+            Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, join=no_caller, limit=unlimited),
             insertions=None,
             deletions=None,
             migrates=False,

@@ -22,18 +22,22 @@ from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing import ManualClock, MemoryDatabase, MemoryStore, StoreHarness
 from tests.servers.proxy import Proxy
+from tests.stores.transaction_kinds import Engines, postgresql_kinds, sqlite_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from coatcheck.identifiers import SessionId
     from coatcheck.stores.store import Store
+    from coatcheck.testing import TransactionKind
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
-SQLITE_TABLES = (*TABLES, "coatcheck_announcements")
+SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+_LEVELS = "SELECT enumvals FROM pg_settings WHERE name = 'default_transaction_isolation'"
+SEARCH_PATH = "public,fake,pg_catalog"
 _numbers = itertools.count()
 _FENCE = "the end of a test"
 _TIMEOUT_SECONDS = 20.0
@@ -99,9 +103,16 @@ class SqliteHarness(StoreHarness):
         super().__init__()
         self.path = folder / "coatcheck.db"
         self.clock = StandingClock()
+        self._engines = Engines(f"sqlite+aiosqlite:///{self.path}")
 
     def make_store(self) -> Store:
         return SqliteStore(self.path, clock=self.clock)
+
+    async def stop(self) -> None:
+        await self._engines.dispose()
+
+    async def transaction_kinds(self) -> Sequence[TransactionKind]:
+        return sqlite_kinds(self.store, self._engines)
 
     async def now_us(self) -> int:
         return self.clock.time_us
@@ -159,6 +170,8 @@ class PostgresHarness(StoreHarness):
         self.proxy = Proxy(urlsplit(server_dsn).port or 5432)
         self._admin: asyncpg.Connection[asyncpg.Record] | None = None
         self._under_way: list[asyncio.Task[object]] = []
+        self._engines = Engines(self.dsn.replace("://", "+asyncpg://"), server_settings={"search_path": SEARCH_PATH})
+        self._kinds: Sequence[TransactionKind] = ()
 
     @property
     def dsn(self) -> str:
@@ -186,6 +199,7 @@ class PostgresHarness(StoreHarness):
         await self.admin.execute("INSERT INTO fake.clock VALUES ($1)", from_us(NEW_YEAR_US))
 
     async def stop(self) -> None:
+        await self._engines.dispose()
         await self.admin.close()
         await self.proxy.__aexit__(None, None, None)
         await self._on_server(f"DROP DATABASE {self._name} WITH (FORCE)")
@@ -194,9 +208,16 @@ class PostgresHarness(StoreHarness):
         parts = urlsplit(self.dsn)
         credentials, at, _ = parts.netloc.rpartition("@")
         through_the_proxy = parts._replace(
-            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query="search_path=public,fake,pg_catalog"
+            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query=f"search_path={SEARCH_PATH}"
         )
         return PostgresStore(through_the_proxy.geturl())
+
+    async def transaction_kinds(self) -> Sequence[TransactionKind]:
+        """In every level that the server knows, and that a later version of it may add."""
+        if not self._kinds:
+            levels = await self.admin.fetchval(_LEVELS)
+            self._kinds = postgresql_kinds(self.store, self._engines, levels)
+        return self._kinds
 
     async def now_us(self) -> int:
         return to_us(await self.admin.fetchval("SELECT now FROM fake.clock"))

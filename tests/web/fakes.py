@@ -130,7 +130,7 @@ class FakeTokenManager:
     async def issue_token(self, *, auth_user_id: str | UUID, method: str, **_: object) -> AuthSuccess:
         return await self.create_token(auth_user_id=auth_user_id, method=method)
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, **_: object) -> SignInAttempt:
+    async def begin_sign_in(self, auth_user_id: str | UUID | None = None, **_: object) -> SignInAttempt:
         raise NotImplementedError
 
     def _read(self) -> None:

@@ -63,8 +63,8 @@ MALFORMED_COOKIE = {
     "quoted": b'__Host-sid="' + _GOOD + b'"',
     "one megabyte": b"__Host-sid=" + b"c2Fz" * (1 << 18),
     "one megabyte of other cookies": b"__Host-sid=" + _GOOD + b"; a=b" * (1 << 18),
-    "one megabyte of semicolons": b";" * (1 << 20),
-    "one megabyte of backslashes": b'a="' + b"\\" * (1 << 20),
+    "one megabyte of semicolons": b"__Host-sid=" + _GOOD + b";" * (1 << 20),
+    "one megabyte of backslashes": b"__Host-sid=" + _GOOD + b'; a="' + b"\\" * (1 << 20),
     "a space in it": b"__Host-sid=" + _GOOD[:20] + b" " + _GOOD[20:],
     "a NUL after it": b"__Host-sid=" + _GOOD + b"\x00",
     "unicode": "__Host-sid=c2Fzé\N{SNOWMAN}".encode(),
@@ -73,9 +73,17 @@ MALFORMED_COOKIE = {
     "not canonical": b"__Host-sid=" + urlsafe_b64encode(b"sas" + bytes(34)).rstrip(b"="),
 }
 
+
+def refusal_of(cookie: bytes) -> tuple[int, str]:
+    """Status and code of the answer to a malformed cookie: one that is too long to be read may hold a token."""
+    return (401, "invalid_token") if len(cookie) <= 16 * 1024 else (431, "too_many_cookies")
+
+
 NO_COOKIE_AT_ALL = {
     "an empty header": b"",
     "only separators": b"; ;;\t; ",
+    "one megabyte of separators": b";" * (1 << 20),
+    "one megabyte of backslashes": b'a="' + b"\\" * (1 << 20),
     "another name": b"session=" + _GOOD,
     "another case": b"__Host-SID=" + _GOOD + b"; __Host-Sid=" + _GOOD,
     "a longer name": b"x__Host-sid=" + _GOOD + b"; __Host-sidx=" + _GOOD,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie
+from coatcheck.tokens import TokenRefusal
+from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie, hand_out
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
 
 if TYPE_CHECKING:
+    from coatcheck.web import Mode
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from tests.web.fakes import FakeAuth, FakeTokenManager
 
@@ -89,6 +91,10 @@ async def test_vary_is_added_to_and_stays_one_field(auth: FakeAuth, before: Head
     assert answer.headers == [(b"content-type", b"text/plain"), (b"vary", after.encode())]
 
 
+def in_cookie(token: str) -> Headers:
+    return [(b"cookie", b"__Host-sid=" + token.encode())]
+
+
 def forgetting(error: Exception | None = None) -> AsgiApp:
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         forget_cookie(scope)
@@ -99,17 +105,19 @@ def forgetting(error: Exception | None = None) -> AsgiApp:
     return app
 
 
-async def test_a_forgotten_cookie_is_removed_with_the_attributes_it_was_set_with(auth: FakeAuth) -> None:
-    cookie = [(b"cookie", b"__Host-sid=old")]
+async def test_a_forgotten_cookie_is_removed_with_the_attributes_it_was_set_with(
+    auth: FakeAuth, manager: FakeTokenManager
+) -> None:
+    cookie = in_cookie(manager.sign_in())
     answer = await request(SessionMiddleware(forgetting(), auth=auth, cookie=SID), headers=cookie)
     assert answer.header("set-cookie") == "__Host-sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
     answer = await request(SessionMiddleware(forgetting(), auth=auth, cookie=SID), headers=cookie, scheme="https")
     assert answer.header("set-cookie") == "__Host-sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
 
 
-async def test_a_cookie_is_removed_with_an_error_too(auth: FakeAuth) -> None:
+async def test_a_cookie_is_removed_with_an_error_too(auth: FakeAuth, manager: FakeTokenManager) -> None:
     app = SessionMiddleware(forgetting(StoreUnavailable("down")), auth=auth, cookie=SID)
-    answer = await request(app, headers=[(b"cookie", b"__Host-sid=old")])
+    answer = await request(app, headers=in_cookie(manager.sign_in()))
     assert answer.status == 503
     assert (answer.header("set-cookie") or "").startswith("__Host-sid=; ")
 
@@ -118,3 +126,91 @@ async def test_a_cookie_is_left_where_the_token_did_not_come_in_it(auth: FakeAut
     app = SessionMiddleware(forgetting(), auth=auth, cookie=SID)
     headers = [*bearer(manager.sign_in()), (b"cookie", b"__Host-sid=another")]
     assert (await request(app, headers=headers)).header("set-cookie") is None
+
+
+async def test_a_cookie_is_left_where_it_may_be_another_applications(auth: FakeAuth, manager: FakeTokenManager) -> None:
+    """Unknown, or not looked up in an outage: nothing says that it is ours."""
+    app = SessionMiddleware(forgetting(), auth=auth, cookie=SID)
+    revoked = manager.sign_in()
+    manager.end(revoked, TokenRefusal.UNKNOWN)
+    for token in ("old", revoked):
+        assert (await request(app, headers=in_cookie(token))).header("set-cookie") is None
+    manager.is_down = True
+    app = SessionMiddleware(forgetting(StoreUnavailable("down")), auth=auth, cookie=SID)
+    assert (await request(app, headers=in_cookie(manager.sign_in()))).header("set-cookie") is None
+
+
+SHARED: dict[str, tuple[int, Headers]] = {
+    "public": (200, [(b"cache-control", b"public, max-age=31536000, immutable")]),
+    "in capitals": (200, [(b"Cache-Control", b"Public")]),
+    "a lifetime": (200, [(b"cache-control", b"max-age=60")]),
+    "a lifetime in shared caches": (200, [(b"cache-control", b"private, s-maxage=60")]),
+    "to be looked up again": (200, [(b"cache-control", b"no-cache")]),
+    "private for one field": (200, [(b"cache-control", b'private="set-cookie"')]),
+    "public and private": (200, [(b"cache-control", b"private"), (b"cache-control", b"public")]),
+    "for CDNs": (200, [(b"cache-control", b"no-store"), (b"cdn-cache-control", b"max-age=60")]),
+    "for one CDN": (200, [(b"cache-control", b"no-store"), (b"Cloudflare-CDN-Cache-Control", b"max-age=60")]),
+    "for a surrogate": (200, [(b"surrogate-control", b"max-age=60")]),
+    "not modified": (304, []),
+}
+PRIVATE: dict[str, Headers] = {
+    "nothing": [],
+    "no-store": [(b"cache-control", b"no-cache, No-Store")],
+    "private": [(b"cache-control", b"private, max-age=60")],
+    "no-store for CDNs too": [(b"cache-control", b"no-store"), (b"cdn-cache-control", b"no-store")],
+}
+
+
+@pytest.mark.parametrize(("status", "headers"), SHARED.values(), ids=SHARED)
+async def test_a_dead_cookie_is_not_removed_with_what_caches_share(
+    auth: FakeAuth, manager: FakeTokenManager, status: int, headers: Headers
+) -> None:
+    """Everybody who is served the stored response would lose their cookie (RFC 9111 section 7.3)."""
+    token = manager.sign_in()
+    manager.end(token, TokenRefusal.EXPIRED)
+    app = SessionMiddleware(page(*headers, status=status, asks=False), auth=auth, cookie=SID)
+    answer = await request(app, headers=in_cookie(token))
+    assert answer.headers == headers
+
+
+@pytest.mark.parametrize("headers", PRIVATE.values(), ids=PRIVATE)
+async def test_a_dead_cookie_is_removed_with_what_no_cache_shares(
+    auth: FakeAuth, manager: FakeTokenManager, headers: Headers
+) -> None:
+    token = manager.sign_in()
+    manager.end(token, TokenRefusal.EXPIRED)
+    app = SessionMiddleware(page(*headers, asks=False), auth=auth, cookie=SID)
+    answer = await request(app, headers=in_cookie(token))
+    assert (answer.header("set-cookie") or "").startswith("__Host-sid=; ")
+    cache_control = (answer.header("cache-control") or "").lower()
+    assert "no-store" in cache_control or "private" in cache_control
+
+
+@pytest.mark.parametrize(("status", "headers"), SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("mode", ["cookie", "header"])
+async def test_a_token_is_never_handed_out_with_what_caches_share(
+    auth: FakeAuth, manager: FakeTokenManager, status: int, headers: Headers, mode: Mode
+) -> None:
+    """Whatever the application says of all its responses: this one is one person's."""
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        hand_out(scope, await manager.create_token(auth_user_id="ann", method="email"), mode)
+        await page(*headers, status=status)(scope, receive, send)
+
+    answer = await request(SessionMiddleware(app, auth=auth, cookie=SID), method="POST", scheme="https")
+    assert answer.header("cache-control") == "no-store"
+    assert not [name for name, _ in answer.headers if b"cdn" in name.lower() or b"surrogate" in name.lower()]
+    assert (answer.header("set-cookie") is not None) == (mode == "cookie")
+
+
+@pytest.mark.parametrize(("status", "headers"), SHARED.values(), ids=SHARED)
+async def test_a_sign_out_removes_the_cookie_with_a_response_that_no_cache_keeps(
+    auth: FakeAuth, manager: FakeTokenManager, status: int, headers: Headers
+) -> None:
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        forget_cookie(scope)
+        await page(*headers, status=status)(scope, receive, send)
+
+    answer = await request(SessionMiddleware(app, auth=auth, cookie=SID), headers=in_cookie(manager.sign_in()))
+    assert (answer.header("set-cookie") or "").startswith("__Host-sid=; ")
+    assert answer.header("cache-control") == "no-store"

@@ -170,7 +170,7 @@ class TestLifetime:
 
 
 class TestADeadSession:
-    @pytest.mark.parametrize("refusal", [TokenRefusal.EXPIRED, TokenRefusal.INACTIVE, TokenRefusal.WRONG_SECRET])
+    @pytest.mark.parametrize("refusal", [TokenRefusal.EXPIRED, TokenRefusal.INACTIVE])
     @pytest.mark.parametrize("headers", [[], [(b"sec-fetch-mode", b"navigate")]])
     async def test_a_browser_that_opens_a_page_with_it_is_rid_of_its_cookie(
         self, auth: FakeAuth, manager: FakeTokenManager, refusal: TokenRefusal, headers: Headers
@@ -182,13 +182,30 @@ class TestADeadSession:
         assert (answer.header("set-cookie") or "").startswith("__Host-sid=; Max-Age=0; ")
         assert answer.header("cache-control") == "no-store"
 
+    @pytest.mark.parametrize("refusal", [refusal for refusal in TokenRefusal if not refusal.is_for_the_holder])
+    async def test_a_cookie_that_may_be_another_applications_is_left_alone(
+        self, auth: FakeAuth, manager: FakeTokenManager, refusal: TokenRefusal
+    ) -> None:
+        """Browsers keep one cookie of a name for a host. Only a right secret says that it is ours."""
+        token = manager.sign_in()
+        manager.end(token, refusal)
+        answer = await request(SessionMiddleware(whoami, auth=auth, cookie=SID), headers=cookie(token))
+        assert (answer.body, answer.header("set-cookie")) == (b"nobody", None)
+
+    @pytest.mark.parametrize("value", ["", "eyJ1c2VyIjoxfQ.aGVsbG8.sig_of_flask", "c2Fz", "a\x80b", "sid=1, x"])
+    async def test_a_cookie_of_another_framework_is_left_alone(self, auth: FakeAuth, value: str) -> None:
+        answer = await request(SessionMiddleware(whoami, auth=auth, cookie=SID), headers=cookie(value))
+        assert (answer.body, answer.header("set-cookie")) == (b"nobody", None)
+
     @pytest.mark.parametrize("mode", [b"cors", b"same-origin", b"no-cors", b"websocket"])
     async def test_a_script_that_comes_late_with_it_does_not_take_the_new_one_away(
         self, auth: FakeAuth, manager: FakeTokenManager, mode: bytes
     ) -> None:
         """What another tab has signed in meanwhile is in the browser already, under the same name."""
+        token = manager.sign_in()
+        manager.end(token, TokenRefusal.EXPIRED)
         app = SessionMiddleware(whoami, auth=auth, cookie=SID)
-        answer = await request(app, headers=[*cookie("c2Fz"), (b"sec-fetch-mode", mode)])
+        answer = await request(app, headers=[*cookie(token), (b"sec-fetch-mode", mode)])
         assert (answer.body, answer.header("set-cookie")) == (b"nobody", None)
 
     async def test_a_store_that_is_down_leaves_the_cookie(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
@@ -210,6 +227,63 @@ class TestADeadSession:
     ) -> None:
         answer = await signed_in(auth, manager, [*ASKS_FOR_COOKIE, *cookie("c2Fz")])
         assert "Max-Age=0" not in (answer.header("set-cookie") or "Max-Age=0")
+
+
+MANY_COOKIES: Headers = [(b"cookie", b"; ".join(b"analytics%d=" % n + b"x" * 4000 for n in range(5)))]
+
+
+class TestTooManyCookies:
+    """More than 16 KiB of them are not searched; they are no reason to sign anybody out."""
+
+    async def test_where_the_application_asks_for_the_caller_the_answer_says_so_and_leaves_the_cookie(
+        self, auth: FakeAuth, manager: FakeTokenManager
+    ) -> None:
+        """HTTP/2 sends them in several lines."""
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        answer = await request(app, headers=[*cookie(manager.sign_in()), *MANY_COOKIES])
+        assert (answer.status, answer.code, answer.header("set-cookie")) == (431, "too_many_cookies", None)
+        assert answer.header("www-authenticate") is None
+        assert manager.explained == 0
+
+    async def test_what_does_not_depend_on_the_caller_is_served(self, auth: FakeAuth) -> None:
+        async def same_for_all(_scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"style"})
+
+        answer = await request(
+            SessionMiddleware(same_for_all, auth=auth, cookie=SID), headers=[*MANY_COOKIES, *cookie("c2Fz")]
+        )
+        assert (answer.status, answer.body, answer.header("cache-control")) == (200, b"style", None)
+
+    async def test_a_bearer_token_beside_them_is_read(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        assert (await request(app, headers=[*MANY_COOKIES, *bearer(manager.sign_in("ann"))])).body == b"ann"
+
+    async def test_a_stranger_with_as_many_is_served(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
+        """Our cookie is not among them, so nothing has to be found, and a sign-in is one."""
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        assert (await request(app, headers=MANY_COOKIES)).body == b"nobody"
+        answer = await signed_in(auth, manager, [*ASKS_FOR_COOKIE, *MANY_COOKIES])
+        assert (answer.header("set-cookie") or "").startswith("__Host-sid=c2Fz")
+
+    async def test_a_websocket_gets_the_same_answer(self, auth: FakeAuth) -> None:
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        headers = [*cookie("c2Fz"), *MANY_COOKIES]
+        assert (await websocket(app, headers=headers)).denial.status == 431
+        assert (await websocket(app, headers=headers, can_deny=False)).close_code == 4431
+
+    async def test_a_request_of_another_site_is_refused_as_ever(self, auth: FakeAuth) -> None:
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        headers = [*MANY_COOKIES, *cookie("c2Fz"), (b"sec-fetch-site", b"cross-site")]
+        assert (await request(app, headers=headers, method="POST")).code == "cross_site_request"
+
+    async def test_it_is_logged_once(self, auth: FakeAuth, caplog: pytest.LogCaptureFixture) -> None:
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        for _ in range(3):
+            await request(app, headers=[*MANY_COOKIES, *cookie("c2Fz")])
+        (record,) = caplog.records
+        assert "16384 bytes of cookies" in record.getMessage()
+        assert "431" in record.getMessage()
 
 
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE", "PROPFIND")

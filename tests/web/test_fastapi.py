@@ -4,6 +4,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security, WebSocket
@@ -13,10 +14,12 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.identifiers import UserId
-from coatcheck.tokens import AuthenticationInfo
+from coatcheck.stores.records import Position
+from coatcheck.tokens import AuthenticationInfo, SignInAttempt
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.asgi import AsgiMessage, AsgiScope, Receive, Send
 from coatcheck.web.fastapi import (
+    BeginsSignIn,
     MaybeSignedIn,
     Requires,
     SignedIn,
@@ -390,3 +393,28 @@ async def test_other_dependencies_and_plain_responses_are_left_alone(auth: FakeA
 
     answer = await request(app, "/plain", headers=bearer("nonsense"))
     assert (answer.body, answer.header("vary"), answer.header("cache-control")) == (b"42", "Accept", None)
+
+
+async def test_a_sign_in_begins_before_the_dependencies_behind_it_read_the_user() -> None:
+    order: list[str] = []
+
+    class Begins(FakeTokenManager):
+        async def begin_sign_in(self, auth_user_id: str | UUID | None = None, **_: object) -> SignInAttempt:
+            assert auth_user_id is None
+            order.append("begun")
+            return SignInAttempt(None, began_at=Position("here"))
+
+    async def read_user() -> str:
+        order.append("read")
+        return "ann"
+
+    app = FastAPI()
+
+    @app.post("/sign-in")
+    async def sign_in_route(
+        attempt: Annotated[SignInAttempt, BeginsSignIn(FakeAuth(Begins()))], user: Annotated[str, Depends(read_user)]
+    ) -> tuple[str, str | None]:
+        return user, attempt.began_at
+
+    answer = await request(app, "/sign-in", method="POST")
+    assert (answer.status, answer.json, order) == (200, ["ann", "here"], ["begun", "read"])

@@ -51,7 +51,9 @@ class MultiTokenManager:
         """The issuer of the primary manager."""
         return self.primary.issuer
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+    async def begin_sign_in(
+        self, auth_user_id: str | UUID | None = None, *, transaction: Transaction | None = None
+    ) -> SignInAttempt:
         """See `TokenManager.begin_sign_in`; the primary begins it."""
         return await self.primary.begin_sign_in(auth_user_id, transaction=transaction)
 

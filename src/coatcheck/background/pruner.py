@@ -45,13 +45,14 @@ class Pruner:
         self._store = store
         self._bus = bus
         self._interval = interval
-        self._holder = secrets.token_hex(8)
+        self._holder: str | None = None
         self._task = BackgroundTask("pruning")
         self._lock_for = max(interval, timedelta(minutes=1))
         self._renew_at = 0.0
 
     def start(self) -> None:
-        """Begin, in a background task."""
+        """Begin, in a background task, under a name that no other process has."""
+        self._holder = secrets.token_hex(8)
         self._task.start(self._run)
 
     async def stop(self) -> None:
@@ -98,4 +99,6 @@ class Pruner:
 
     async def _has_lock(self) -> bool:
         self._renew_at = asyncio.get_running_loop().time() + self._lock_for.total_seconds() / 2
+        if self._holder is None:
+            self._holder = secrets.token_hex(8)
         return await self._store.try_lock(_LOCK, self._holder, self._lock_for)

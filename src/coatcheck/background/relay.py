@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from coatcheck.background.task import BackgroundTask
@@ -32,21 +33,20 @@ class Relay:
         self._store = store
         self._bus = bus
         self._task = BackgroundTask("listening to other processes")
-        self._listens = asyncio.Event()
         self._missed_nothing = False
 
     async def start(self, *, patience_seconds: float = 5.0) -> None:
         """Begin, in a background task. If there are subscribers already, wait until it listens."""
         if self._task.has_started:
             return
-        self._listens.clear()
+        listens = asyncio.Event()
         # Nothing is open for a session before the pod has started, so early subscribers can have missed nothing.
         self._missed_nothing = self._bus.has_subscribers
-        self._task.start(self._run)
+        self._task.start(partial(self._run, listens))
         if self._bus.has_subscribers:
             try:
                 async with asyncio.timeout(patience_seconds):
-                    await self._listens.wait()
+                    await listens.wait()
             except TimeoutError:
                 self._missed_nothing = False
                 _log.warning("%r cannot be listened to yet: announcements of other processes arrive later", self._store)
@@ -55,11 +55,11 @@ class Relay:
         """Stop the background task."""
         await self._task.stop()
 
-    async def _run(self) -> None:
+    async def _run(self, listens: asyncio.Event) -> None:
         await self._bus.until_subscribed()
         async with aclosing(self._store.announcements()) as announcements:
             async for one in announcements:
-                self._listens.set()
+                listens.set()
                 if one is None and self._missed_nothing:
                     self._missed_nothing = False
                     continue

@@ -16,6 +16,7 @@ from coatcheck.identifiers import SessionId, UserId, session_id_from_bytes, shar
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import KeyHash, NewSession
 from coatcheck.stores.scope_text import encode_scopes
+from coatcheck.stores.sql.rows import SESSION_COLUMNS, USER_COLUMNS
 from coatcheck.token_format import Secret, format_token
 from coatcheck.tokens import Token
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
     from coatcheck.sessions.key_hash import KeyHasher
 
-COLUMNS = (
-    "id", "user_id", "method", "scopes", "follows_user", "created_at", "last_used_at", "expires_at",
-    "expire_after_unused_for_us", "key_hash", "key_salt", "pepper_id",
-)  # fmt: skip
+COLUMNS = tuple(column.name for column in SESSION_COLUMNS)
+_USER_COLUMNS = ", ".join(column.name for column in USER_COLUMNS)
 
 _USED_AT = COLUMNS.index("last_used_at")
 _CHUNK = 20_000
@@ -103,7 +102,7 @@ async def _fill_postgres(url: str, population: Population, advance: Callable[[in
     try:
         await with_integer_times(connection)
         await connection.execute(
-            "INSERT INTO coatcheck_users "
+            f"INSERT INTO coatcheck_users ({_USER_COLUMNS}) "  # noqa: S608 (constants only)
             "SELECT 'bench-user-' || number, now(), $1, false, true, 0, 0 FROM generate_series(0, $2 - 1) AS number",
             _SCOPES,
             population.users,
@@ -144,7 +143,7 @@ def _fill_sqlite(path: str | Path, population: Population, advance: Callable[[in
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            "INSERT INTO coatcheck_users VALUES (?, ?, ?, 0, 1, 0, 0)",
+            f"INSERT INTO coatcheck_users ({_USER_COLUMNS}) VALUES (?, ?, ?, 0, 1, 0, 0)",  # noqa: S608 (constants only)
             ((population.user(number), 0, _SCOPES) for number in range(population.users)),
         )
         statement = f"INSERT INTO coatcheck_sessions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 (constants only)

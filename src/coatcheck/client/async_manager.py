@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import anyio
-import anyio.to_thread
 import httpx
 
+from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
-from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
+from coatcheck.client.in_each_loop import InEachLoop
 from coatcheck.client.listening_task import ListeningTask
+from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.manager import INITIALIZE_SECONDS
 from coatcheck.client.storage import MemoryStorage
 
@@ -23,18 +25,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
+    from coatcheck.client.finishing import Finishing
     from coatcheck.client.flows import Flow, Mode, Need
-    from coatcheck.client.hearers import Close, Listener, OnSignInRequired
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
 T = TypeVar("T")
 
+MAX_THREADS = 40
+"""The most storage calls at once, as many as anyio allows by default."""
+
 
 class AsyncClientSessionManager:
     """`ClientSessionManager` for `httpx.AsyncClient`, on asyncio or trio: the same methods, to be awaited.
 
-    Storages are called in a thread. Callbacks may be asynchronous; the task that notices a change awaits them.
+    Storages are called in a thread. Callbacks may be asynchronous; the task that notices a change awaits them. A task
+    that is cancelled or timed out meanwhile first finishes the change: it is stored, known here and told, or not begun.
+
+    A manager may be used in several `asyncio.run`, one after the other. Each has an HTTP client of its own.
     """
 
     def __init__(
@@ -57,10 +66,17 @@ class AsyncClientSessionManager:
             mode=mode,
             client_label=client_label,
         )
-        self._hearers = Hearers(login_url, on_sign_in_required)
+        self._callbacks = Callbacks(login_url, on_sign_in_required)
         self.auth = SessionAuth(self._flows, run_async=self._run)
         self._owns_http = http is None
-        self._http = httpx.AsyncClient(base_url=server_url, auth=self.auth) if http is None else http
+        cookies, mounts = CookieJar(), without_proxy(self._flows.origin)
+
+        def make() -> httpx.AsyncClient:
+            return http or httpx.AsyncClient(base_url=server_url, auth=self.auth, cookies=cookies, mounts=mounts)
+
+        self._http = InEachLoop(make)
+        # A limit of its own, because threads that the program keeps busy must not hold up a sign-out.
+        self._limiter = InEachLoop(lambda: anyio.CapacityLimiter(MAX_THREADS))
 
     async def __aenter__(self) -> Self:
         """Do nothing; for `async with`."""
@@ -74,8 +90,8 @@ class AsyncClientSessionManager:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """See `ClientSessionManager.http`."""
-        return self._http
+        """See `ClientSessionManager.http`. In another event loop it is another client, with the same cookies."""
+        return self._http.get()
 
     @property
     def auth_info(self) -> AuthSuccess | None:
@@ -113,59 +129,58 @@ class AsyncClientSessionManager:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `ClientSessionManager.listen`; `listener` may be asynchronous."""
-        return self._hearers.listen(listener)
+        return self._callbacks.listen(listener)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """See `ClientSessionManager.listening`; here it is a task, which ends with the block.
 
         async with sessions.listening(): ...
         """
-        return ListeningTask(self._flows, self._hearers, self._http, self._fulfil)
+        return ListeningTask(self._flows, self._callbacks, self.http, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
-        return self._hearers.closing(close)
+        return self._callbacks.closing(close)
 
     async def aclose(self) -> None:
         """See `ClientSessionManager.close`."""
         if self._owns_http:
-            await self._http.aclose()
+            await self.http.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
         """Fulfil the needs of a flow until it returns."""
         return await run_async(flow, self._fulfil)
 
-    async def _fulfil(self, need: Need) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+    async def _fulfil(self, need: Need, finishing: Finishing) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Send):
+            finishing.raise_held()
             return await self._send(need)
         # A caller that is cancelled in between must not leave a stored change of which the listeners were not told.
-        with anyio.CancelScope(shield=True):
-            return await self._fulfil_here(need)
-
-    async def _fulfil_here(self, need: Call | Tell | CloseStreams) -> Any:  # noqa: ANN401 (as above)
         if isinstance(need, Call):
-            return await anyio.to_thread.run_sync(need.function)
+            return await finishing.in_thread(need.function, self._limiter.get())
         if isinstance(need, Tell):
             if need.closes_streams:
-                await _call_all(self._hearers.closers())
-            return await _call_all(self._hearers.calls_for(need.change))
+                await _call_all(self._callbacks.closers(), finishing)
+            return await _call_all(self._callbacks.calls_for(need.change), finishing)
         if isinstance(need, CloseStreams):
-            return await _call_all(self._hearers.closers())
+            return await _call_all(self._callbacks.closers(), finishing)
         assert_never(need)
 
     async def _send(self, need: Send) -> httpx.Response:
+        http = self.http
         timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
-        request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        request = http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        self._flows.loopback.guard_async(request)
         with anyio.move_on_after(need.timeout):
-            return await self._http.send(request, auth=None, follow_redirects=False)
+            return await http.send(request, auth=None, follow_redirects=False)
         raise httpx.ReadTimeout(f"no answer within {need.timeout:g} s", request=request)
 
 
-async def _call_all(calls: Iterable[Callable[[], object]]) -> None:
+async def _call_all(calls: Iterable[Callable[[], object]], finishing: Finishing) -> None:
     for call in calls:
         try:
             result = call()
             if inspect.isawaitable(result):
-                await result
+                await finishing.result_of(result)
         except Exception:  # noqa: BLE001 (one callback must not keep the others from being called)
-            failed(call)
+            log_failure(call)

@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from coatcheck.client.private_files import (
+    FILE_MODE,
+    check_lock_file,
+    create_to_write,
+    look_at,
+    make_folder,
+    open_to_read,
+    reason_of,
+)
 from coatcheck.client.text_storage import TextStorage
 from coatcheck.errors import StorageError
+from coatcheck.hidden import HiddenText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _log = logging.getLogger("coatcheck.client")
 
-_OWNER_ONLY = 0o600
 _LOCK_SECONDS = 10
 
 
@@ -29,12 +38,18 @@ class FileStorage(TextStorage):
     """Keeps the session in a file of mode 0600, which is replaced in one step.
 
     Several processes may share the file: they take turns by a lock file beside it (`<name>.lock`). If other users can
-    read the file, for example after it was copied, its mode is set to 0600 again and a warning is logged.
+    read the file, for example after it was copied, its mode is set to 0600 again and a warning is logged. A symbolic
+    link in place of either file is neither followed nor replaced, because another user may have planted it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Keep the session at `path`; `~` is the home directory. Missing folders are created, for the owner only."""
-        self._path = Path(path).expanduser().absolute()
+        """Keep the session at `path`; `~` is the home directory. Missing folders are created, for the owner only.
+
+        Raises:
+            StorageError: there is no home directory, or `path` names no file.
+        """
+        self._path = _absolute(path)
+        self._lock_path = self._path.with_name(f"{self._path.name}.lock")
 
     def __repr__(self) -> str:
         """Name the file."""
@@ -47,24 +62,21 @@ class FileStorage(TextStorage):
 
     def stamp(self) -> object:
         """See `SessionStorage.stamp`: a replaced file has another inode, time or size."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._cannot("read", error) from None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        found = look_at(self._path)
+        return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
         """See `TextStorage.exclusively`."""
+        look_at(self._path)  # nothing is written beside a path that is refused
+        make_folder(self._path.parent)
+        check_lock_file(self._lock_path)
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(f"{self._path}.lock", timeout=_LOCK_SECONDS, mode=_OWNER_ONLY)
+            lock = FileLock(self._lock_path, timeout=_LOCK_SECONDS, mode=FILE_MODE)
             lock.acquire()
         except LockTimeout:
             raise StorageError(f"{self._path} is locked by another process; try again") from None
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 (filelock has errors of its own, for example where there are no locks)
             raise self._cannot("lock", error) from None
         try:
             yield
@@ -74,11 +86,13 @@ class FileStorage(TextStorage):
     def load(self) -> str | None:
         """See `TextStorage.load`."""
         try:
-            with self._path.open(encoding="utf-8") as file:
+            with os.fdopen(open_to_read(self._path), encoding="utf-8") as file:
                 self._keep_private(file.fileno())
-                return file.read()
+                return HiddenText(file.read())
         except FileNotFoundError:
             return None
+        except StorageError:
+            raise
         except UnicodeDecodeError:
             raise StorageError(f"{self._path} does not hold a session; delete it and sign in again") from None
         except OSError as error:
@@ -86,6 +100,7 @@ class FileStorage(TextStorage):
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`."""
+        look_at(self._path)
         try:
             if text is None:
                 self._path.unlink(missing_ok=True)
@@ -97,9 +112,8 @@ class FileStorage(TextStorage):
     def _replace(self, text: str) -> None:
         """Replace the file in one step: a reader, and a machine that lost power, finds the old file or the new one."""
         new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         try:
-            with os.fdopen(file, "w", encoding="utf-8") as writer:
+            with os.fdopen(create_to_write(new), "w", encoding="utf-8") as writer:
                 writer.write(text)
                 writer.flush()
                 os.fsync(writer.fileno())
@@ -112,7 +126,25 @@ class FileStorage(TextStorage):
         if os.name == "posix" and stat.S_IMODE(os.fstat(file).st_mode) & 0o077:
             _log.warning("%s was readable by other users; its mode is now set to 0600", self._path)
             with suppress(OSError):  # the file may belong to another user
-                os.fchmod(file, _OWNER_ONLY)
+                os.fchmod(file, FILE_MODE)
 
-    def _cannot(self, do: str, error: OSError) -> StorageError:
-        return StorageError(f"cannot {do} {self._path}: {error.strerror or type(error).__name__}")
+    def _cannot(self, do: str, error: Exception) -> StorageError:
+        return StorageError(f"cannot {do} {self._path}: {reason_of(error)}")
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    # With an empty HOME, `~` would be the root directory, and with a relative one the folder the program started in.
+    if Path(text).parts[:1] == ("~",) and os.name == "posix" and not os.environ.get("HOME", "/").startswith("/"):
+        raise StorageError(f"FileStorage({text!r}) needs a home directory; HOME must be an absolute path")
+    try:
+        found = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise StorageError(
+            f"FileStorage({text!r}) needs a home directory; set HOME, or give a path without ~"
+        ) from None
+    except OSError:
+        raise StorageError(f"FileStorage({text!r}) needs a folder to start from; give an absolute path") from None
+    if not found.name or "\0" in text:
+        raise StorageError(f"FileStorage({text!r}) must be given the path of a file")
+    return found

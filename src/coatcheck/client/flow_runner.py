@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coatcheck.client.finishing import Finishing
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
@@ -27,17 +29,26 @@ def run(flow: Generator[N, Any, T], fulfil: Callable[[N], Any]) -> T:
         return value
 
 
-async def run_async(flow: Generator[N, Any, T], fulfil: Callable[[N], Awaitable[Any]]) -> T:
-    """`run` with an asynchronous `fulfil`."""
+async def run_async(flow: Generator[N, Any, T], fulfil: Callable[[N, Finishing], Awaitable[Any]]) -> T:
+    """`run` with an asynchronous `fulfil`.
+
+    `fulfil` says by `Finishing` which steps are finished although the caller is cancelled. The cancellation is raised
+    inside the flow at the next step that may be cancelled, or after the flow.
+    """
+    finishing = Finishing()
     try:
         need = next(flow)
         while True:
             try:
-                result = await fulfil(need)
+                result = await fulfil(need, finishing)
             except BaseException as error:  # noqa: BLE001 (the flow decides; a cancelled sign-out forgets, too)
                 need = flow.throw(error)
             else:
                 need = flow.send(result)
     except StopIteration as end:
         value: T = end.value
-        return value
+    except BaseException:
+        finishing.raise_held()  # the caller that cancelled waits for its cancellation, not for an error
+        raise
+    finishing.raise_held()
+    return value

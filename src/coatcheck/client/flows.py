@@ -19,9 +19,11 @@ import httpx
 from coatcheck.client.answers import confirms_sign_out, may_be_ours, reason_in, same_origin, status_in
 from coatcheck.client.changes import AuthChange, SignOutReason
 from coatcheck.client.local_session import LocalSession
+from coatcheck.client.loopback_only import LoopbackOnly
 from coatcheck.client_info import ClientInfo
-from coatcheck.errors import ConfigurationError, StorageError, UnexpectedAnswerError
+from coatcheck.errors import ConfigurationError, UnexpectedAnswerError
 from coatcheck.loopback import is_loopback
+from coatcheck.wire import checked_token
 
 if TYPE_CHECKING:
     from coatcheck.client.storage import SessionStorage
@@ -84,6 +86,7 @@ class Flows:
         if mode not in {"header", "cookie"}:
             raise ConfigurationError('mode must be "header" or "cookie"')
         self.origin = _checked_origin(server_url)
+        self.loopback = LoopbackOnly(self.origin)
         self.local = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
         self._in_cookie = mode == "cookie"
@@ -127,6 +130,7 @@ class Flows:
             )
         if not self._in_cookie and not info.token:
             raise ConfigurationError('the server sent no token although this client has mode="header"')
+        checked_token(info.token)
         yield from self._changing(partial(self.local.sign_in, info))
 
     def sign_out(self, route: Literal["sign-out", "sign-out-all"]) -> Flow[bool]:
@@ -135,7 +139,9 @@ class Flows:
         forget: Callable[[], AuthChange | None] = partial(self.local.sign_out, SignOutReason.SIGNED_OUT)
         try:
             yield CloseStreams()
-            with suppress(StorageError):  # then the last known session is used; `forget` raises the storage's error
+            # A storage of the application's own may raise anything. Then the last known session is used, so that the
+            # server is told; `forget` raises the storage's error.
+            with suppress(Exception):
                 yield from self._changing(self.local.refresh)
                 is_readable = True
             info = self._signing_out = self.local.info
@@ -160,7 +166,7 @@ class Flows:
         yield from self._changing(self.local.refresh)
         return self.local.info
 
-    def asking_for_events(self, info: AuthSuccess) -> Send:
+    def events_request(self, info: AuthSuccess) -> Send:
         """The request for the stream of events, which tells when this session ends."""
         request = self._ask("GET", "events", info, None)
         request.headers["Accept"] = "text/event-stream"
@@ -176,10 +182,10 @@ class Flows:
         info = self.local.info
         if "authorization" in request.headers and not self._in_cookie:
             return None  # the program has set a header of its own
-        self._dress(request.headers, info)
+        self._add_headers(request.headers, info)
         return info
 
-    def is_news(self, response: httpx.Response) -> bool:
+    def may_be_the_end(self, response: httpx.Response) -> bool:
         """Whether a response may say that the session has ended, so that `after` has to read it."""
         return may_be_ours(response, self.origin)
 
@@ -235,10 +241,10 @@ class Flows:
 
     def _ask(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> Send:
         headers = httpx.Headers()
-        self._dress(headers, info)
+        self._add_headers(headers, info)
         return Send(method, self._session_url.join(route), headers, timeout)
 
-    def _dress(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
+    def _add_headers(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
         if self._label is not None:
             headers["Coatcheck-Client"] = self._label
         if self._in_cookie:

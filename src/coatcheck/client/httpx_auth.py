@@ -42,7 +42,8 @@ class SessionAuth(httpx.Auth):
     """Carries the session of a manager: `httpx.Client(auth=sessions.auth)`, `httpx.AsyncClient(auth=sessions.auth)`.
 
     Only requests to the manager's origin carry it; httpx removes it when it follows a redirect to another origin.
-    Responses are passed on unchanged, and no request is repeated.
+    Responses are passed on unchanged, and no request is repeated. A request to a server on this machine over plain http
+    is refused with a `ConfigurationError` where the HTTP client would send it to a proxy.
     """
 
     def __init__(self, flows: Flows, *, run: Run | None = None, run_async: RunAsync | None = None) -> None:
@@ -55,9 +56,10 @@ class SessionAuth(httpx.Auth):
         """See `httpx.Auth`."""
         if self._run is None:
             raise RuntimeError("httpx.Client takes the auth of a ClientSessionManager, not of an asynchronous one")
+        self._flows.loopback.guard(request)
         sent = None if _is_anonymous(request) else self._run(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             self._run(self._flows.after(peek(response), sent))
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
@@ -66,9 +68,10 @@ class SessionAuth(httpx.Auth):
             raise RuntimeError(
                 "httpx.AsyncClient takes the auth of an AsyncClientSessionManager, not of a blocking one"
             )
+        self._flows.loopback.guard_async(request)
         sent = None if _is_anonymous(request) else await self._run_async(self._flows.before(request))
         response = yield request
-        if sent is not None and self._flows.is_news(response):
+        if sent is not None and self._flows.may_be_the_end(response):
             await self._run_async(self._flows.after(await apeek(response), sent))
 
 

@@ -85,7 +85,7 @@ def opening_timeout() -> httpx.Timeout:
     return httpx.Timeout(OPEN_SECONDS)
 
 
-def bear_silence(response: httpx.Response) -> None:
+def allow_silence(response: httpx.Response) -> None:
     """Allow more time for each part of the body than for the head."""
     # httpx has one limit for both. Its transport reads it from here again before it reads the body.
     response.request.extensions["timeout"]["read"] = SILENCE_SECONDS
@@ -122,9 +122,9 @@ def _listen_once(flows: Flows, pauses: _Pauses) -> ListeningFlow[None]:
 
 
 def _hear(flows: Flows, info: AuthSuccess, pauses: _Pauses) -> ListeningFlow[None]:
-    response: httpx.Response = yield OpenStream(flows.asking_for_events(info))
+    response: httpx.Response = yield OpenStream(flows.events_request(info))
     try:
-        if flows.is_news(response):
+        if flows.may_be_the_end(response):
             body = yield from _body(response)
             yield from flows.after(body, info)
         elif is_event_stream(response, flows.origin):

@@ -14,7 +14,7 @@ from coatcheck.client.listening import (
     OpenStream,
     Pause,
     ReadStream,
-    bear_silence,
+    allow_silence,
     listening,
     opening_timeout,
 )
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import httpx
     from anyio.abc import TaskGroup
 
+    from coatcheck.client.callbacks import Callbacks
+    from coatcheck.client.finishing import Finishing
     from coatcheck.client.flows import Flows, Need
-    from coatcheck.client.hearers import Hearers
     from coatcheck.client.listening import ListeningNeed
 
 T = TypeVar("T")
@@ -39,13 +40,13 @@ class ListeningTask:
     def __init__(
         self,
         flows: Flows,
-        hearers: Hearers,
+        callbacks: Callbacks,
         http: httpx.AsyncClient,
-        fulfil: Callable[[Need], Awaitable[Any]],
+        fulfil: Callable[[Need, Finishing], Awaitable[Any]],
     ) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
-        self._hearers = hearers
+        self._callbacks = callbacks
         self._http = http
         self._fulfil_other = fulfil
         self._has_changed = False
@@ -56,7 +57,7 @@ class ListeningTask:
 
     async def __aenter__(self) -> None:
         """Begin to listen."""
-        self._unsubscribe = self._hearers.listen(lambda _: self._interrupt())
+        self._unsubscribe = self._callbacks.listen(lambda _: self._interrupt())
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(run_async, listening(self._flows), self._fulfil)
@@ -77,21 +78,21 @@ class ListeningTask:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def _fulfil(self, need: ListeningNeed) -> Any:  # noqa: ANN401 (each need has its own kind of result)
+    async def _fulfil(self, need: ListeningNeed, finishing: Finishing) -> Any:  # noqa: ANN401 (each need has its own kind of result)
         if isinstance(need, Attend):
             self._has_changed = False
             return None
         if isinstance(need, CloseStream):
-            with anyio.CancelScope(shield=True):
-                await need.response.aclose()
-            return None
+            return await finishing.result_of(need.response.aclose())
+        if isinstance(need, OpenStream | ReadStream | Pause):
+            finishing.raise_held()
         if isinstance(need, OpenStream):
             return await self._unless_interrupted(lambda: self._open(need))
         if isinstance(need, ReadStream):
             return await self._unless_interrupted(self._read)
         if isinstance(need, Pause):
             return await self._unless_interrupted(lambda: anyio.sleep(need.seconds))
-        return await self._fulfil_other(need)
+        return await self._fulfil_other(need, finishing)
 
     async def _unless_interrupted(self, step: Callable[[], Awaitable[T]]) -> T:
         if self._has_changed:
@@ -107,8 +108,9 @@ class ListeningTask:
     async def _open(self, need: OpenStream) -> httpx.Response:
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        self._flows.loopback.guard_async(request)
         response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
-        bear_silence(response)
+        allow_silence(response)
         self._parts = aiter(response.aiter_bytes())
         return response
 

@@ -16,7 +16,7 @@ from coatcheck.client.listening import (
     OpenStream,
     Pause,
     ReadStream,
-    bear_silence,
+    allow_silence,
     listening,
     opening_timeout,
 )
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from coatcheck.client.callbacks import Callbacks
     from coatcheck.client.flows import Flows, Need
-    from coatcheck.client.hearers import Hearers
     from coatcheck.client.listening import ListeningNeed
 
 STOP_SECONDS = 5.0
@@ -47,10 +47,10 @@ class _Stopped(BaseException):
 class ListeningThread:
     """The context manager behind `ClientSessionManager.listening`."""
 
-    def __init__(self, flows: Flows, hearers: Hearers, http: httpx.Client, fulfil: Callable[[Need], Any]) -> None:
+    def __init__(self, flows: Flows, callbacks: Callbacks, http: httpx.Client, fulfil: Callable[[Need], Any]) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
-        self._hearers = hearers
+        self._callbacks = callbacks
         self._http = http
         self._fulfil_other = fulfil
         self._has_changed = Event()
@@ -62,7 +62,7 @@ class ListeningThread:
 
     def __enter__(self) -> None:
         """Begin to listen."""
-        self._unsubscribe = self._hearers.listen(lambda _: self._interrupt())
+        self._unsubscribe = self._callbacks.listen(lambda _: self._interrupt())
         self._thread.start()
 
     def __exit__(
@@ -113,10 +113,11 @@ class ListeningThread:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        self._flows.loopback.guard(request)
         # An interruption shuts the socket down. A connection that is kept alive could serve another request by then.
         request.headers["Connection"] = "close"
         response = self._http.send(request, auth=None, follow_redirects=False, stream=True)
-        bear_silence(response)
+        allow_silence(response)
         self._parts = response.iter_bytes()
         network = response.extensions.get("network_stream")
         # Over HTTP/2 other requests share the connection; then the wait ends with the server's next comment.

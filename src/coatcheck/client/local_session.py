@@ -42,12 +42,12 @@ class LocalSession:
         """Read the storage anew. The result is a change even if the session is the same: listeners are always told."""
         with self._lock:
             self._storage.clear()
-            return self._know(self._storage.read()) or AuthChange(self._info)
+            return self._take_over(self._storage.read()) or AuthChange(self._info)
 
     def refresh(self) -> AuthChange | None:
         """Take over a session that another process or thread has stored."""
         with self._lock:
-            return self._know(self._storage.read())
+            return self._take_over(self._storage.read())
 
     def sign_in(self, info: AuthSuccess) -> AuthChange:
         """Keep `info`: first in the storage, then in memory."""
@@ -74,15 +74,15 @@ class LocalSession:
             self._undeleted = None
             if was_removed:
                 return AuthChange(None, reason)
-            known = self._know(self._storage.read())  # another process has stored a new sign-in, or deleted the session
-            return known or AuthChange(None, reason)
+            # Another process has stored a new sign-in, or has deleted the session.
+            return self._take_over(self._storage.read()) or AuthChange(None, reason)
 
     def _forget(self) -> None:
         """Forget the session in memory. If the storage could not delete it, a later read does not bring it back."""
         self._undeleted = self._info or self._undeleted
         self._info = None
 
-    def _know(self, stored: AuthSuccess | None) -> AuthChange | None:
+    def _take_over(self, stored: AuthSuccess | None) -> AuthChange | None:
         if stored == self._undeleted:
             stored = None
         if stored == self._info:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import httpx
 
+from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
-from coatcheck.client.hearers import Hearers, failed
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_thread import ListeningThread
+from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.flows import Flow, Mode, Need
-    from coatcheck.client.hearers import Close, Listener, OnSignInRequired
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -74,10 +75,12 @@ class ClientSessionManager:
             mode=mode,
             client_label=client_label,
         )
-        self._hearers = Hearers(login_url, on_sign_in_required)
+        self._callbacks = Callbacks(login_url, on_sign_in_required)
         self.auth = SessionAuth(self._flows, run=self._run)
         self._owns_http = http is None
-        self._http = httpx.Client(base_url=server_url, auth=self.auth) if http is None else http
+        if http is None:
+            http = httpx.Client(base_url=server_url, auth=self.auth, mounts=without_proxy(self._flows.origin))
+        self._http = http
 
     def __enter__(self) -> Self:
         """Do nothing; for `with`."""
@@ -139,6 +142,7 @@ class ClientSessionManager:
 
         Raises:
             ConfigurationError: the answer has a token in cookie mode, or none in header mode; nothing was stored.
+            InvalidArgumentError: the token cannot be sent in a header; nothing was stored.
             StorageError: the answer cannot be stored; the session stays as it was.
         """
         self._run(self._flows.update(info))
@@ -160,7 +164,7 @@ class ClientSessionManager:
 
         Returns a function that removes the listener.
         """
-        return self._hearers.listen(listener)
+        return self._callbacks.listen(listener)
 
     def listening(self) -> AbstractContextManager[None]:
         """Within the block, notice the session's end at once instead of with the next request.
@@ -173,14 +177,14 @@ class ClientSessionManager:
         for at most five seconds. A thread that is in a callback or the storage after that finishes it; a thread that
         waits for an answer ignores it.
         """
-        return ListeningThread(self._flows, self._hearers, self._http, self._fulfil)
+        return ListeningThread(self._flows, self._callbacks, self._http, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """For long-lived streams: within the block, `close` is called once when the user changes or signs out.
 
         with http.stream("GET", "/live") as live, sessions.closing(live.close): ...
         """
-        return self._hearers.closing(close)
+        return self._callbacks.closing(close)
 
     def close(self) -> None:
         """Close the manager's own HTTP client. The session is kept."""
@@ -198,15 +202,16 @@ class ClientSessionManager:
             return self._send(need)
         if isinstance(need, Tell):
             if need.closes_streams:
-                _call_all(self._hearers.closers())
-            return _call_all(self._hearers.calls_for(need.change))
+                _call_all(self._callbacks.closers())
+            return _call_all(self._callbacks.calls_for(need.change))
         if isinstance(need, CloseStreams):
-            return _call_all(self._hearers.closers())
+            return _call_all(self._callbacks.closers())
         assert_never(need)
 
     def _send(self, need: Send) -> httpx.Response:
         timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
         request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+        self._flows.loopback.guard(request)
         send = partial(self._http.send, request, auth=None, follow_redirects=False)
         if need.timeout is None:
             return send()
@@ -221,4 +226,4 @@ def _call_all(calls: Iterable[Callable[[], object]]) -> None:
         try:
             call()
         except Exception:  # noqa: BLE001 (one callback must not keep the others from being called)
-            failed(call)
+            log_failure(call)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import InvalidArgumentError, StorageError
+from coatcheck.hidden import HiddenText
 from coatcheck.wire import auth_success_json, auth_success_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class TextStorage(ABC):
             return None
         try:
             return auth_success_of(json.loads(text))
-        except (ValueError, RecursionError, InvalidArgumentError):
+        except (ValueError, TypeError, RecursionError, InvalidArgumentError):  # TypeError: the place gave no text
             # Neither the text nor the parser's message may be shown: both may contain the token.
             raise StorageError(f"{self.place} does not hold a session; delete it and sign in again") from None
 
@@ -72,6 +73,14 @@ class TextStorage(ABC):
             StorageError: the text cannot be written; the earlier text is still there.
         """
 
+    def _cannot_use(self, do: str, kind_of_error: str) -> StorageError:
+        """The error for one of another library, to be raised after its `except` block.
+
+        The other error may contain the text that was to be written: only its kind is told, and neither a chain nor a
+        local variable has it.
+        """
+        return StorageError(f"cannot {do} {self.place}: {kind_of_error}")
+
 
 class KeyValues(Protocol):
     """An object that keeps text under keys."""
@@ -93,6 +102,10 @@ class KeyValueStorage(TextStorage):
         self._values = values
         self._key = key
 
+    def __repr__(self) -> str:
+        """Name the key."""
+        return f"KeyValueStorage({self._key!r})"
+
     @property
     def place(self) -> str:
         """See `TextStorage.place`."""
@@ -100,12 +113,25 @@ class KeyValueStorage(TextStorage):
 
     def load(self) -> str | None:
         """See `TextStorage.load`."""
-        return self._values.get(self._key)
+        try:
+            return self._values.get(self._key)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the application's own kinds of errors)
+            kind = type(error).__name__
+        raise self._cannot_use("read", kind)
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`."""
-        self._values.set(self._key, text)
+        try:
+            # Plain text: a database may want no subclass.
+            return self._values.set(self._key, None if text is None else str(text))
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as above)
+            kind = type(error).__name__
+        raise self._cannot_use("write", kind)
 
 
-def _text_of(session: AuthSuccess | None) -> str | None:
-    return None if session is None else json.dumps(auth_success_json(session))
+def _text_of(session: AuthSuccess | None) -> HiddenText | None:
+    return None if session is None else HiddenText(json.dumps(auth_success_json(session)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from coatcheck.events.messages import Message
+    from coatcheck.opening import Opening
     from coatcheck.stores.records import Change
 
 Subscriber: TypeAlias = "Callable[[Message], Awaitable[None]]"
@@ -32,11 +33,13 @@ class EventBus:
     bus awaits one subscriber after the other: a slow subscriber delays the subscribers after it.
     """
 
-    def __init__(self) -> None:
-        """Start without subscribers."""
+    def __init__(self, opening: Opening | None = None) -> None:
+        """Start without subscribers. `opening` says where the pod is open, whose event loop calls them."""
+        self._opening = opening
         self._subscribers: list[Subscriber] = []
         self._observers: list[Observer] = []
-        self._subscribed = asyncio.Event()
+        self._was_subscribed = False
+        self._first_subscriber: asyncio.Future[None] | None = None  # while something waits for it
 
     @property
     def has_subscribers(self) -> bool:
@@ -45,12 +48,24 @@ class EventBus:
 
     async def until_subscribed(self) -> None:
         """Wait until the first subscriber was added; return at once if that has happened already."""
-        await self._subscribed.wait()
+        if not self._was_subscribed:
+            self._first_subscriber = asyncio.get_running_loop().create_future()
+            await self._first_subscriber
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber. Returns a function that removes it."""
+        """Add a subscriber. Returns a function that removes it.
+
+        The event loop of the pod calls the subscribers. Subscribe before the pod is open, or in that loop.
+
+        Raises:
+            OpenElsewhereError: the pod is open in another event loop or process.
+        """
+        self._check_not_elsewhere()
         self._subscribers.append(subscriber)
-        self._subscribed.set()
+        self._was_subscribed = True
+        waiting, self._first_subscriber = self._first_subscriber, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
         def unsubscribe() -> None:
             if subscriber in self._subscribers:
@@ -65,7 +80,11 @@ class EventBus:
         has the ids of the ended sessions in `ended`. Observers do not get a change inside the application's own
         transaction; subscribers hear of it when it is committed. Redis deletes sessions past their deadline by itself,
         and neither observers nor subscribers hear of those. Returns a function that removes the observer.
+
+        Raises:
+            OpenElsewhereError: the pod is open in another event loop or process.
         """
+        self._check_not_elsewhere()
         self._observers.append(observer)
 
         def stop_observing() -> None:
@@ -91,3 +110,7 @@ class EventBus:
                     await subscriber(message)
                 except Exception:  # noqa: BLE001 (the change has happened, so a subscriber's error must not stop it)
                     _log.exception("a subscriber failed on %s", type(message).__name__)
+
+    def _check_not_elsewhere(self) -> None:
+        if self._opening is not None:
+            self._opening.check_not_elsewhere()

@@ -71,8 +71,10 @@ class SessionCreator:
         self._bus = bus
         self._user_source = user_source
 
-    async def begin(self, user_id: UserId, transaction: Transaction | None) -> SignInAttempt:
-        """Note how often all sessions of the user were ended so far. The user need not exist."""
+    async def begin(self, user_id: UserId | None, transaction: Transaction | None) -> SignInAttempt:
+        """Note the user's epochs, or where the user is not known yet the store's position. The user need not exist."""
+        if user_id is None:
+            return SignInAttempt(None, began_at=await self._store.read_position(transaction=transaction))
         record = await self._store.read_user(user_id, transaction=transaction)
         return SignInAttempt(user_id, UserEpochs() if record is None else record.epochs)
 
@@ -91,7 +93,7 @@ class SessionCreator:
         transaction: Transaction | None,
     ) -> AuthSuccess:
         """Insert a session and make its token. The arguments are those of `ServerSideSessions.create_session`."""
-        if attempt is not None and attempt.user_id != user_id:
+        if attempt is not None and attempt.user_id not in {None, user_id}:
             raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
         own_scopes = None if scopes is None else scope_set(scopes)
         expires_at_us = None if expires_at is None else _deadline_us(expires_at)
@@ -100,7 +102,7 @@ class SessionCreator:
 
         replaced = None if replacing is None else session_id_of(replacing.auth_id)
         scopes_are_its_own = own_scopes is not None
-        revocations = None if attempt is None else attempt.epochs.revocations
+        revocations = None if attempt is None or attempt.epochs is None else attempt.epochs.revocations
         for _ in range(_MAX_TRIES):
             user = await self._look_up(user_id, transaction)
             if user.blocked and not skip_user_blocked_check:
@@ -125,6 +127,7 @@ class SessionCreator:
                 session,
                 expected_revocations=revocations,
                 expected_rescopes=None if scopes_are_its_own and self._user_source is None else user.epochs.rescopes,
+                began_at=None if attempt is None else attempt.began_at,
                 user_scopes=None if self._user_source is None else user.scopes,
                 inside_transaction=self._hook_for(session),
                 transaction=transaction,

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from coatcheck.errors import RevocationIndeterminate
+from coatcheck.errors import NotOpenError, RevocationIndeterminate
+from coatcheck.opening import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -34,7 +35,10 @@ class Finisher:
         Raises:
             RevocationIndeterminate: it took too long; it goes on in the background.
         """
-        task = asyncio.get_running_loop().create_task(revocation)
+        loop = running_loop()
+        if loop is None:
+            return await revocation  # nothing can cancel it, and a store that needs a loop refuses it
+        task = loop.create_task(revocation)
         self._running.add(task)
         task.add_done_callback(self._done)
         done, _ = await asyncio.wait({task}, timeout=self._patience_seconds)
@@ -47,13 +51,15 @@ class Finisher:
 
     async def close(self) -> None:
         """Wait for the revocations that are still under way, for `patience_seconds` at most."""
-        if self._running:
-            _, unfinished = await asyncio.wait(self._running, timeout=self._patience_seconds)
+        loop = asyncio.get_running_loop()
+        running = {task for task in self._running if task.get_loop() is loop}  # one of another loop cannot be awaited
+        if running:
+            _, unfinished = await asyncio.wait(running, timeout=self._patience_seconds)
             if unfinished:
                 _log.error("%d revocations were not confirmed before the pod closed; repeat them", len(unfinished))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         # The caller may have been cancelled; then nobody else looks at the exception.
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and not isinstance(task.exception(), NotOpenError | None):  # the former did nothing
             _log.warning("a revocation failed: %s", type(task.exception()).__name__)

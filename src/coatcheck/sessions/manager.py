@@ -38,7 +38,9 @@ class ServerSideSessionsTokenManager:
         """Always "session"."""
         return STRATEGY
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+    async def begin_sign_in(
+        self, auth_user_id: str | UUID | None = None, *, transaction: Transaction | None = None
+    ) -> SignInAttempt:
         return await self.server_side_sessions.begin_sign_in(auth_user_id, transaction=transaction)
 
     async def issue_token(

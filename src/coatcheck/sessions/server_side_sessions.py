@@ -81,13 +81,18 @@ class ServerSideSessions:
         """
         return self.validator.examine(token)
 
-    async def begin_sign_in(self, auth_user_id: str | UUID, *, transaction: Transaction | None = None) -> SignInAttempt:
+    async def begin_sign_in(
+        self, auth_user_id: str | UUID | None = None, *, transaction: Transaction | None = None
+    ) -> SignInAttempt:
         """Begin a sign-in, before the credentials are read. Give the attempt to `create_session`.
 
         If all sessions of the user are ended in between, this sign-in is stopped too. If the password's hash were read
         first, a change of the password could end the sessions between that read and the begin, and be missed.
+
+        Without `auth_user_id` it begins before the user is known, with the store's position: see
+        docs/how-to/sign-in.md.
         """
-        return await self._creator.begin(user_id_of(auth_user_id), transaction)
+        return await self._creator.begin(None if auth_user_id is None else user_id_of(auth_user_id), transaction)
 
     async def create_session(
         self,

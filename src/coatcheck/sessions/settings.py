@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, TypeAlias
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.hidden import Hidden
 from coatcheck.sessions.key_hash import KeyHasher, Pepper
 from coatcheck.sessions.limits import (
     MAX_SALT_LENGTH,
@@ -67,11 +68,15 @@ class ServerSideSessionsSettings:
         Raises:
             ConfigurationError: a setting is not allowed; the message names it and says what is allowed.
         """
-        peppers = [_pepper("session_key_hash_pepper", session_key_hash_pepper)]
-        if isinstance(fallback_session_key_hash_peppers, str | bytes):
+        # First of all: a traceback with local variables would show the peppers.
+        primary = Hidden(session_key_hash_pepper)
+        fallbacks = Hidden(fallback_session_key_hash_peppers)
+        del session_key_hash_pepper, fallback_session_key_hash_peppers
+        peppers = [_pepper("session_key_hash_pepper", primary)]
+        if isinstance(fallbacks.reveal(), str | bytes):
             raise ConfigurationError("fallback_session_key_hash_peppers must be a list of peppers, not one text")
-        for number, text in enumerate(fallback_session_key_hash_peppers):
-            peppers.append(_pepper(f"fallback_session_key_hash_peppers[{number}]", text))
+        for number, fallback in enumerate(map(Hidden, fallbacks.reveal())):
+            peppers.append(_pepper(f"fallback_session_key_hash_peppers[{number}]", fallback))
         if len({pepper.id for pepper in peppers}) < len(peppers):
             raise ConfigurationError(
                 "session_key_hash_pepper and fallback_session_key_hash_peppers must all differ; one is given twice"
@@ -112,24 +117,31 @@ class ServerSideSessionsSettings:
         return KeyHasher(self._peppers[0], self._peppers[1:], salt_length=self.session_key_hash_salt_length)
 
 
-def _pepper(name: str, text: str) -> Pepper:
-    if not isinstance(text, str):
-        raise ConfigurationError(f"{name} must be text, not {type(text).__name__}; is the password missing?")
-    if not text.strip():
+def _pepper(name: str, text: Hidden[str]) -> Pepper:
+    if not isinstance(text.reveal(), str):
+        raise ConfigurationError(f"{name} must be text, not {type(text.reveal()).__name__}; is the password missing?")
+    if not text.reveal().strip():
         raise ConfigurationError(
             f"{name} must not be empty; generate one with `python -c 'import secrets; "
             "print(secrets.token_urlsafe(32))'`"
         )
-    try:
-        encoded = len(text.encode())
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{name} must be text that can be written as UTF-8") from None
-    if len(text) < MIN_PEPPER_LENGTH:
-        raise ConfigurationError(f"{name} must have at least {MIN_PEPPER_LENGTH} characters; it has {len(text)}")
+    encoded = _length_in_utf8(text)
+    if encoded is None:
+        raise ConfigurationError(f"{name} must be text that can be written as UTF-8")
+    length = len(text.reveal())
+    if length < MIN_PEPPER_LENGTH:
+        raise ConfigurationError(f"{name} must have at least {MIN_PEPPER_LENGTH} characters; it has {length}")
     if encoded < RECOMMENDED_PEPPER_BYTES:
         warnings.warn(
             f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes or more are recommended",
             WeakPepperWarning,
             stacklevel=3,
         )
-    return Pepper(text)
+    return Pepper(text.reveal())
+
+
+def _length_in_utf8(text: Hidden[str]) -> int | None:
+    try:
+        return len(text.reveal().encode())
+    except UnicodeEncodeError:
+        return None

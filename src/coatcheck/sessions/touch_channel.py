@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from coatcheck.errors import StoreUnavailable
+from coatcheck.errors import NotOpenError, StoreUnavailable
 from coatcheck.stores.records import SessionUse
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class TouchChannel:
         self._rehashes: dict[SessionId, Rehash] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
-        self._writing = asyncio.Lock()
+        self._writing: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the timer, the writer and the lock
         self.dropped = 0
         self._overflowed = 0
 
@@ -55,19 +56,28 @@ class TouchChannel:
         self._note(self._rehashes, rehash, _REHASH_DELAY_US)
 
     async def flush(self) -> None:
-        """Write everything that is waiting. If the store cannot answer, the writes are lost and no error is raised."""
-        async with self._writing:
+        """Write everything that is waiting. If the store cannot answer, the writes are lost and no error is raised.
+
+        Raises:
+            NotOpenError: the store is not open here; the writes wait on.
+        """
+        async with self._lock():
             if self._overflowed:
                 overflowed, self._overflowed = self._overflowed, 0
                 self._log_drop(overflowed, "the channel is full")
             while self._uses or self._rehashes:
                 uses, self._uses = self._uses, {}
                 rehashes, self._rehashes = self._rehashes, {}
-                await self._write(self._store.touch_sessions, sorted(uses.values(), key=_session_id))
-                await self._write(self._store.rehash_sessions, sorted(rehashes.values(), key=_session_id))
+                try:
+                    await self._write(self._store.touch_sessions, sorted(uses.values(), key=_session_id))
+                    await self._write(self._store.rehash_sessions, sorted(rehashes.values(), key=_session_id))
+                except NotOpenError:
+                    self._uses, self._rehashes = uses | self._uses, rehashes | self._rehashes
+                    raise
 
     async def close(self) -> None:
         """Write everything that is waiting, and stop."""
+        self._enter_loop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -79,12 +89,25 @@ class TouchChannel:
             self._overflowed += 1
             return
         waiting[item.session_id] = item
-        loop = asyncio.get_running_loop()
+        loop = self._enter_loop()
         due = loop.time() + delay_us / 1_000_000
         if self._timer is None or due < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = loop.call_at(due, self._start_writing)
+
+    def _enter_loop(self) -> asyncio.AbstractEventLoop:
+        """The running event loop. What belongs to another one is left behind: it may have ended without a word."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._timer, self._writer, self._writing = loop, None, None, None
+        return loop
+
+    def _lock(self) -> asyncio.Lock:
+        self._enter_loop()
+        if self._writing is None:
+            self._writing = asyncio.Lock()
+        return self._writing
 
     def _start_writing(self) -> None:
         self._timer = None

@@ -13,7 +13,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
-from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.errors import StoreUnavailable
+from coatcheck.opening import Opening, running_loop
 from coatcheck.stores.reusable_timeout import ReusableTimeout
 
 if TYPE_CHECKING:
@@ -72,35 +73,41 @@ class Batcher(Generic[K, V]):
         self._idle: list[asyncio.Future[None]] = []  # one for each worker that waits for a caller
         self._is_waking = False
         self._workers: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = Opening()
 
     def open(self) -> None:
         """Start, in the running event loop."""
-        self._loop = asyncio.get_running_loop()
+        self._opening.begin()
         self._is_waking = False
-        self._workers = [self._loop.create_task(self._work(runner)) for runner in self._runners]
+        loop = asyncio.get_running_loop()
+        self._workers = [loop.create_task(self._work(runner)) for runner in self._runners]
 
     async def close(self) -> None:
         """Stop. Callers that still wait get StoreUnavailable."""
-        self._loop = None
-        workers, self._workers = self._workers, []
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        self._idle.clear()
-        waiting, self._waiting = self._waiting, []
-        _fail(waiting, StoreUnavailable("the store is closed"))
+        if not self._opening.stop():
+            return
+        try:
+            workers, self._workers = self._workers, []
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            self._idle.clear()
+            waiting, self._waiting = self._waiting, []
+            _fail(waiting, StoreUnavailable("the store is closed"))
+        finally:
+            self._opening.end()
 
     def submit(self, key: K) -> asyncio.Future[V | None]:
         """The answer to `key`, or None where there is none, from a round trip that starts after this call.
 
         Raises:
-            NotOpenError: before `open` or after `close`.
+            NotOpenError: before `open` or after `close`, or in another event loop or process.
         """
-        if self._loop is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
-        answer: asyncio.Future[V | None] = self._loop.create_future()
-        self._waiting.append((key, answer, self._loop.time()))
+        loop = running_loop()
+        if loop is None or loop is not self._opening.loop:
+            raise self._opening.refusal()
+        answer: asyncio.Future[V | None] = loop.create_future()
+        self._waiting.append((key, answer, loop.time()))
         if self._idle and not self._is_waking:
             self._wake()
         return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 
@@ -175,10 +175,14 @@ class UserRecord:
     epochs: UserEpochs
 
 
+Position = NewType("Position", str)
+"""A place in the history of a store: a change is before it if it was committed before. The text is opaque."""
+
+
 class InsertRefusal(Enum):
     """Why a store did not insert a session."""
 
-    USER_REVOKED = "all sessions of the user were ended since the epochs were read"
+    USER_REVOKED = "all sessions of the user were ended since the epochs were read, or after the position"
     USER_RESCOPED = "the scopes of the user changed since the epochs were read"
 
 

@@ -17,6 +17,8 @@ For all calls:
 * A call that takes `transaction` takes part in it: its effect appears and disappears with it. Without one, its
   effect is durable and visible to every later read when the call returns. SQL stores take a SQLAlchemy
   `AsyncConnection` or `AsyncSession`.
+* In a transaction in which it could overlook what others have committed, or which commits each statement, a call that
+  writes raises InvalidArgumentError before it has written anything. Calls that only read are named `read_` or `list_`.
 * Only `insert_session` makes a session row. Every other write does nothing to a row that is gone.
 * A call that ends or shrinks sessions announces it in the same transaction, and returns what it has announced
   (`Change`). What `announcements` yields leaves out what this store object has returned without a transaction: the
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         ListedSession,
         NewSession,
         PepperCount,
+        Position,
         Rehash,
         ScopeChange,
         SessionFilter,
@@ -102,11 +105,15 @@ class Sessions(Protocol):
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
         """Insert a session, unless its user's epochs have moved on. Check and insertion are one atomic step.
+
+        With `began_at` it is refused as well where the user's sessions were ended (`end_user_sessions`, blocked,
+        deleted) by a transaction that was not committed yet at that position. An older position refuses more.
 
         The session that it replaces, if any, is deleted in the same step, and stays where the insertion is refused.
         `expected_rescopes` None: the user's rescopes do not matter (the session has scopes of its own).
@@ -179,6 +186,13 @@ class Users(Protocol):
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         """The user's row, registered or not, or None."""
+        ...
+
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
+        """The position of this moment in the history of the store: every change that was committed before is before it.
+
+        A sign-in takes it before its user is known, and hands it to `insert_session`.
+        """
         ...
 
     async def insert_user(
@@ -272,11 +286,22 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
     atomic as it says."""
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing."""
+        """Connect, and bring the schema up to date where the store is configured to. Opening twice does nothing.
+
+        A store that holds connections is open in one event loop and one process, and refuses any call from another
+        before anything is sent (`opening.Opening`).
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop, or in a process of which this is a forked child.
+        """
         ...
 
     async def close(self) -> None:
-        """Release every connection. Closing twice does nothing."""
+        """Release every connection. Closing twice does nothing, nor does closing in a forked child of an open store.
+
+        Raises:
+            OpenElsewhereError: it is open in another event loop.
+        """
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -284,7 +309,7 @@ class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
         ...
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        """The connection a transaction runs on, as hooks get it."""
+        """The connection a transaction runs on, as hooks get it. Refuses what a call that writes would refuse."""
         ...
 
     async def guarantee(self) -> Guarantee:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.hidden import HiddenText
 
 if TYPE_CHECKING:
     from coatcheck.clock import Clock
@@ -30,6 +31,7 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
         ConfigurationError: the URL names no store this library has, or a package it needs is not installed. The URL
             itself is not repeated: it may hold a password.
     """
+    url = HiddenText(url)
     if url.startswith(_SQLITE):
         path = url.removeprefix(_SQLITE)
         if not path or path.startswith(":memory:") or "?" in path:
@@ -39,7 +41,7 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
             )
         from coatcheck.stores.sql.sqlite.store import SqliteStore  # noqa: PLC0415 (a store is imported when it is used)
 
-        return SqliteStore(Path(path), clock=clock, migrates=migrates)
+        return SqliteStore(Path(str(path)), clock=clock, migrates=migrates)
     if url.startswith(_POSTGRES):
         try:
             from coatcheck.stores.sql.postgresql.store import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
@@ -54,6 +56,6 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
         except ModuleNotFoundError as missing:
             raise ConfigurationError(f"Redis needs the package {missing.name}; install coatcheck[redis]") from missing
         return RedisStore(url, clock=clock)
-    scheme, is_url, _ = url.partition("://")
-    start = f"starts with {scheme[:20]!r}" if is_url else "has no scheme"  # then any of it may be a password
+    # Without a scheme, any of it may be a password.
+    start = f"starts with {str(url[: url.index('://')])[:20]!r}" if "://" in url else "has no scheme"
     raise ConfigurationError(f"the store URL {start}; allowed are {_ALLOWED}")

@@ -43,6 +43,7 @@ from coatcheck.testing.machine import StoreMachine, check_store_against_model  #
 from coatcheck.testing.manual_clock import ManualClock  # noqa: E402 (as above)
 from coatcheck.testing.memory.database import MemoryDatabase  # noqa: E402 (as above)
 from coatcheck.testing.memory.store import MemoryStore  # noqa: E402 (as above)
+from coatcheck.testing.transaction_kinds import TransactionKind, in_savepoint  # noqa: E402 (as above)
 
 __all__ = [
     "Gate",
@@ -53,5 +54,7 @@ __all__ = [
     "StoreConformance",
     "StoreHarness",
     "StoreMachine",
+    "TransactionKind",
     "check_store_against_model",
+    "in_savepoint",
 ]

@@ -10,8 +10,10 @@ import pytest
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import NotOpenError
+from coatcheck.testing.transaction_kinds import TransactionKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -89,6 +91,14 @@ class StoreHarness(ABC):
     async def corrupt_scopes(self, session_id: SessionId) -> None:
         """Overwrite what is stored as the session's scopes with something that is not a set of scopes."""
         pytest.skip(f"{type(self).__name__} does not damage rows (session {session_id})")
+
+    async def transaction_kinds(self) -> Sequence[TransactionKind]:
+        """Every kind of transaction that an application can hand to the store, those that it refuses included.
+
+        A database has isolation levels, a driver has modes, and an engine sets both in several places. Without, the
+        tests know the store's own transactions alone.
+        """
+        return [TransactionKind("its own", self.store.transaction, lets_others_write=self.locks_single_rows)]
 
     async def until_blocked(self, call: asyncio.Task[object]) -> None:
         """Return when `call` waits for a transaction that the test holds, or is done.

@@ -19,6 +19,7 @@ from coatcheck.stores.records import (
     UserEpochs,
     UserRecord,
 )
+from coatcheck.testing.transaction_kinds import ChangedMindError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable
@@ -205,13 +206,9 @@ async def a_transaction(store: Store, *, commits: bool) -> AsyncIterator[AsyncCo
         async with store.transaction() as transaction:
             yield transaction
             if not commits:
-                raise _ChangedMindError
-    except _ChangedMindError:
+                raise ChangedMindError
+    except ChangedMindError:
         pass
-
-
-class _ChangedMindError(Exception):
-    """Rolls a transaction back."""
 
 
 def start(call: Awaitable[T]) -> asyncio.Task[T]:

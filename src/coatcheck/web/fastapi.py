@@ -22,15 +22,16 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Path, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from fastapi.openapi.models import HTTPBearer
+from fastapi.params import Depends as DependsParameter
 from fastapi.params import Security as SecurityParameter
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from coatcheck.tokens import AuthenticationInfo
+from coatcheck.tokens import AuthenticationInfo, SignInAttempt
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.http.problems import Problem
 from coatcheck.web.requirements import require, required_scopes
@@ -101,6 +102,25 @@ SignedIn: TypeAlias = Annotated[AuthenticationInfo, Requires()]
 
 MaybeSignedIn: TypeAlias = Annotated[AuthenticationInfo | None, Security(possible_caller)]
 """The caller, or None where nobody is signed in: `user: MaybeSignedIn`. While the store is down, 503 and not None."""
+
+
+def BeginsSignIn(auth: HasTokenManager) -> DependsParameter:  # noqa: N802 (reads as a type in an annotation)
+    """The sign-in that begins with this request, before anything of its user is read.
+
+        async def sign_in_route(
+            attempt: Annotated[SignInAttempt, BeginsSignIn(auth)],
+            account: Annotated[Account, Depends(load_account)],
+        ) -> ...
+
+    FastAPI calls dependencies in the order of the parameters: put it before those that read the user. Give the attempt
+    to `sign_in` or to the call that issues the token.
+    """
+
+    async def begin() -> SignInAttempt:
+        return await auth.token_manager.begin_sign_in()
+
+    parameter: DependsParameter = Depends(begin)
+    return parameter
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

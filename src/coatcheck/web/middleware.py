@@ -12,10 +12,11 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, CrossSiteRequestError, StoreUnavailable, TooManyCookiesError
 from coatcheck.events import EventBus
-from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+from coatcheck.tokens import AuthenticationInfo, Token, TokenRefusal
 from coatcheck.web.asgi import facts_of
+from coatcheck.web.cookie_clashes import CookieWatch
 from coatcheck.web.exchanges.http import HttpExchange
 from coatcheck.web.exchanges.pending_use import USE_KEY, PendingUse
 from coatcheck.web.exchanges.reply import REPLY_KEY, Reply
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from coatcheck.web.auth_services import HasTokenManager, HasTokenManagerAndEvents
     from coatcheck.web.exchanges.exchange import Exchange
     from coatcheck.web.exchanges.verdict import Answer
+    from coatcheck.web.http.cookie import RequestCookie
 
 
 _READS = frozenset({"GET", "HEAD"})
@@ -85,25 +87,29 @@ class SessionMiddleware:
         self._app = app
         self._auth = auth
         self._cookie = cookie
+        self._cookie_watch = None if cookie is None else CookieWatch(auth, cookie)
         if live is None and isinstance(getattr(auth, "events", None), EventBus):
             live = LiveConnections(cast("HasTokenManagerAndEvents", auth))
         self._live = live
         self._settings = WebSettings(clients or ClientCapture(), ends_with_session=live is not None)
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 (in parts it would be a call more for every request)
+        self, scope: AsgiScope, receive: Receive, send: Send
+    ) -> None:
         """Handle one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         cookie = None if self._cookie is None else self._cookie.on(facts_of(scope))
         credential = presented_credential(scope["headers"], None if cookie is None else cookie.name)
-        token, in_cookie = (None, False) if credential is None else credential
+        token: Token | None
+        answer: Answer
+        token, in_cookie, answer = (None, False, None) if credential is None else credential
         if in_cookie and cookie is not None and cookie.is_forged:
             await _refuse_forged(scope, receive, send)
             return
         is_http = scope["type"] == "http"
         asked_at = asyncio.get_running_loop().time()
-        answer: Answer = None if credential is None else TokenRefusal.NOT_A_TOKEN
         use = None
         if token is not None:
             try:
@@ -116,7 +122,9 @@ class SessionMiddleware:
             except StoreUnavailable as error:
                 answer = error.with_traceback(None)  # which leads to this frame, and so back to the verdict
         verdict = Verdict(answer)
-        reply = Reply(cookie, token_in_cookie=in_cookie, is_refused=isinstance(answer, TokenRefusal))
+        reply = Reply(cookie, token if in_cookie else None, answer)
+        if in_cookie and cookie is not None and not isinstance(answer, AuthenticationInfo):
+            self._note_useless(cookie, answer)
         state = RequestState(verdict)
         scope[SCOPE_KEY], scope[REPLY_KEY], scope[SETTINGS_KEY] = state, reply, self._settings
         exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send)
@@ -132,6 +140,14 @@ class SessionMiddleware:
                 raise
         finally:
             exchange.note_over()
+
+    def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
+        if self._cookie_watch is None:
+            return
+        if isinstance(answer, TooManyCookiesError):
+            self._cookie_watch.note_too_long()
+        elif isinstance(answer, TokenRefusal):
+            self._cookie_watch.note_refused(cookie, answer)
 
 
 async def _refuse_forged(scope: AsgiScope, receive: Receive, send: Send) -> None:

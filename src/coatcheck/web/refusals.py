@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coatcheck import third_party_internals
-from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable
+from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable, TooManyCookiesError
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
     """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
 
-    While the store cannot say who is calling, nobody is told to sign in, whatever the application concluded.
+    While it cannot be said who is calling, nobody is told to sign in, whatever the application concluded.
     """
     refusal = None
     if state is not None and isinstance(error, AuthenticationRequiredError):
         try:
             refusal = state.refusal
-        except StoreUnavailable as outage:
-            error = outage.with_traceback(None)  # which leads to this frame, and so back to the error
+        except (StoreUnavailable, TooManyCookiesError) as unknown:
+            error = unknown.with_traceback(None)  # which leads to this frame, and so back to the error
     return problem_of(error, refusal=refusal, retry_after_s=jittered_retry_after_s())
 
 

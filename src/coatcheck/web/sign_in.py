@@ -99,7 +99,8 @@ def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None
 def forget_cookie(request: Mapping[str, Any]) -> None:
     """Have the browser forget the session cookie, whatever the response will be, an error included.
 
-    Does nothing where the token did not come in the cookie, or where `hand_out` gives the browser a new one.
+    Does nothing where the token did not come in the cookie, where the cookie may be another application's (its secret
+    was wrong, or could not be checked), or where `hand_out` gives the browser a new one.
 
     Raises:
         ConfigurationError: `SessionMiddleware` did not run for this request.

@@ -85,6 +85,22 @@ async def test_of_several_holders_the_last_lets_them_go_on() -> None:
     assert gc.get_threshold() == USUAL
 
 
+def test_a_loop_that_ends_before_the_second_is_over_does_not_postpone_them_for_ever() -> None:
+    collections, one, another = FullCollections(), object(), object()
+
+    async def postpone() -> None:
+        collections.postpone(one)
+
+    async def postpone_and_resume() -> None:
+        collections.postpone(another)
+        collections.resume(another)
+
+    asyncio.run(postpone())
+    assert gc.get_threshold() != USUAL
+    asyncio.run(postpone_and_resume())
+    assert gc.get_threshold() == USUAL
+
+
 @pytest.mark.parametrize("settings", [{}, {"postpone_full_collections": False}])
 async def test_live_connections_leave_the_process_alone_unless_they_are_asked_not_to(settings: dict[str, Any]) -> None:
     auth, seen = Auth(), set[tuple[int, int, int]]()

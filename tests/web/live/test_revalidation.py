@@ -1138,7 +1138,7 @@ async def test_a_connection_that_is_over_is_forgotten(auth: Auth, kind: str) -> 
         assert len(live) == 1
         await examined(auth, 2)
     assert len(live) == 0
-    assert not live._watched  # noqa: SLF001 (nothing is left behind for users who come once)
+    assert not live._loops.here()._watched  # noqa: SLF001 (nothing is left behind for users who come once)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])

@@ -121,7 +121,7 @@ async def _sessions(
 
 
 def _shards_of(which: SessionFilter) -> Sequence[str]:
-    """Where sessions are that may match: other servers are not asked, and may be down."""
+    """The shards that may hold a matching session: the servers of others are not asked, and may be down."""
     if which.session_id is not None:
         return [shard_of_session(which.session_id)]
     return SHARDS if which.user_id is None else [shard_of_user(which.user_id)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.hidden import HiddenText
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
@@ -24,6 +25,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    Position,
     Rehash,
     ScopeChange,
     SessionFilter,
@@ -32,7 +34,7 @@ from coatcheck.stores.records import (
     UserChange,
     UserRecord,
 )
-from coatcheck.stores.redis import guarantee, scans
+from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
@@ -94,12 +96,11 @@ class RedisStore:
         Raises:
             ConfigurationError: `url` is not of that form.
         """
+        url = HiddenText(url)
         self._target = parse_url(url)
-        self._origin = secrets.token_hex(8)
         self._timeout_seconds = timeout_seconds
         self._calls = ServerCalls(
             self._target,
-            origin=self._origin,
             clock=clock,
             remap=remap or (lambda address: address),
             timeout_seconds=timeout_seconds,
@@ -118,7 +119,7 @@ class RedisStore:
             ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
                 not allow what is needed.
         """
-        if self._calls.is_open:
+        if self._calls.opening.is_here:
             return
         await self._calls.open()
         try:
@@ -150,6 +151,7 @@ class RedisStore:
 
     async def guarantee(self) -> Guarantee:
         # Each primary is asked; the weakest counts, and one that is down is a condition.
+        self._calls.opening.check()
         facts = await facts_of_each(self._calls)
         return guarantee.judge(
             facts,
@@ -159,6 +161,7 @@ class RedisStore:
         )
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
+        self._calls.opening.check()
         listener = Listener(
             self._calls.servers,
             self._calls.connection,
@@ -167,7 +170,7 @@ class RedisStore:
             own_channel=f"{self._calls.keys.channel}:{secrets.token_hex(8)}",
             answer_seconds=self._timeout_seconds,
         )
-        return from_others(listener.texts(), self._origin)
+        return from_others(listener.texts(), self._calls.opening.name)
 
     # --- the path of every request ---
 
@@ -176,7 +179,7 @@ class RedisStore:
         return self._calls.read_session(session_id)
 
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
-        self._calls.check_open()
+        self._calls.opening.check()  # it may turn out that there is nothing to ask
         latest: dict[SessionId, int] = {}
         for use in uses:
             latest[use.session_id] = max(use.used_at_us, latest.get(use.session_id, use.used_at_us))
@@ -209,6 +212,7 @@ class RedisStore:
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
@@ -233,6 +237,7 @@ class RedisStore:
             "" if expected_rescopes is None else expected_rescopes,
             "" if user_scopes is None else encode_scopes(user_scopes),
             replaced if is_near and replaced is not None else "",
+            "" if began_at is None else positions.of_shard(began_at, shard),
         )
         if reply == b"taken":
             raise StoreUnavailable("the id of the new session is taken")
@@ -335,6 +340,10 @@ class RedisStore:
         return await scans.count_by_pepper(self._calls)
 
     # --- users kept in the store ---
+
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
+        _without_transaction(transaction)
+        return positions.encode(await self._calls.read_every_shard_that_answers(positions.command_of(self._calls.keys)))
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.announcement import Announcement
-    from coatcheck.stores.records import UserRecord
+    from coatcheck.stores.records import Position, UserRecord
 
 
 class SqlDialect(Protocol):
@@ -51,6 +51,18 @@ class SqlDialect(Protocol):
         For answers that say "there is no such session" and write nothing: a revocation before may have been committed
         on a primary and not on its standby yet.
         """
+        ...
+
+    async def ending(self, connection: AsyncConnection) -> int | ColumnElement[int]:
+        """The mark of a transaction that ends all sessions of a user, for `users.last_ending`."""
+        ...
+
+    async def position(self, connection: AsyncConnection) -> Position:
+        """The position of this moment: a mark is before it if its transaction was committed before."""
+        ...
+
+    async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
+        """Whether all sessions of the user were ended by a transaction that is not before the position."""
         ...
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:

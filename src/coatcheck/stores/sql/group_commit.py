@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
     from coatcheck.stores.batching import BatchRunner
-    from coatcheck.stores.records import EndedSession, NewSession, SessionFilter
+    from coatcheck.stores.records import EndedSession, NewSession, Position, SessionFilter
 
 K_contra = TypeVar("K_contra", contravariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -52,6 +52,7 @@ class PlainInsertion:
     session: NewSession
     expected_revocations: int
     expected_rescopes: int | None
+    began_at: Position | None
     known_scopes: str | None
 
 
@@ -68,13 +69,14 @@ def plain_insertion(
     *,
     expected_revocations: int,
     expected_rescopes: int | None,
+    began_at: Position | None,
     user_scopes: frozenset[Scope] | None,
 ) -> PlainInsertion | None:
     """The sign-in as one that may share; None where it does more than to insert a row."""
     if session.replaces is not None or (user_scopes is not None and expected_rescopes is None):
         return None
     known_scopes = None if user_scopes is None else encode_scopes(user_scopes)
-    return PlainInsertion(session, expected_revocations, expected_rescopes, known_scopes)
+    return PlainInsertion(session, expected_revocations, expected_rescopes, began_at, known_scopes)
 
 
 def plain_deletion(which: SessionFilter, *, limit: int | None) -> PlainDeletion | None:

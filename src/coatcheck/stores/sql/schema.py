@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 metadata = MetaData()
 sqlite_metadata = MetaData()
-"""What SQLite has besides."""
+"""The tables that only SQLite has."""
 
 
 class Timestamp(TypeDecorator[int]):
@@ -77,6 +77,8 @@ users = Table(
     Column("is_registered", Boolean, nullable=False),
     Column("revocations", BigInteger, nullable=False),
     Column("rescopes", BigInteger, nullable=False),
+    # The transaction that has ended all sessions last: on PostgreSQL its id (xid8), on SQLite its number among such.
+    Column("last_ending", BigInteger, nullable=True),
     sqlite_with_rowid=False,
 )
 
@@ -118,6 +120,14 @@ announcements = Table(
     sqlite_autoincrement=True,  # no number is given twice: listeners go by it
 )
 Index("coatcheck_announcements_announced_at", announcements.c.announced_at)
+
+endings = Table(
+    "coatcheck_endings",
+    sqlite_metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""One row, with the number of transactions so far that have ended all sessions of a user."""
 
 locks = Table(
     "coatcheck_leases",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import NewSession, Rehash, SessionFilter, UserRecord
+    from coatcheck.stores.records import NewSession, Position, Rehash, SessionFilter, UserRecord
     from coatcheck.stores.sql.dialect import SqlDialect
 
 
@@ -41,6 +41,7 @@ async def insert_session(
     *,
     expected_revocations: int,
     expected_rescopes: int | None,
+    began_at: Position | None,
     user_scopes: frozenset[Scope] | None,
 ) -> Insertion | InsertRefusal:
     """Insert a session under a lock on its user's row, so that no user-wide step can slip in between."""
@@ -51,6 +52,8 @@ async def insert_session(
     else:
         user = await ensure_user(connection, dialect, new.user_id, scopes=user_scopes)
     if user.epochs.revocations != expected_revocations:
+        return InsertRefusal.USER_REVOKED
+    if began_at is not None and await dialect.was_ended_after(connection, new.user_id, began_at):
         return InsertRefusal.USER_REVOKED
     if expected_rescopes is not None:
         if user.epochs.rescopes != expected_rescopes:

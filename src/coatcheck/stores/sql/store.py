@@ -21,6 +21,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    Position,
     Rehash,
     ScopeChange,
     SessionFilter,
@@ -34,7 +35,6 @@ from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
 from coatcheck.stores.sql.transactions import (
     CallersOwnError,
     Transactions,
-    connection_of,
     run_callers_own,
 )
 
@@ -66,20 +66,16 @@ class SqlStore(ABC):
         dialect: SqlDialect,
         transactions: Transactions,
         *,
-        origin: str,
         insertions: Batches[PlainInsertion, Insertion] | None,
         deletions: Batches[PlainDeletion, EndedSession] | None,
         migrates: bool,
     ) -> None:
         """Set up without connecting.
 
-        `origin` signs what is announced of this store's own transactions. By way of `insertions` and `deletions` go the
-        writes that share a transaction with others; None: each has its own.
+        By way of `insertions` and `deletions` go the writes that share a transaction with others; None: each has its
+        own.
         """
-        self._origin = origin
-        # Another one, which `announcements` does not leave out: only the database learns whether a caller's transaction
-        # is committed, so that this process too has to hear of it from there.
-        self._origin_in_callers = f"{origin}-transaction"
+        self._opening = transactions.opening
         self._dialect = dialect
         self._transactions = transactions
         self._insertions = insertions
@@ -87,6 +83,9 @@ class SqlStore(ABC):
         self._migrates = migrates
 
     # --- what a database has to add ---
+
+    async def _prepare(self) -> None:  # noqa: B027 (only one has something to do here)
+        """Make ready what an engine needs."""
 
     @abstractmethod
     def _create_engine(self) -> AsyncEngine:
@@ -117,13 +116,20 @@ class SqlStore(ABC):
     def _read_user(self, user_id: UserId) -> Awaitable[UserRecord | None]:
         """Read a user's row outside of any transaction."""
 
+    async def _read_position(self) -> Position:
+        """Read the position outside of any transaction of the caller's."""
+        async with self._transactions.read(None) as connection:
+            return await self._dialect.position(connection)
+
     # --- lifespan ---
 
     async def open(self) -> None:
-        if self._transactions.engine is not None:
+        if self._opening.is_here:
             return
+        self._opening.begin()
         try:
             with self._transactions.answering():
+                await self._prepare()
                 self._transactions.engine = self._create_engine()
                 if self._migrates:
                     await migrate.upgrade(self._transactions.engine)
@@ -136,13 +142,18 @@ class SqlStore(ABC):
             raise
 
     async def close(self) -> None:
+        if not self._opening.stop():
+            return
         engine, self._transactions.engine = self._transactions.engine, None
-        for batches in (self._insertions, self._deletions):
-            if batches is not None:
-                await batches.close()
-        await self._close_direct()
-        if engine is not None:
-            await self._transactions.dispose(engine)
+        try:
+            for batches in (self._insertions, self._deletions):
+                if batches is not None:
+                    await batches.close()
+            await self._close_direct()
+            if engine is not None:
+                await self._transactions.dispose(engine)
+        finally:
+            self._opening.end()
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -160,10 +171,12 @@ class SqlStore(ABC):
         return self._transactions.begin(is_in_other_hands=True)
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
-        return await connection_of(transaction)
+        async with self._transactions.write(transaction) as connection:  # the hook will write in it, and so shall we
+            return connection
 
     def announcements(self) -> AsyncGenerator[Announcement | None, None]:
-        return from_others(self._announced(), self._origin)
+        self._opening.check()
+        return from_others(self._announced(), self._opening.name)
 
     # --- sign-in ---
 
@@ -179,6 +192,7 @@ class SqlStore(ABC):
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
@@ -188,6 +202,7 @@ class SqlStore(ABC):
                 session,
                 expected_revocations=expected_revocations,
                 expected_rescopes=expected_rescopes,
+                began_at=began_at,
                 user_scopes=user_scopes,
             )
             inserted = None if plain is None else await self._insertions.submit(plain)
@@ -201,6 +216,7 @@ class SqlStore(ABC):
                     session,
                     expected_revocations=expected_revocations,
                     expected_rescopes=expected_rescopes,
+                    began_at=began_at,
                     user_scopes=user_scopes,
                 )
                 if isinstance(outcome, InsertRefusal):
@@ -309,6 +325,12 @@ class SqlStore(ABC):
 
     # --- users kept in the store ---
 
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
+        if transaction is None:
+            return await self._read_position()
+        async with self._transactions.read(transaction) as connection:
+            return await self._dialect.position(connection)
+
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
     ) -> UserRecord | None:
@@ -349,5 +371,9 @@ class SqlStore(ABC):
         if change is None:
             await self._dialect.wait_for_what_was_seen(connection)
         elif change.announced:
-            origin = self._origin if transaction is None else self._origin_in_callers
+            origin = self._opening.name
+            if transaction is not None:
+                # Another one, which `announcements` does not leave out: only the database learns whether a caller's
+                # transaction is committed, so that this process too has to hear of it from there.
+                origin = f"{origin}-transaction"
             await self._dialect.announce(connection, change.announced, origin=origin)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.opening import NOT_OPEN, Opening
 from coatcheck.third_party_internals import sqlalchemy_isolation_level
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ Limit: TypeAlias = "Callable[[float | None], AbstractAsyncContextManager[object]
 _log = logging.getLogger(__name__)
 
 INDETERMINATE = "the outcome of a revocation is not known; treat it as not done and revoke again"
+COMMITS_EACH_STATEMENT = (
+    "transaction must be one that the database has open, and this connection commits each statement at once "
+    "(AUTOCOMMIT, the like among the driver's arguments, or a COMMIT by hand): let it begin one, or use "
+    "pod.store.transaction()"
+)
 
 
 class NotConfirmedError(Exception):
@@ -35,30 +41,35 @@ class NotConfirmedError(Exception):
 
 
 class Transactions:
-    """Makes transactions on an engine, or takes part in the caller's. `engine` is None while the store is closed."""
+    """Makes transactions on an engine, or takes part in the caller's.
+
+    `opening` is where the store is open. There is no `engine` while it is closed.
+    """
 
     def __init__(
         self,
         *,
         driver_errors: tuple[type[Exception], ...],
         timeout_seconds: float,
-        make_durable: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        join: Callable[[AsyncConnection], Awaitable[None]],
         before_writing: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
         limit: Limit = asyncio.timeout,
     ) -> None:
         """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
 
-        After `timeout_seconds` without an answer the database counts as unavailable. `make_durable` raises the
-        durability of a transaction of the application's that we write in, where its own is weaker. `before_writing`
-        raises where no write can succeed. `commit` commits within so many seconds (None: however long it takes), for
+        After `timeout_seconds` without an answer the database counts as unavailable. `join` is called before we write
+        in a transaction of the application's: it raises the durability where that is weaker than ours, and refuses
+        what is no transaction, or one in which we would overlook what others commit. `before_writing` raises where no
+        write can succeed. `commit` commits within so many seconds (None: however long it takes), for
         a database where cancelling a COMMIT would leave its outcome open. `limit` makes a block raise TimeoutError
         after so many seconds (None: never); without an event loop the driver has to do that itself.
         """
-        self._make_durable = make_durable
+        self._join = join
         self._before_writing = before_writing
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
+        self.opening = Opening()
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -76,8 +87,9 @@ class Transactions:
             async with self._callers(transaction) as connection:
                 yield connection
             return
+        engine = self.opened_engine()
         with self.answering():
-            async with self._limit(self.timeout_seconds), self.opened_engine().connect() as connection:
+            async with self._limit(self.timeout_seconds), engine.connect() as connection:
                 yield await connection.execution_options(coatcheck_reads_only=True)
 
     @asynccontextmanager
@@ -87,8 +99,7 @@ class Transactions:
         """For statements of ours that write: committed and durable at the end of the block."""
         if transaction is not None:
             async with self._callers(transaction) as connection:
-                if self._make_durable is not None:
-                    await self._make_durable(connection)
+                await self._join(connection)
                 yield connection
             return
         async with self.begin(ends_sessions=ends_sessions) as connection:
@@ -105,10 +116,11 @@ class Transactions:
         Until COMMIT is sent nothing has happened. A COMMIT that fails leaves open whether it has. That of a
         revocation is given all the time it takes: see `sessions.finishing`.
         """
+        engine = self.opened_engine()
         async with AsyncExitStack() as stack:
             with self.answering():
                 async with self._limit(self.timeout_seconds):
-                    connection = await stack.enter_async_context(self.opened_engine().connect())
+                    connection = await stack.enter_async_context(engine.connect())
                     if self._before_writing is not None:
                         await self._before_writing(connection)
                     await connection.begin()
@@ -142,6 +154,7 @@ class Transactions:
 
     @asynccontextmanager
     async def _callers(self, transaction: Transaction) -> AsyncIterator[AsyncConnection]:
+        self.opening.check_not_elsewhere()
         with self._losing_the_connection():
             yield await connection_of(transaction)
 
@@ -164,10 +177,11 @@ class Transactions:
         """The engine.
 
         Raises:
-            NotOpenError: the store is closed.
+            NotOpenError: the store is closed, or is open in another event loop or process.
         """
-        if self.engine is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        self.opening.check()
+        if self.engine is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         return self.engine
 
 

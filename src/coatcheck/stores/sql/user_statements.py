@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
@@ -82,11 +82,12 @@ async def bump_epochs(
 ) -> UserRecord:
     """Move a user's epochs, under a lock that holds back every sign-in of theirs. Returns the row after the move."""
     await ensure_user(connection, dialect, user_id)
+    values: dict[str, Any] = {"rescopes": users.c.rescopes + rescopes}
+    if revocations:
+        values["revocations"] = users.c.revocations + revocations
+        values["last_ending"] = await dialect.ending(connection)
     moved = await connection.execute(
-        update(users)
-        .where(users.c.id == user_id)
-        .values(revocations=users.c.revocations + revocations, rescopes=users.c.rescopes + rescopes)
-        .returning(*USER_COLUMNS)
+        update(users).where(users.c.id == user_id).values(**values).returning(*USER_COLUMNS)
     )
     return user_of(moved.one())
 

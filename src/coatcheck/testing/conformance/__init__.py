@@ -8,8 +8,10 @@ from coatcheck.testing.conformance.announcing import AnnouncementPromises
 from coatcheck.testing.conformance.damage import DamagePromises
 from coatcheck.testing.conformance.deadlines import DeadlinePromises
 from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromises
+from coatcheck.testing.conformance.isolation import IsolationPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
+from coatcheck.testing.conformance.positions import PositionPromises
 from coatcheck.testing.conformance.pruning import LockPromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import GuaranteePromises, ReadingPromises, SharedDataPromises
 from coatcheck.testing.conformance.replacing import ReplacingPromises
@@ -35,6 +37,7 @@ class StoreConformance(
     LockPromises,
     ListingPromises,
     SignInPromises,
+    PositionPromises,
     ReplacingPromises,
     ApplicationUserPromises,
     DeletingPromises,
@@ -43,6 +46,7 @@ class StoreConformance(
     UserScopePromises,
     UserPromises,
     TransactionPromises,
+    IsolationPromises,
     RevocationRacePromises,
     SignInRacePromises,
     UserRacePromises,

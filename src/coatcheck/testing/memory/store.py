@@ -27,6 +27,7 @@ from coatcheck.stores.records import (
     InsertRefusal,
     ListedSession,
     PepperCount,
+    Position,
     ScopeChange,
     SessionFilter,
     SessionReading,
@@ -120,6 +121,7 @@ class MemoryStore:
         *,
         expected_revocations: int,
         expected_rescopes: int | None,
+        began_at: Position | None = None,
         user_scopes: frozenset[Scope] | None = None,
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
@@ -127,6 +129,8 @@ class MemoryStore:
         async with self._write(transaction) as step:
             user = step.tables.user(session.user_id)
             if user.epochs.revocations != expected_revocations or not (user.is_registered or user_scopes is not None):
+                return InsertRefusal.USER_REVOKED
+            if began_at is not None and step.tables.last_ending.get(user.id, 0) > int(began_at):
                 return InsertRefusal.USER_REVOKED
             if expected_rescopes not in (None, user.epochs.rescopes):
                 return InsertRefusal.USER_RESCOPED
@@ -200,6 +204,9 @@ class MemoryStore:
 
     async def read_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserRecord | None:
         return self._read(transaction).users.get(user_id)
+
+    async def read_position(self, *, transaction: Transaction | None = None) -> Position:
+        return Position(str(self._read(transaction).endings))
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None

@@ -26,11 +26,14 @@ class Tables:
         self.sessions: dict[SessionId, ListedSession] = {}
         self.users: dict[UserId, UserRecord] = {}
         self.locks: dict[str, tuple[str, int]] = {}
+        self.endings = 0  # how often all sessions of a user were ended
+        self.last_ending: dict[UserId, int] = {}
 
     def copy(self) -> Tables:
         """Tables of their own with the same rows."""
         tables = Tables(self._clock)
         tables.sessions, tables.users, tables.locks = dict(self.sessions), dict(self.users), dict(self.locks)
+        tables.endings, tables.last_ending = self.endings, dict(self.last_ending)
         return tables
 
     @property
@@ -84,6 +87,8 @@ class Tables:
         """Move the user's revocations epoch, and delete their sessions: all, those of a method, all but one."""
         user = self.user(user_id)
         self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + 1))
+        self.endings += 1
+        self.last_ending[user_id] = self.endings
         theirs = self.matching(SessionFilter(user_id=user_id, method=method))
         change = self.delete(one for one in theirs if one.id != spared)
         return change if method is not None else replace(change, announced=(Announcement(user_id, spared=spared),))

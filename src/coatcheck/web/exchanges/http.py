@@ -194,11 +194,12 @@ class HttpExchange:
             headers.append((bytes(name), bytes(value)))
         # Of a length that was announced, nothing can be left out and nothing added.
         self._is_event_stream = is_stream and not has_length
-        if reply.set_cookie is not None:
-            headers.append((b"set-cookie", reply.set_cookie))
+        is_private = isinstance(verdict.answer, AuthenticationInfo)
+        if reply.has_wishes and reply.fulfil(start["status"], headers):
+            is_private = True
+            has_cache_control = any(name.lower() == b"cache-control" for name, _ in headers)
         # RFC 9111 section 3.5 keeps shared caches from storing the answer to a request with an Authorization header,
         # but says nothing of cookies, of private caches, or of a token that a response hands out.
-        is_private = isinstance(verdict.answer, AuthenticationInfo) or reply.hands_out_token or reply.set_cookie
         if is_private and not has_cache_control:
             headers.append((b"cache-control", b"no-store"))
         # Only a response for which the application looked at the caller can differ by caller; one that is the same

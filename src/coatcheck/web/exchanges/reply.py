@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from coatcheck.errors import ConfigurationError, CrossSiteRequestError
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
+from coatcheck.web.http.caching import may_be_shared, without_caching
 from coatcheck.web.not_run import middleware_did_not_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from coatcheck.tokens import AuthSuccess
+    from coatcheck.tokens import AuthSuccess, Token
+    from coatcheck.web.exchanges.verdict import Answer
     from coatcheck.web.http.cookie import RequestCookie
     from coatcheck.web.http.request_facts import RequestFacts
 
@@ -28,28 +31,32 @@ Mode: TypeAlias = Literal["header", "cookie"]
 class Reply:
     """The exchange fulfils these wishes when the response begins, an error included.
 
-    `cookie` is the session cookie as the request has it, None where no cookie is used. `set_cookie` is the Set-Cookie
-    value, None if the browser's cookie stays as it is.
+    `cookie` is the session cookie as the request has it, None where no cookie is used. `has_wishes` says that there
+    are any.
     """
 
-    __slots__ = ("_token_in_cookie", "cookie", "hands_out_token", "set_cookie")
+    __slots__ = ("_clears_cookie", "_hands_out_token", "_is_ours", "_set_cookie", "cookie", "has_wishes")
 
-    def __init__(
-        self, cookie: RequestCookie | None = None, *, token_in_cookie: bool = False, is_refused: bool = False
-    ) -> None:
+    def __init__(self, cookie: RequestCookie | None = None, token: Token | None = None, answer: Answer = None) -> None:
         """Begin with no wish, or with that of a browser to be rid of the cookie of a session that is over.
 
-        `token_in_cookie` says that the request has shown its token in the cookie, `is_refused` that it was refused.
+        `token` is what the request has shown in the cookie, None where it has shown none there; `answer` is what is
+        known of it.
         """
         self.cookie = cookie
-        self.hands_out_token = False
-        self.set_cookie: bytes | None = None
-        self._token_in_cookie = token_in_cookie
-        # Only where a browser opens a page. A script's request may still be on its way with the old cookie while a
-        # sign-in in another tab brings the new one, and would take that one away: browsers know no "delete if it is
-        # this one".
-        if is_refused and token_in_cookie and cookie is not None and cookie.facts.opens_page:
-            self.forget_cookie()
+        self.has_wishes = False
+        self._hands_out_token = False
+        self._set_cookie: bytes | None = None
+        self._clears_cookie = False
+        # A cookie of this name may be another application's: browsers keep one of a name for the whole host. It is
+        # ours beyond doubt where its secret was right.
+        self._is_ours = token is not None and isinstance(answer, AuthenticationInfo)
+        if token is not None and isinstance(answer, TokenRefusal) and answer.is_for_the_holder:
+            self._is_ours = True
+            # Only where a browser opens a page. A script's request may still be on its way with the old cookie while
+            # a sign-in in another tab brings the new one, and would take that one away: browsers know no "delete if
+            # it is this one".
+            self._clears_cookie = self.has_wishes = cookie is not None and cookie.facts.opens_page
 
     def mode(self, facts: RequestFacts, wanted: Mode | None = None) -> Mode:
         """How the client is to get a token: as `wanted`, else in a cookie where it asks for one and there is one.
@@ -83,17 +90,33 @@ class Reply:
             CrossSiteRequestError, ConfigurationError: as `check_may_hand_out`.
         """
         self.check_may_hand_out(mode)
-        self.hands_out_token = True
+        self._hands_out_token = self.has_wishes = True
         if mode == "cookie" and self.cookie is not None:
-            self.set_cookie = self.cookie.carrying(success)
+            self._set_cookie = self.cookie.carrying(success)
 
     def forget_cookie(self) -> None:
         """Have the browser forget the session cookie, unless the response brings a new one.
 
-        Does nothing where the token did not come in the cookie.
+        Does nothing where the cookie may be another application's: where its secret was wrong, or was not checked
+        because the store could not answer. Does nothing, either, where the token did not come in the cookie.
         """
-        if self.cookie is not None and self._token_in_cookie and self.set_cookie is None:
-            self.set_cookie = self.cookie.expired()
+        if self.cookie is not None and self._is_ours and self._set_cookie is None:
+            self._set_cookie = self.cookie.expired()
+            self.has_wishes = True
+
+    def fulfil(self, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Add what is wished for to the headers of a response. True if the response has to be kept out of caches."""
+        is_shared = may_be_shared(status, headers)
+        set_cookie = self._set_cookie
+        if set_cookie is None and not self._hands_out_token:
+            if is_shared or self.cookie is None or not self._clears_cookie:
+                return False  # the browser's next page will do
+            set_cookie = self.cookie.expired()
+        if is_shared:  # whatever the application says: the cookie or the token is one person's
+            headers[:] = without_caching(headers)
+        if set_cookie is not None:
+            headers.append((b"set-cookie", set_cookie))
+        return True
 
 
 def reply_of(connection: Mapping[str, Any]) -> Reply:

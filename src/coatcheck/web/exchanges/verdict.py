@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from coatcheck.errors import StoreUnavailable
+from coatcheck.errors import StoreUnavailable, TooManyCookiesError
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from coatcheck.web.exchanges.open_connection import OpenConnection
 
-Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | None
+Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | TooManyCookiesError | None
 
 _NO_SCOPES: frozenset[str] = frozenset()
 
 
 class Verdict:
-    """One of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or "the store cannot say".
+    """One of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or an error: it cannot be said.
 
     The last is raised when the application asks, so that what does not depend on the caller keeps working while the
     store is down, and what does is neither refused nor served as to a stranger.
@@ -45,12 +45,14 @@ class Verdict:
 
         Raises:
             StoreUnavailable: a token was sent and the store could not say whether it is valid.
+            TooManyCookiesError: whether a token was sent is not known.
         """
         if not self.was_asked:
             self.was_asked = True  # before the look: a connection that opens meanwhile, in another thread, sees it
             connection = None if self.connection is None else self.connection()
             if connection is not None:
                 connection.note_asked()
-        if isinstance(self.answer, StoreUnavailable):
-            raise self.answer
-        return self.answer
+        answer = self.answer
+        if isinstance(answer, (StoreUnavailable, TooManyCookiesError)):
+            raise answer
+        return answer

@@ -32,6 +32,9 @@ class SessionCookie:
 
     `same_site` "Lax" (the default) lets a link from another site arrive signed in, "Strict" does not.
 
+    `name` has to be the application's own where several applications are on one host: browsers keep one cookie of a
+    name, for all paths and, without `__Host-`, for all ports, so each sign-in would overwrite the other's cookie.
+
     `insecure_on_localhost` is for development: on http://localhost, and nowhere else, the cookie is called `name`
     and is not Secure. Leave it off in production: a proxy that says "Host: localhost" would be taken for it.
 
@@ -42,7 +45,7 @@ class SessionCookie:
         ConfigurationError: a setting is wrong; the message names it and what is allowed.
     """
 
-    name: str = "session"
+    name: str = "coatcheck"  # not "session", which is that of Starlette, Flask and many others on localhost
     same_site: Literal["Lax", "Strict"] = "Lax"
     insecure_on_localhost: bool = False
     trusted_origins: tuple[str, ...] = ()

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from coatcheck.tokens import Token
+from coatcheck.errors import TooManyCookiesError
+from coatcheck.tokens import Token, TokenRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ MAX_AUTHORIZATION_LENGTH = 8 * 1024
 """Bytes of an Authorization header that are looked at. nginx and Apache refuse longer header lines themselves."""
 
 MAX_COOKIE_LENGTH = 16 * 1024
-"""Bytes of all Cookie headers together that are looked at."""
+"""Bytes of all Cookie headers together that are taken apart."""
 
 # "Bearer" in any case, as a whole scheme: not followed by another character of an RFC 9110 token.
 _IS_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9A-Za-z])", re.IGNORECASE)
@@ -33,10 +34,14 @@ _BEARER = re.compile(rb"bearer (" + _TOKEN68.pattern + rb")", re.IGNORECASE)
 
 
 class Credential(NamedTuple):
-    """The token that was sent, `token` None where it cannot be one; `in_cookie` says how it came."""
+    """The token that was sent, `token` None where it cannot be one; `in_cookie` says how it came.
+
+    `refusal` is the reason why it cannot be one; `TooManyCookiesError`: there may be one, which was not looked for.
+    """
 
     token: Token | None
     in_cookie: bool
+    refusal: TokenRefusal | TooManyCookiesError = TokenRefusal.NOT_A_TOKEN
 
 
 def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes | None = None) -> Credential | None:
@@ -66,7 +71,9 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
 
 def _cookie_credential(lines: list[bytes], name: bytes) -> Credential | None:
     if sum(map(len, lines)) > MAX_COOKIE_LENGTH:
-        return Credential(None, in_cookie=True)
+        if not any(name + b"=" in line for line in lines):  # quick: they are not taken apart
+            return None
+        return Credential(None, in_cookie=True, refusal=TooManyCookiesError())
     values = _cookie_values(lines, name)
     if not values:
         return None

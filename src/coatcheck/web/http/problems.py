@@ -9,6 +9,7 @@
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
+| `too_many_cookies` | 431 | the session cookie was not read among so many; nobody is signed out by this |
 | `not_acceptable` | 406 | the client did not ask for the event stream that there is |
 | `invalid_request` | 400 | a parameter is wrong; `detail` says which and what is allowed |
 
@@ -30,6 +31,7 @@ from coatcheck.errors import (
     InvalidArgumentError,
     RevocationIndeterminate,
     StoreUnavailable,
+    TooManyCookiesError,
 )
 from coatcheck.scope import Scope
 from coatcheck.tokens import TokenRefusal
@@ -38,10 +40,20 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     AnswerableError: TypeAlias = (
-        AuthenticationRequiredError | InsufficientScopeError | CrossSiteRequestError | StoreUnavailable
+        AuthenticationRequiredError
+        | InsufficientScopeError
+        | CrossSiteRequestError
+        | TooManyCookiesError
+        | StoreUnavailable
     )
 
-ANSWERABLE_ERRORS = (AuthenticationRequiredError, InsufficientScopeError, CrossSiteRequestError, StoreUnavailable)
+ANSWERABLE_ERRORS = (
+    AuthenticationRequiredError,
+    InsufficientScopeError,
+    CrossSiteRequestError,
+    TooManyCookiesError,
+    StoreUnavailable,
+)
 """The errors that have an answer of their own, so that an application may let them escape."""
 
 MAX_RETRY_AFTER_S = 10
@@ -85,6 +97,12 @@ def problem_of(
         return _insufficient_scope(error)
     if isinstance(error, CrossSiteRequestError):
         return _problem(HTTPStatus.FORBIDDEN, "cross_site_request", "This request came from another site.")
+    if isinstance(error, TooManyCookiesError):
+        return _problem(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too_many_cookies",
+            "The browser sends too many cookies to this site. Remove some of them and repeat the request.",
+        )
     if refusal is None:
         return _problem(
             HTTPStatus.UNAUTHORIZED, "authentication_required", "This needs a signed-in caller.", challenge=_CHALLENGE

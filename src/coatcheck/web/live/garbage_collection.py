@@ -25,22 +25,25 @@ class FullCollections:
         """Nothing is postponed."""
         self._lock = threading.Lock()
         self._thresholds: tuple[int, int, int] | None = None
-        self._holders: dict[object, asyncio.TimerHandle] = {}
+        self._holders: dict[object, tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle]] = {}
 
     def postpone(self, holder: object) -> None:
         """Let no full collection begin until `holder` resumes them; for a second at most."""
+        loop = asyncio.get_running_loop()
         with self._lock:
+            # A loop that has ended keeps no time: without this, full collections would be off for ever.
+            self._holders = {one: held for one, held in self._holders.items() if not held[0].is_closed()}
             if holder in self._holders:
                 return
-            if not self._holders:
+            if not self._holders and gc.get_threshold()[2] != _NEVER:
                 self._thresholds = gc.get_threshold()
                 gc.set_threshold(*self._thresholds[:2], _NEVER)
-            self._holders[holder] = asyncio.get_running_loop().call_later(_AT_MOST_SECONDS, self.resume, holder)
+            self._holders[holder] = (loop, loop.call_later(_AT_MOST_SECONDS, self.resume, holder))
 
     def resume(self, holder: object) -> None:
         """Let them begin again, unless another holder has postponed them too."""
         with self._lock:
-            limit = self._holders.pop(holder, None)
+            _, limit = self._holders.pop(holder, (None, None))
             if limit is None:
                 return
             limit.cancel()

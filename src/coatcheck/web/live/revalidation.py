@@ -18,11 +18,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
+from coatcheck.errors import (
+    AuthenticationRequiredError,
+    ConfigurationError,
+    InsufficientScopeError,
+    NotOpenError,
+    StoreUnavailable,
+)
 from coatcheck.events import RevokedAuthenticationAuthId, RevokedAuthenticationScope
+from coatcheck.per_loop import PerLoop
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.closing_queue import ClosingQueue
@@ -83,30 +91,83 @@ class LiveConnections:
         if not isinstance(postpone_full_collections, bool):
             raise ConfigurationError("postpone_full_collections must be True or False")
         self._auth = auth
-        self._recheck_seconds = recheck_every.total_seconds()
-        self._unanswered_seconds = None if unanswered_timeout is None else unanswered_timeout.total_seconds()
-        # By user and session: many sessions of one user may end one by one.
-        self._watched: dict[str, dict[str, set[LiveConnection]]] = {}
-        self._looks = Looks(self._examine, self._leave_unanswered, self._of_the_session)
-        self._due: TimerWheel[LiveConnection] = TimerWheel(self._looks.add)
-        self._endings = ClosingQueue(grace.total_seconds(), postpone_full_collections=postpone_full_collections)
-        self._under_way: set[asyncio.Task[None]] = set()
         self._is_subscribed = False
+        self._loops = PerLoop(
+            lambda: LoopConnections(
+                auth,
+                recheck_seconds=recheck_every.total_seconds(),
+                unanswered_seconds=None if unanswered_timeout is None else unanswered_timeout.total_seconds(),
+                endings=ClosingQueue(grace.total_seconds(), postpone_full_collections=postpone_full_collections),
+            )
+        )
 
     def __len__(self) -> int:
         """How many there are now."""
-        return sum(len(theirs) for sessions in self._watched.values() for theirs in sessions.values())
+        return sum(len(connections) for _, connections in self._loops.all())
 
     def add(self, connection: LiveConnection) -> None:
         """Watch over a connection from now on."""
         if not self._is_subscribed:
             self._auth.events.subscribe(self._hear)
             self._is_subscribed = True
+        self._loops.here().add(connection)
+
+    def remove(self, connection: LiveConnection) -> None:
+        """Leave a connection alone that is over."""
+        for _, connections in self._loops.all():  # not `here`: a request that is thrown away may end without a loop
+            connections.remove(connection)
+
+    def note_use(self, connection: LiveConnection) -> None:
+        """Count what has arrived on a connection as a use of its session, ten times a second at most, one at a time."""
+        self._loops.here().note_use(connection)
+
+    def count_use(self, token: str) -> None:
+        """Count a use of its session that was not counted when it was examined."""
+        self._loops.here().count_use(token)
+
+    async def _hear(self, message: Message) -> None:
+        here = asyncio.get_running_loop()
+        for loop, connections in self._loops.all():
+            if loop is here:
+                connections.hear(message)
+            else:
+                with suppress(RuntimeError):  # it has just ended
+                    loop.call_soon_threadsafe(connections.hear, message)
+
+
+class LoopConnections:
+    """The live connections of one event loop."""
+
+    def __init__(
+        self,
+        auth: HasTokenManagerAndEvents,
+        *,
+        recheck_seconds: float,
+        unanswered_seconds: float | None,
+        endings: ClosingQueue,
+    ) -> None:
+        """See `LiveConnections`. `endings` ends them."""
+        self._auth = auth
+        self._recheck_seconds = recheck_seconds
+        self._unanswered_seconds = unanswered_seconds
+        # By user and session: many sessions of one user may end one by one.
+        self._watched: dict[str, dict[str, set[LiveConnection]]] = {}
+        self._looks = Looks(self._examine, self._leave_unanswered, self._of_the_session)
+        self._due: TimerWheel[LiveConnection] = TimerWheel(self._looks.add)
+        self._endings = endings
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """How many there are now."""
+        return sum(len(theirs) for sessions in self._watched.values() for theirs in sessions.values())
+
+    def add(self, connection: LiveConnection) -> None:
+        """See `LiveConnections.add`."""
         self._watched.setdefault(connection.user_id, {}).setdefault(connection.session_id, set()).add(connection)
         self._looks.add([connection])  # what ended between its validation and now was announced to nobody
 
     def remove(self, connection: LiveConnection) -> None:
-        """Leave a connection alone that is over."""
+        """See `LiveConnections.remove`."""
         sessions = self._watched.get(connection.user_id, {})
         theirs = sessions.get(connection.session_id, set())
         theirs.discard(connection)
@@ -118,7 +179,7 @@ class LiveConnections:
         self._looks.discard(connection)
 
     def note_use(self, connection: LiveConnection) -> None:
-        """Count what has arrived on a connection as a use of its session, ten times a second at most, one at a time."""
+        """See `LiveConnections.note_use`."""
         now = asyncio.get_running_loop().time()
         if now >= connection.counts_from and not connection.is_being_used:
             connection.counts_from = now + _USE_SECONDS
@@ -126,13 +187,13 @@ class LiveConnections:
             self._start(self._use(connection.token, connection))
 
     def count_use(self, token: str) -> None:
-        """Count a use of its session that was not counted when it was examined."""
+        """See `LiveConnections.count_use`."""
         self._start(self._use(token))
 
     async def _use(self, token: str, connection: LiveConnection | None = None) -> None:
         try:
             answer = await self._auth.token_manager.explain_token(token)
-        except StoreUnavailable:
+        except (StoreUnavailable, NotOpenError):
             return  # not a use that anybody could have written down
         finally:
             if connection is not None:
@@ -140,7 +201,8 @@ class LiveConnections:
         if connection is not None and isinstance(answer, TokenRefusal):
             self._looks.add([connection])
 
-    async def _hear(self, message: Message) -> None:
+    def hear(self, message: Message) -> None:
+        """Look at the connections that a message concerns."""
         if message.user_id is None:
             everybody = self._watched.values()
             self._looks.add_all([one for sessions in everybody for theirs in sessions.values() for one in theirs])
@@ -160,7 +222,7 @@ class LiveConnections:
         try:
             standing = await self._auth.token_manager.examine_token(token)
         except Exception as error:  # noqa: BLE001 (whatever it is, it is no reason to look no more)
-            if not isinstance(error, StoreUnavailable):
+            if not isinstance(error, StoreUnavailable | NotOpenError):  # or the pod closes before its server does
                 _log.exception("live connections could not be examined")
             self._leave_unanswered(connections)
             return False

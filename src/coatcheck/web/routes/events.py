@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.per_loop import PerLoop
 from coatcheck.third_party_internals import is_uvicorn_exiting
 from coatcheck.web.exchanges.pending_use import pending_use_of
 from coatcheck.web.http.event_stream import MEDIA_TYPE, event
@@ -68,8 +69,7 @@ class SessionEvents:
         ):
             raise ConfigurationError("heartbeat_interval must be a timedelta above zero, of 30 seconds at most")
         self._heartbeat_seconds = heartbeat_interval.total_seconds()
-        self._streams: dict[str, list[asyncio.Future[None]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._loops = PerLoop(LoopStreams)
 
     def stream(self, request: Mapping[str, Any]) -> AsgiApp | Problem | None:
         """The answer to a signed-in caller; None where nothing watches over connections, so that it would never end.
@@ -101,13 +101,14 @@ class SessionEvents:
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
                 return
-            over = self._begin(caller.auth_id)
+            streams = self._loops.here()
+            over = streams.begin(caller.auth_id)
             gone = asyncio.ensure_future(_has_gone(receive))
             try:
                 await self._keep_open(live, send, over, gone)
             finally:
                 gone.cancel()
-                self._forget(caller.auth_id, over)
+                streams.forget(caller.auth_id, over)
 
         return answer
 
@@ -121,7 +122,16 @@ class SessionEvents:
         except OSError:
             pass  # the client has gone
 
-    def _begin(self, session_id: str) -> asyncio.Future[None]:
+
+class LoopStreams:
+    """The streams of one event loop."""
+
+    def __init__(self) -> None:
+        """Begin with no streams."""
+        self._streams: dict[str, list[asyncio.Future[None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, session_id: str) -> asyncio.Future[None]:
         """Make room for a stream; its future is done when the stream is to end.
 
         The oldest makes way, and not the newest: of a client whose network has changed it is the one that is dead.
@@ -137,7 +147,8 @@ class SessionEvents:
             self._timer = loop.call_later(_EXIT_LOOK_SECONDS, self._look_at_server)
         return over
 
-    def _forget(self, session_id: str, over: asyncio.Future[None]) -> None:
+    def forget(self, session_id: str, over: asyncio.Future[None]) -> None:
+        """Note that a stream is over."""
         theirs = self._streams.get(session_id, [])
         if over in theirs:
             theirs.remove(over)

@@ -22,7 +22,7 @@ local function rescope_sessions(removed)
 end
 
 local row = user_row(user)
-count_ending()
+local ending = count_ending()
 if must_be_registered == '1' and (not row or row[4] ~= '1') then return false end
 row = ensured_user(user, '[]')
 
@@ -37,7 +37,7 @@ end
 if blocked ~= '' then
     redis.call('HSET', user_key(user), 'blocked', blocked)
     if blocked == '1' then
-        redis.call('HINCRBY', user_key(user), 'revocations', 1)
+        stop_sign_ins(user, ending)
         ended = end_sessions(user, '', '')
     end
 end

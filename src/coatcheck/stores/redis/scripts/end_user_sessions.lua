@@ -2,7 +2,7 @@
 -- Returns the ids.
 local user, method, spared = ARGV[4], ARGV[5], ARGV[6]
 
-count_ending()
+local ending = count_ending()
 ensured_user(user, '[]')
-redis.call('HINCRBY', user_key(user), 'revocations', 1)
+stop_sign_ins(user, ending)
 return end_sessions(user, method, spared)

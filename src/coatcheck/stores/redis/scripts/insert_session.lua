@@ -3,6 +3,7 @@
 -- ARGV[7]: '' or the lifetime, which then counts from now.
 local id, user, packed, lifetime = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local expected_revocations, expected_rescopes, user_scopes, replaced = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local began_at = ARGV[12]
 
 local row = user_row(user)
 if user_scopes == '' then
@@ -11,6 +12,10 @@ else
     row = ensured_user(user, user_scopes)
 end
 if row[5] ~= expected_revocations then return 'revoked' end
+if began_at ~= '' then
+    local ended = redis.call('HGET', user_key(user), 'ended')
+    if ended and tonumber(ended) > tonumber(began_at) then return 'revoked' end
+end
 if expected_rescopes ~= '' then
     if row[6] ~= expected_rescopes then return 'rescoped' end
     if user_scopes ~= '' then

@@ -14,7 +14,8 @@
 -- All keys of a shard are in one slot of a Cluster, because of the braces. Beside the root they are
 --   <root>:session:<id>   one session, packed (packing.py)
 --   <root>:of:<user>      the ids of a user's sessions, sorted
---   <root>:user:<user>    a user: created, scopes, blocked, registered, revocations, rescopes
+--   <root>:user:<user>    a user: created, scopes, blocked, registered, revocations, rescopes; and `ended`, the root's
+--                         counter when all of their sessions were ended last
 --   <root>:sessions       the ids of all sessions of the shard, sorted
 --   <root>:users          the ids of all registered users of the shard, sorted
 --   <root>:expiring       the ids of sessions that have an absolute deadline, by that
@@ -102,7 +103,13 @@ end
 local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"') end
 
 -- Each revocation writes, also one that finds nothing: only a write can be waited for.
-local function count_ending() redis.call('INCR', root) end
+-- Returns the position of this ending in the shard's history.
+local function count_ending() return redis.call('INCR', root) end
+-- Stop every sign-in of the user that is under way: those that have read the epoch, and those begun before `ending`.
+local function stop_sign_ins(user, ending)
+    redis.call('HINCRBY', user_key(user), 'revocations', 1)
+    redis.call('HSET', user_key(user), 'ended', ending)
+end
 
 -- End a user's sessions: all, or those of a method, or all but one. Returns their ids. Of a method, the session has to be
 -- read; without, it need not.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from coatcheck.errors import NotOpenError, RevocationIndeterminate, StoreUnavailable
+from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SHARDS
+from coatcheck.opening import Opening
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.redis.keys import Keys
 from coatcheck.stores.redis.scripts import script
@@ -39,7 +40,6 @@ class ServerCalls:
         self,
         url: RedisUrl,
         *,
-        origin: str,
         clock: Clock | None,
         remap: Callable[[Address], Address],
         timeout_seconds: float,
@@ -47,7 +47,6 @@ class ServerCalls:
         """Set up without connecting. `clock` None: the servers' own."""
         self._url = url
         self._clock = clock
-        self._origin = origin
         self._timeout_seconds = timeout_seconds
         # A caller that comes while a round trip is under way waits for its end and then for another: both must fit.
         self._round_trip_seconds = timeout_seconds / 2
@@ -78,15 +77,16 @@ class ServerCalls:
             timeout_seconds=timeout_seconds,
             when_cut_off=RevocationIndeterminate,
         )
-        self.is_open = False
+        self.opening = Opening()
 
     async def open(self) -> None:
         """Find the servers.
 
         Raises:
             StoreUnavailable: no member of the Cluster says where they are.
+            OpenElsewhereError: they are open in another event loop or process.
         """
-        self.is_open = True
+        self.opening.begin()
         for batcher in (self._reads, self._calls, self._endings):
             batcher.open()
         try:
@@ -99,21 +99,16 @@ class ServerCalls:
 
     async def close(self) -> None:
         """Disconnect. Callers that still wait get StoreUnavailable."""
-        self.is_open = False
-        for batcher in (self._reads, self._calls, self._endings):
-            await batcher.close()
-        for router in self._routers:
-            await router.close()
-        await self.servers.close()
-
-    def check_open(self) -> None:
-        """Check, for methods of the store that may turn out to have nothing to ask.
-
-        Raises:
-            NotOpenError: before `open` or after `close`.
-        """
-        if not self.is_open:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        if not self.opening.stop():
+            return
+        try:
+            for batcher in (self._reads, self._calls, self._endings):
+                await batcher.close()
+            for router in self._routers:
+                await router.close()
+            await self.servers.close()
+        finally:
+            self.opening.end()
 
     # --- calls ---
 
@@ -150,6 +145,23 @@ class ServerCalls:
         replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS))
         return dict(zip(SHARDS, replies, strict=True))
 
+    async def read_every_shard_that_answers(
+        self, make: Callable[[str], Iterable[str | bytes | int]]
+    ) -> Mapping[str, Reply]:
+        """Read in every shard, and leave out those whose server does not answer.
+
+        Raises:
+            StoreUnavailable: none does.
+        """
+        replies = await asyncio.gather(*(self.read(shard, *make(shard)) for shard in SHARDS), return_exceptions=True)
+        for error in replies:
+            if isinstance(error, BaseException) and not isinstance(error, StoreUnavailable):
+                raise error
+        found = {shard: reply for shard, reply in zip(SHARDS, replies, strict=True) if not isinstance(reply, Exception)}
+        if not found and isinstance(replies[0], StoreUnavailable):
+            raise replies[0]
+        return found
+
     async def times(self, shards: Collection[str]) -> Mapping[str, int]:
         """For each of these shards the time on the clock of its server. No other server is asked."""
         by_address = {self.servers.of(shard): shard for shard in shards}
@@ -172,4 +184,4 @@ class ServerCalls:
 
     def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
         now = "" if self._clock is None else str(self._clock.now_us())
-        return call_script(script(name), key, shard, (now, self._origin, self.keys.channel, *arguments))
+        return call_script(script(name), key, shard, (now, self.opening.name, self.keys.channel, *arguments))

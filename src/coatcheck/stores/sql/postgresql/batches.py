@@ -22,6 +22,7 @@ from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from coatcheck.opening import Opening
     from coatcheck.stores.records import SessionReading, UserRecord
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
     from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
@@ -46,6 +47,7 @@ _PG_TYPES = {column.name: column.type.compile(_DIALECT).partition(" COLLATE")[0]
     "lifetime_us": "BIGINT",
     "revocations": "BIGINT",
     "rescopes": "BIGINT",
+    "began_at": "TEXT",
     "known_scopes": "TEXT",
 }
 
@@ -56,7 +58,7 @@ WITH new AS (
         {", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(_PG_TYPES.values(), start=1))}
     ) AS new ({", ".join(_PG_TYPES)})
 ), owner AS (
-    SELECT id, scopes, is_registered, revocations, rescopes FROM coatcheck_users
+    SELECT id, scopes, is_registered, revocations, rescopes, last_ending FROM coatcheck_users
     WHERE id = ANY(${_COLUMNS.index("user_id") + 1}::text[])
     ORDER BY id
     FOR NO KEY UPDATE SKIP LOCKED
@@ -68,6 +70,10 @@ SELECT {", ".join(_TIMES.get(name, f"new.{name}") for name in _COLUMNS)}
 FROM new JOIN owner ON owner.id = new.user_id CROSS JOIN present
 WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
+    AND (
+        new.began_at IS NULL OR owner.last_ending IS NULL
+        OR pg_visible_in_snapshot(owner.last_ending::text::xid8, new.began_at::pg_snapshot)
+    )
     AND CASE WHEN new.known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = new.known_scopes END
 RETURNING id, created_at
 """  # noqa: S608 (constants only)
@@ -148,15 +154,15 @@ class SessionInserter:
 class SessionDeleter:
     """Deletes a batch of sessions."""
 
-    def __init__(self, connection: PreparedConnection, origin: str) -> None:
-        """Over `connection`, which has DELETE prepared. `origin` signs the announcements."""
+    def __init__(self, connection: PreparedConnection, opening: Opening) -> None:
+        """Over `connection`, which has DELETE prepared. The name of `opening` signs the announcements."""
         self._connection = connection
-        self._origin = origin
+        self._opening = opening
 
     async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         asked = {one.session_id: one for one in keys}  # of two for one session the other is done by itself, afterwards
         columns = ([*asked], [one.user_id for one in asked.values()])
-        announcing = (CHANNEL, self._origin)
+        announcing = (CHANNEL, self._opening.name)
         try:
             rows = await self._connection.write(DELETE, *columns, *announcing, when_lost=RevocationIndeterminate)
         except NotWrittenError:
@@ -169,4 +175,11 @@ def _insert_arguments(plain: PlainInsertion) -> tuple[object, ...]:
     """A value for each of _PG_TYPES."""
     new = plain.session
     row = row_of(new, 0) | {"expires_at": new.expires_at_us}  # the times are the statement's to fill in
-    return (*row.values(), new.lifetime_us, plain.expected_revocations, plain.expected_rescopes, plain.known_scopes)
+    return (
+        *row.values(),
+        new.lifetime_us,
+        plain.expected_revocations,
+        plain.expected_rescopes,
+        plain.began_at,
+        plain.known_scopes,
+    )

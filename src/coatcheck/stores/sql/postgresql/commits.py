@@ -77,7 +77,7 @@ class AbandonedCommits:
             connection.terminate()
 
     async def check(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Where there are too many, ask which are still waiting, over a connection that is idle.
+        """If there are too many, ask which are still waiting, over a connection that is idle.
 
         Raises:
             StoreUnavailable: too many are still waiting; one more would wait too.

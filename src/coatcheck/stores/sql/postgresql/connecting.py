@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from coatcheck.stores.sql.postgresql.dsn import Dsn
 
 
+# A role, a database or the URI may say otherwise. A commit that did not wait is known by its warning; and a statement
+# by itself, as a batch is, must see what was committed while it waited for a lock.
+_SETTINGS = {
+    "application_name": "coatcheck",
+    "client_min_messages": "warning",
+    "default_transaction_isolation": "read committed",
+}
+
+
 async def connect_to_primary(
     dsn: Dsn, *, timeout_seconds: float, server_settings: Mapping[str, str]
 ) -> asyncpg.Connection[asyncpg.Record]:
@@ -32,12 +41,11 @@ async def connect_to_primary(
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
         asyncio.ensure_future(
             asyncpg.connect(
-                dsn.without_hosts,
+                str(dsn.without_hosts),
                 host=host,
                 port=port,
                 timeout=timeout_seconds,
-                # A role or a database may have silenced warnings; a commit that did not wait is known by its warning.
-                server_settings={"application_name": "coatcheck", "client_min_messages": "warning", **server_settings},
+                server_settings={**_SETTINGS, **server_settings},
                 # A standby may still accept sessions that were revoked long ago.
                 target_session_attrs=SessionAttribute.primary,
             )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.hidden import Hidden, HiddenText
 
 _ALLOWED = (
     "postgresql://user:password@host:5432/database, with standbys host:5432,host:5432; in a user name or a password "
@@ -38,7 +39,7 @@ class Dsn:
 
     hosts: tuple[Host, ...]
     database: str
-    without_hosts: str = field(repr=False)
+    without_hosts: HiddenText = field(repr=False)
     """The URI without the hosts."""
 
     def __str__(self) -> str:
@@ -53,36 +54,65 @@ def parse_dsn(uri: str) -> Dsn:
         ConfigurationError: it is no URI of a PostgreSQL database. The error repeats no part of it: where a password was
             not percent-encoded, any part may hold a piece of it.
     """
-    found = _URI.fullmatch(uri)
-    if found is None:
+    uri = HiddenText(uri)
+    found = Hidden(_URI.fullmatch(uri))
+    if found.reveal() is None:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
+    hosts_at = _span(found, "hosts")
     # asyncpg is not given the hosts in the URI: newer Pythons refuse an IPv6 address behind another host.
-    without_hosts = uri[: found.start("hosts")] + uri[found.end("hosts") :]
-    try:
-        urlsplit(without_hosts)  # as asyncpg does, with errors that repeat parts of the URI
-        options = parse_qs(found["options"], strict_parsing=True) if found["options"] else {}
-    except ValueError:
-        raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}") from None
-    for names in options.get("host", ()):
-        for one in names.split(","):
-            _host(one)
-    for ports in options.get("port", ()):
-        for one in ports.split(","):
-            _port(one)
-    hosts = tuple(_host(one) for one in found["hosts"].split(",")) if found["hosts"] else ()
+    without_hosts = uri[: hosts_at[0]] + uri[hosts_at[1] :]
+    options = _options(without_hosts, _group(found, "options"))
+    if options is None:
+        raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
+    for one in _listed(options, "host"):
+        _host(one)
+    for one in _listed(options, "port"):
+        _port(one)
+    named = _group(found, "hosts")
+    hosts = tuple(map(_host, named.split(","))) if named else ()
     if len(hosts) > 1:
         hosts = tuple(Host(host, port or _DEFAULT_PORT) for host, port in hosts)
-    return Dsn(hosts, found["database"] or "", without_hosts)
+    return Dsn(hosts, str(_group(found, "database") or ""), without_hosts)
+
+
+def _options(without_hosts: HiddenText, query: HiddenText | None) -> Hidden[dict[str, list[str]]] | None:
+    """The options of the URI; None if it cannot be read."""
+    try:
+        urlsplit(without_hosts)  # as asyncpg does, with errors that repeat parts of the URI
+        return Hidden(parse_qs(str(query), strict_parsing=True) if query else {})
+    except ValueError:
+        return None
+
+
+def _listed(options: Hidden[dict[str, list[str]]], name: str) -> list[str]:
+    """The values of an option, each split at its commas."""
+    return [part for value in options.reveal().get(name, ()) for part in HiddenText(value).split(",")]
 
 
 def _host(text: str) -> Host:
-    found = _ADDRESS.fullmatch(text)
-    if found is None:
+    text = HiddenText(text)
+    found = Hidden(_ADDRESS.fullmatch(text))
+    if found.reveal() is None:
         raise ConfigurationError(f"the store URL has an invalid host; allowed are {_ALLOWED}")
-    return Host(found["ipv6"] or unquote(found["name"]), _port(found["port"]) if found["port"] else None)
+    port = _group(found, "port")
+    ipv6, name = _group(found, "ipv6"), _group(found, "name")
+    number = _port(port) if port else None
+    return Host(str(ipv6) if ipv6 else unquote(str(name)), number)
 
 
 def _port(text: str) -> int:
+    text = HiddenText(text)
     if _PORT.fullmatch(text) is None or not 1 <= int(text) <= _HIGHEST_PORT:
         raise ConfigurationError(f"a port in the store URL must be a whole number from 1 to {_HIGHEST_PORT}")
     return int(text)
+
+
+def _group(found: Hidden[re.Match[str] | None], name: str) -> HiddenText | None:
+    match = found.reveal()
+    text = None if match is None else match[name]
+    return None if text is None else HiddenText(text)
+
+
+def _span(found: Hidden[re.Match[str] | None], name: str) -> tuple[int, int]:
+    match = found.reveal()
+    return (0, 0) if match is None else match.span(name)

@@ -177,13 +177,13 @@ class PreparedConnectionPool:
         self._all = [make() for _ in range(size)]
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.LifoQueue[PreparedConnection] = asyncio.LifoQueue()
-        for connection in self._all:
-            self._idle.put_nowait(connection)
 
     def reopen(self) -> None:
-        """Allow connecting; the first use of each does."""
+        """Allow connecting, in the running event loop; the first use of each connection does."""
+        self._idle = asyncio.LifoQueue()  # a queue belongs to the event loop in which it was first waited for
         for connection in self._all:
             connection.reopen()
+            self._idle.put_nowait(connection)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -198,10 +198,11 @@ class PreparedConnectionPool:
         """
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                connection = await self._idle.get()
+                idle = self._idle
+                connection = await idle.get()
                 try:
                     return await connection.fetch(statement, *arguments)
                 finally:
-                    self._idle.put_nowait(connection)
+                    idle.put_nowait(connection)
         except TimeoutError as error:
             raise StoreUnavailable("the store cannot answer (TimeoutError)") from error

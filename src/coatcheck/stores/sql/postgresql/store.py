@@ -6,16 +6,17 @@ Core costs about 300 µs of CPU for each read where the driver costs 50. The res
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Table, func, literal_column, select, text
+from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coatcheck.hidden import HiddenText
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.postgresql.batches import (
     DELETE,
@@ -32,6 +33,7 @@ from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, Aban
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
+from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
@@ -79,12 +81,6 @@ RETURNING session.id
 _TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
 _WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
 
-# Raises what is too weak, and leaves alone what is stronger (remote_apply).
-_DURABLE = (
-    "SELECT set_config('synchronous_commit', 'on', {is_local}) "
-    "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
-)
-
 _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
     "UNION ALL SELECT 'in_recovery', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
@@ -92,6 +88,13 @@ _SETTINGS = text(
 _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
     channel=CHANNEL
 )
+# An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
+_WAS_ENDED_AFTER = text(
+    "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
+    "AND (ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()) "
+    "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
+)
+_ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
@@ -116,6 +119,7 @@ class PostgresStore(SqlStore):
         Raises:
             ConfigurationError: `dsn` is no such URI. No part of it is repeated.
         """
+        dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
         self._timeout_seconds = timeout_seconds
         commits = AbandonedCommits()
@@ -133,20 +137,20 @@ class PostgresStore(SqlStore):
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
-        origin = secrets.token_hex(8)
         transactions = Transactions(
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
-            make_durable=_make_durable,
+            join=join,
             before_writing=commits.before_writing,
             commit=commits.commit,
         )
         super().__init__(
             PostgresDialect(),
             transactions,
-            origin=origin,
             insertions=Batcher([SessionInserter(one) for one in self._inserters], timeout_seconds=timeout_seconds),
-            deletions=revocation_batcher(SessionDeleter(self._deleter, origin), timeout_seconds=timeout_seconds),
+            deletions=revocation_batcher(
+                SessionDeleter(self._deleter, transactions.opening), timeout_seconds=timeout_seconds
+            ),
             migrates=migrates,
         )
 
@@ -217,7 +221,7 @@ class PostgresStore(SqlStore):
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
         connection = await self._connect()
         try:
-            await connection.execute(_DURABLE.format(is_local="false"))
+            await connection.execute(MAKE_DURABLE)
         except BaseException:
             connection.terminate()
             raise
@@ -263,14 +267,20 @@ class PostgresDialect:
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
         await connection.exec_driver_sql(WAIT_FOR_WHAT_WAS_SEEN)
 
+    async def ending(self, connection: AsyncConnection) -> ColumnElement[int]:  # noqa: ARG002 (SQLite needs it)
+        return _ENDING
+
+    async def position(self, connection: AsyncConnection) -> Position:
+        return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+
+    async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
+        found = await connection.execute(_WAS_ENDED_AFTER, {"user_id": user_id, "position": position})
+        return found.scalar() is True
+
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
         row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
         return None if row is None else user_of(row)
-
-
-async def _make_durable(connection: AsyncConnection) -> None:
-    await connection.exec_driver_sql(_DURABLE.format(is_local="true"))
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:

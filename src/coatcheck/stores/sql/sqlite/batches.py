@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coatcheck.clock import Clock
+    from coatcheck.opening import Opening
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
 
 _COLUMNS = [column.name for column in INSERTED_COLUMNS]
@@ -32,6 +33,7 @@ SELECT {", ".join(f":{name}" for name in _COLUMNS)}
 FROM coatcheck_users AS owner
 WHERE owner.id = :user_id AND owner.revocations = :revocations
     AND (:rescopes IS NULL OR owner.rescopes = :rescopes)
+    AND (:began_at IS NULL OR owner.last_ending IS NULL OR owner.last_ending <= :began_at)
     AND CASE WHEN :known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = :known_scopes END
 """  # noqa: S608 (constants only)
 
@@ -134,6 +136,7 @@ class SessionInserter:
         expected = {
             "revocations": plain.expected_revocations,
             "rescopes": plain.expected_rescopes,
+            "began_at": None if plain.began_at is None else int(plain.began_at),
             "known_scopes": plain.known_scopes,
         }
         is_inserted = connection.execute(_INSERT, row_of(new, now_us) | expected).rowcount == 1
@@ -143,10 +146,10 @@ class SessionInserter:
 class SessionDeleter:
     """Deletes a batch of sessions."""
 
-    def __init__(self, writer: GroupWriter, origin: str) -> None:
-        """By `writer`, which other runners use too. `origin` signs the announcements."""
+    def __init__(self, writer: GroupWriter, opening: Opening) -> None:
+        """By `writer`, which other runners use too. The name of `opening` signs the announcements."""
         self._writer = writer
-        self._origin = origin
+        self._opening = opening
 
     async def run(self, keys: Sequence[PlainDeletion]) -> Mapping[PlainDeletion, EndedSession]:
         return await self._writer.write(self._delete, keys, when_lost=RevocationIndeterminate(INDETERMINATE))
@@ -158,7 +161,7 @@ class SessionDeleter:
         ended, now_us = EndedSession(UserId(found[0]), deletion.session_id), self._writer.clock.now_us()
         # First, so that nothing is deleted where it cannot be announced.
         connection.execute(outbox.FORGET, (now_us - outbox.KEPT_US,))
-        for text in encode(Announcement(ended.user_id, ended.session_id), self._origin):
+        for text in encode(Announcement(ended.user_id, ended.session_id), self._opening.name):
             connection.execute(outbox.INSERT, (now_us, text))
         connection.execute(_DELETE, (deletion.session_id,))
         return ended

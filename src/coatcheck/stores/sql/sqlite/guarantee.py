@@ -36,7 +36,7 @@ def judge_sqlite(settings: Mapping[str, str]) -> Guarantee:
 
 
 def synchronous_name(value: object) -> str:
-    """What `PRAGMA synchronous` means by a number."""
+    """The name of a setting of `PRAGMA synchronous`, which SQLite tells as a number."""
     return _SYNCHRONOUS.get(str(value), str(value))
 
 

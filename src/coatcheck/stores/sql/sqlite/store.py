@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, ColumnElement, Table, event, literal, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -23,15 +23,18 @@ from sqlalchemy.types import BigInteger
 from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
-from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, NotOpenError, OpenElsewhereError, StoreUnavailable
+from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, sessions, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
+from coatcheck.stores.sql.sqlite.joining import join
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -52,11 +55,20 @@ _BUSY_TIMEOUT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 _READ_TIMEOUT_SECONDS = 0.05
 
+_opened: WeakSet[SqliteStore] = WeakSet()
+"""Every store that was opened, so that a forked child knows which files its parent has open."""
+
 _MOUNTS = Path("/proc/self/mountinfo")
 
 _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id = ?"  # noqa: S608 (constants only)
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 _READ_USER = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ?"  # noqa: S608 (constants only)
+
+_COUNT_ENDING = (
+    "INSERT INTO coatcheck_endings (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1 "
+    "RETURNING number"
+)
+_POSITION = "SELECT coalesce(max(number), 0) FROM coatcheck_endings"
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -87,16 +99,16 @@ class SqliteStore(SqlStore):
         self._toucher: sqlite3.Connection | None = None
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
-        transactions = Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS)
+        transactions = Transactions(
+            driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS, join=join
+        )
         self._writer = GroupWriter(self._connect, self._clock)
-        origin = secrets.token_hex(8)
         super().__init__(
             SqliteDialect(self._clock),
             transactions,
-            origin=origin,
             insertions=Batcher([SessionInserter(self._writer)], timeout_seconds=transactions.timeout_seconds),
             deletions=revocation_batcher(
-                SessionDeleter(self._writer, origin), timeout_seconds=transactions.timeout_seconds
+                SessionDeleter(self._writer, transactions.opening), timeout_seconds=transactions.timeout_seconds
             ),
             migrates=migrates,
         )
@@ -104,12 +116,6 @@ class SqliteStore(SqlStore):
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
-
-    async def open(self) -> None:
-        if self._transactions.engine is None:
-            with self._transactions.answering():
-                await asyncio.to_thread(self._switch_to_wal)
-        await super().open()
 
     async def guarantee(self) -> Guarantee:
         async with self._transactions.read(None) as connection:
@@ -140,13 +146,15 @@ class SqliteStore(SqlStore):
         row = self._read(_READ_SESSION, session_id)
         return None if row is None else reading_of(row, self._clock.now_us())
 
-    def _read(self, statement: str, key: str) -> tuple[Any, ...] | None:
+    def _read(self, statement: str, *keys: str) -> tuple[Any, ...] | None:
+        if running_loop() is not self._opening.loop:
+            raise self._opening.refusal()
         reader = self._reader
-        if reader is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        if reader is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         try:
             # A read transaction of its own, which begins now: nothing older can be seen.
-            row: tuple[Any, ...] | None = reader.execute(statement, (key,)).fetchone()
+            row: tuple[Any, ...] | None = reader.execute(statement, keys).fetchone()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
         return row
@@ -155,10 +163,15 @@ class SqliteStore(SqlStore):
         row = self._read(_READ_USER, user_id)
         return None if row is None else user_of(row)
 
+    async def _read_position(self) -> Position:
+        (number,) = self._read(_POSITION) or (0,)
+        return Position(str(number))
+
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
+        self._opening.check()
         thread = self._touch_thread
-        if thread is None:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+        if thread is None:  # it is being opened
+            raise NotOpenError(NOT_OPEN)
         with self._transactions.answering():
             return await asyncio.get_running_loop().run_in_executor(thread, self._touch, uses)
 
@@ -183,6 +196,11 @@ class SqliteStore(SqlStore):
             raise
         return touched
 
+    async def _prepare(self) -> None:
+        self._refuse_inherited_file()
+        _opened.add(self)
+        await asyncio.to_thread(self._switch_to_wal)
+
     def _create_engine(self) -> AsyncEngine:
         # At DEBUG aiosqlite logs each statement with its parameters, and with them stored hashes.
         driver_log = logging.getLogger("aiosqlite")
@@ -197,6 +215,19 @@ class SqliteStore(SqlStore):
         event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "invalidate", _give_the_file_back)
         return engine
+
+    def _refuse_inherited_file(self) -> None:
+        """Refuse a file that a parent process had open when it forked this one.
+
+        SQLite notes in memory which locks this process has on a file. A child inherits the notes and not the locks.
+        https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_file_across_a_fork_
+        """
+        path = self._path.resolve()
+        if any(one._opening.is_inherited and one._path.resolve() == path for one in _opened):  # noqa: SLF001 (of the same class)
+            raise OpenElsewhereError(
+                f"{self!r} was open in the parent process when it forked this one, and SQLite cannot share a file with "
+                "a forked child; fork before the pod is opened, or start the process with the method `spawn`"
+            )
 
     def _switch_to_wal(self) -> None:
         """Make the file if it is missing. Other processes may be doing the same, and SQLite does not wait for them."""
@@ -264,6 +295,18 @@ class SqliteDialect:
 
     async def wait_for_what_was_seen(self, connection: AsyncConnection) -> None:
         """Nothing to wait for: SQLite syncs a commit to the disk before others see it."""
+
+    async def ending(self, connection: AsyncConnection) -> int:
+        # One transaction writes at a time, so that these numbers are in the order of the commits.
+        number: int = (await connection.exec_driver_sql(_COUNT_ENDING)).scalar_one()
+        return number
+
+    async def position(self, connection: AsyncConnection) -> Position:
+        return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
+
+    async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
+        last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()
+        return last_ending is not None and last_ending > int(position)
 
     async def lock_user(self, connection: AsyncConnection, user_id: UserId) -> UserRecord | None:
         # A write, though it changes nothing: in a transaction of the application's that has only read so far, this

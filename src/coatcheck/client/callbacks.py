@@ -19,7 +19,7 @@ OnSignInRequired: TypeAlias = Callable[[SignInRequired], object]
 Close: TypeAlias = Callable[[], object]
 
 
-class Hearers:
+class Callbacks:
     """Keeps the callbacks, and lists those to call for a change, in order. The manager calls them."""
 
     def __init__(self, login_url: str | None, on_sign_in_required: OnSignInRequired | None) -> None:
@@ -65,7 +65,7 @@ class Hearers:
         return [close for close in (self._streams.pop(key, None) for key in keys) if close is not None]
 
 
-def failed(call: Callable[[], object]) -> None:
+def log_failure(call: Callable[[], object]) -> None:
     """Log the error of a callback, from an `except` block. The other callbacks are still called."""
     _log.exception("a callback of the session manager failed: %r", call)
 

@@ -1,0 +1,62 @@
+"""Takes part in a transaction of the application's, or refuses it before anything is written.
+
+In REPEATABLE READ and SERIALIZABLE a statement sees only what was committed before the transaction's first one. A
+session that was committed later would outlive the revocation of all of its user's, and COMMIT would succeed: the two
+have written different rows. A lock does not help, and neither does a write to the user's row: the revocation of one
+session and a deletion by a filter find their rows by what they see.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coatcheck.errors import InvalidArgumentError
+from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Raises what is too weak, and leaves alone what is stronger (remote_apply).
+_RAISED = """
+    CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+    THEN set_config('synchronous_commit', 'on', {is_local}) END
+"""
+
+MAKE_DURABLE = f"SELECT {_RAISED.format(is_local='false')}"
+"""Raises the durability of all transactions of a connection to what ours need."""
+
+# One statement, and so one round trip. After it PostgreSQL lets nobody change the transaction's level.
+_JOIN = f"""
+SELECT current_setting('transaction_isolation'), current_setting('default_transaction_isolation'),
+    {_RAISED.format(is_local="true")}
+"""
+
+# PostgreSQL treats the first as the second.
+_SEES_ALL_THAT_IS_COMMITTED = frozenset({"read uncommitted", "read committed"})
+
+
+async def join(connection: AsyncConnection) -> None:
+    """Make the transaction durable.
+
+    Raises:
+        InvalidArgumentError: its isolation level is above READ COMMITTED, or it is none.
+    """
+    # The server is asked: the level may come from a role, a database, the connection's options, or SET TRANSACTION.
+    level, default, _ = map(str, (await connection.exec_driver_sql(_JOIN)).one())
+    if await _commits_each_statement(connection):
+        raise InvalidArgumentError(COMMITS_EACH_STATEMENT)
+    if level not in _SEES_ALL_THAT_IS_COMMITTED:
+        cause = " (as default_transaction_isolation says)" if level == default else ""
+        raise InvalidArgumentError(
+            f"transaction must be in READ COMMITTED, not in {level.upper()}{cause}, which does not see sessions that "
+            'are committed after it began: begin it with isolation_level="READ COMMITTED"'
+        )
+
+
+async def _commits_each_statement(connection: AsyncConnection) -> bool:
+    pooled = await connection.get_raw_connection()
+    if pooled.dbapi_connection is None or connection.dialect.detect_autocommit_setting(pooled.dbapi_connection):
+        return True
+    # asyncpg says what the server said last. Other drivers begin another transaction where a COMMIT was sent by hand.
+    is_in_transaction = getattr(pooled.driver_connection, "is_in_transaction", None)
+    return is_in_transaction is not None and not is_in_transaction()
