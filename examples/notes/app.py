@@ -69,7 +69,9 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
         exception_handlers={**refusals.handlers, **api.handlers},
     )
-    app.state.services = Services(accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions))
+    app.state.services = Services(
+        auth=auth, accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions)
+    )
     # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
     cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
     app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)

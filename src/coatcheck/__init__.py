@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from coatcheck.tokens import (
         AuthenticationInfo,
         AuthSuccess,
+        IssuesEndingTickets,
         SignInAttempt,
         Token,
         TokenInfo,
@@ -77,6 +78,7 @@ __all__ = [
     "GuaranteeLevel",
     "InsufficientScopeError",
     "InvalidArgumentError",
+    "IssuesEndingTickets",
     "MultiTokenManager",
     "NewAuthUser",
     "NotOpenError",
@@ -157,6 +159,7 @@ _HOMES = {
     "GuaranteeLevel": "coatcheck.stores.guarantee",
     "AuthenticationInfo": "coatcheck.tokens",
     "AuthSuccess": "coatcheck.tokens",
+    "IssuesEndingTickets": "coatcheck.tokens",
     "SignInAttempt": "coatcheck.tokens",
     "Token": "coatcheck.tokens",
     "TokenInfo": "coatcheck.tokens",

@@ -34,6 +34,8 @@ from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.sign_out import SignedOut
+from coatcheck.web.sign_out import sign_out as sign_out_here
 from coatcheck.web.state import SCOPE_KEY
 from coatcheck.wire import timestamp
 
@@ -106,7 +108,7 @@ def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         return _json(await routes.status(request))
 
     async def sign_out(request: Request) -> Response:
-        return _json(await routes.sign_out(auth, request))
+        return _json(await sign_out_here(auth, request))
 
     async def sign_out_all(request: Request) -> Response:
         return _json(await routes.sign_out_all(auth, request))
@@ -212,7 +214,7 @@ def _is_async(endpoint: object) -> bool:
     return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
 
 
-def _json(answer: routes.Status | routes.SignedOut | routes.SessionPage | Problem) -> Response:
+def _json(answer: routes.Status | SignedOut | routes.SessionPage | Problem) -> Response:
     if isinstance(answer, Problem):
         return problem_response(answer)
     body = json.dumps(asdict(answer), default=timestamp, ensure_ascii=False, separators=(",", ":"))
