@@ -127,7 +127,7 @@ class SessionMiddleware:
             self._note_useless(cookie, answer)
         state = RequestState(verdict)
         scope[SCOPE_KEY], scope[REPLY_KEY], scope[SETTINGS_KEY] = state, reply, self._settings
-        exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send)
+        exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send, verdict)
         if self._live is not None and token is not None and isinstance(answer, AuthenticationInfo):
             opens = partial(LiveConnection, self._live, verdict, answer, token, asyncio.current_task(), asked_at)
             receive = _watched(scope, receive, exchange, opens, use)
@@ -155,7 +155,7 @@ async def _refuse_forged(scope: AsgiScope, receive: Receive, send: Send) -> None
     if scope["type"] == "http":
         await HttpExchange(receive, send, Verdict(None), Reply()).answer(problem)
     else:
-        await WebSocketExchange(scope, send).answer(problem)
+        await WebSocketExchange(scope, send, Verdict(None)).answer(problem)
 
 
 def _watched(

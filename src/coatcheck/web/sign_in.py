@@ -50,7 +50,7 @@ async def sign_in(
         SignInWhileAuthenticatedError: the client is signed in as somebody else; have it sign out first.
         UserNotFoundError, UserBlockedError, SignInSupersededError: see `TokenManager.create_token`.
         CrossSiteRequestError: cookie mode, and another site's page sent this (HTTP 403).
-        ConfigurationError: cookie mode without a `SessionCookie`, or over plain http.
+        ConfigurationError: cookie mode without a `SessionCookie`, over plain http, or over a WebSocket.
         StoreUnavailable: the store cannot answer (HTTP 503).
     """
     check_may_sign_in(request, mode)

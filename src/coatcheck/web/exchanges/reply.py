@@ -71,13 +71,14 @@ class Reply:
             self._clears_cookie = self.has_wishes = cookie is not None and cookie.facts.opens_page
 
     def mode(self, facts: RequestFacts, wanted: Mode | None = None) -> Mode:
-        """How the client is to get a token: as `wanted`, else in a cookie where it asks for one and there is one.
+        """How the client is to get a token: as `wanted`, else in a cookie where it asks for one and there can be one.
 
         Raises:
             ConfigurationError: a cookie is `wanted`, and the middleware was given none.
         """
         if wanted is None:
-            asks_for_cookie = self.cookie is not None and facts.only_value_of(MODE_HEADER) == "cookie"
+            can_have_cookie = self.cookie is not None and not facts.is_websocket
+            asks_for_cookie = can_have_cookie and facts.only_value_of(MODE_HEADER) == "cookie"
             return "cookie" if asks_for_cookie else "header"
         if wanted == "cookie" and self.cookie is None:
             raise ConfigurationError('mode "cookie" needs SessionMiddleware(..., cookie=SessionCookie())')
@@ -91,6 +92,12 @@ class Reply:
             ConfigurationError: the cookie cannot be set over this connection.
         """
         if mode == "cookie" and self.cookie is not None:
+            # It may be accepted already, and what follows has no headers.
+            if self.cookie.facts.is_websocket:
+                raise ConfigurationError(
+                    'a WebSocket gets no session cookie, so a sign-in over one needs mode="header"; for the cookie, '
+                    "sign in with an HTTP request"
+                )
             if self.cookie.is_forged:
                 raise CrossSiteRequestError
             self.cookie.check_may_be_set()
