@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnexpectedAnswerError,
         UserBlockedError,
         UserNotFoundError,
+        UserSourceUnavailable,
     )
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
@@ -111,6 +112,7 @@ __all__ = [
     "UserId",
     "UserNotFoundError",
     "UserSource",
+    "UserSourceUnavailable",
     "WeakPepperWarning",
 ]
 
@@ -144,6 +146,7 @@ _HOMES = {
     "UnexpectedAnswerError": "coatcheck.errors",
     "UserBlockedError": "coatcheck.errors",
     "UserNotFoundError": "coatcheck.errors",
+    "UserSourceUnavailable": "coatcheck.errors",
     "SessionId": "coatcheck.identifiers",
     "UserId": "coatcheck.identifiers",
     "Page": "coatcheck.pages",

@@ -201,7 +201,7 @@ class TokenManager(Protocol):
             UserNotFoundError: there is no such user.
             UserBlockedError: the user is blocked.
             SignInSupersededError: all sessions of the user were ended since `attempt` began.
-            StoreUnavailable: the store cannot answer.
+            StoreUnavailable: the store cannot answer, or the user source does not (`UserSourceUnavailable`).
         """
         ...
 

@@ -244,8 +244,10 @@ _EVENTS = (
 _DESCRIPTIONS = {
     400: "A parameter is wrong (`invalid_request`).",
     401: "Nobody is signed in (`authentication_required`), or the token is not valid (`invalid_token`).",
-    403: "The session lacks a scope (`insufficient_scope`).",
+    403: "The session lacks a scope (`insufficient_scope`), or a sign-in is refused (`sign_in_refused`).",
     404: "The caller has no such session (`session_not_found`).",
+    409: "Another user is signed in here (`sign_in_while_authenticated`), or the user's sessions were ended during the "
+    "sign-in (`sign_in_superseded`).",
     406: "The client did not ask for the event stream that there is (`not_acceptable`).",
     503: "Sessions cannot be looked up right now (`store_unavailable`). Nobody is signed out by this.",
 }

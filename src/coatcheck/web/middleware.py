@@ -29,7 +29,7 @@ from coatcheck.web.http.event_stream import asks_for_event_stream
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
-from coatcheck.web.refusals import answer_to, answerable_in
+from coatcheck.web.refusals import answer_to, answerable_in, left_the_function_that_asked
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
@@ -134,12 +134,13 @@ class SessionMiddleware:
         try:
             await self._app(scope, receive, exchange.send)
             if exchange.is_unfinished:
-                await exchange.finish()
+                await _finish(exchange, verdict, state)
         except (asyncio.CancelledError, Exception) as error:
-            if not await _is_settled(error, exchange, state):
+            if not await _is_settled(error, exchange, verdict, state):
                 raise
         finally:
             exchange.note_over()
+            verdict.failure = None
 
     def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
         if self._cookie_watch is None:
@@ -176,11 +177,27 @@ def _watched(
     return exchange.receive
 
 
-async def _is_settled(error: BaseException, exchange: Exchange, state: RequestState) -> bool:
+async def _finish(exchange: Exchange, verdict: Verdict, state: RequestState) -> None:
+    """Send what was held back, or our own answer where the application has made a 500 of the error that has one.
+
+    Litestar, Quart and Django answer errors that they do not know by themselves, so that ours never arrive here. Any
+    other 500 is the application's. It is ours only where the last requirement has failed, or the last sign-in, and
+    the error was not caught where the application asked.
+    """
+    failure = verdict.failure
+    if (
+        failure is None
+        or not left_the_function_that_asked(failure)
+        or not await exchange.answer(answer_to(failure, state))
+    ):
+        await exchange.finish()
+
+
+async def _is_settled(error: BaseException, exchange: Exchange, verdict: Verdict, state: RequestState) -> bool:
     """Whether an error that ended the application needs to go no further; all is sent that was to be."""
     if isinstance(error, asyncio.CancelledError):
         return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
-    answerable = answerable_in(error)
+    answerable = answerable_in(error, verdict.failure)
     if answerable is not None and await exchange.answer(answer_to(answerable, state)):
         # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
         error.__traceback__ = answerable.__traceback__ = None

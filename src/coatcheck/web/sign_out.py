@@ -42,7 +42,8 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
         caller = request_state(request).authentication
         if caller is not None:
             ended += await manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
-    except StoreUnavailable:
+    except StoreUnavailable as error:
+        request_state(request).note_failure(error)
         if tickets is not None:
             reply.put_off_ending(tickets)
         raise

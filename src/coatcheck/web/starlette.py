@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.websockets import WebSocket
 
-from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
+from coatcheck.errors import AuthorizationError, InvalidArgumentError, SignInError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
 from coatcheck.web.refusals import answer_to, answerable_in
@@ -178,11 +178,11 @@ def problem_response(problem: Problem) -> Response:
 async def _answer(connection: Request | WebSocket, error: Exception) -> Response:
     answerable = answerable_in(error)
     if answerable is None or isinstance(connection, WebSocket):
-        raise error  # SessionMiddleware knows how to end a WebSocket connection
+        raise error  # SessionMiddleware knows more, and how to end a WebSocket connection
     return problem_response(answer_to(answerable, connection.get(SCOPE_KEY)))
 
 
-exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, StoreUnavailable: _answer}
+exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, SignInError: _answer, StoreUnavailable: _answer}
 """Handlers to give to an application: `Starlette(exception_handlers=exception_handlers)`.
 
 They are not needed for correct answers. With them a refusal is answered inside of the application's own middleware
