@@ -1,16 +1,16 @@
 """Sessions in FastAPI: what a route requires is written in its signature.
 
-    app = FastAPI(lifespan=pod.lifespan)
-    app.add_middleware(SessionMiddleware, auth=auth)
-    app.include_router(session_router(auth), prefix="/session")
+    api = FastAPI(lifespan=pod.lifespan)
+    app = SessionMiddleware(api, auth=auth)
+    api.include_router(session_router(auth), prefix="/session")
 
-    @app.post("/notes")
+    @api.post("/notes")
     async def add_note(user: Annotated[AuthenticationInfo, Requires("notes:write")]) -> None: ...
 
-    @app.get("/profile")
+    @api.get("/profile")
     async def profile(user: SignedIn) -> None: ...          # signed in, whatever the scopes
 
-    @app.get("/")
+    @api.get("/")
     async def front_page(user: MaybeSignedIn) -> None: ...  # None for those who are not
 
 The same on WebSocket routes. Refusals are RFC 9457 problems (see `http/problems.py`).

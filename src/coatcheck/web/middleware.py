@@ -1,7 +1,7 @@
 """The ASGI middleware: who is calling, for every request, in any framework.
 
-    app = SessionMiddleware(app, auth=auth)                       # any ASGI application
-    app.add_middleware(SessionMiddleware, auth=auth)              # FastAPI, Starlette
+    app = SessionMiddleware(api, auth=auth)                       # any ASGI application, FastAPI and Starlette too
+    api.add_middleware(SessionMiddleware, auth=auth)              # FastAPI, Starlette; but for what they say to a 500
 
 It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `require(scope, "notes:write")` read it.
 """
@@ -56,8 +56,9 @@ class SessionMiddleware:
       origin's page opened with that cookie is refused (403 `cross_site_request`) before the application sees it.
     - Responses to signed-in callers get `Cache-Control: no-store` unless the application set its own Cache-Control.
 
-    Put it inside of whatever must see its answers too, CORS headers for example: with Starlette and FastAPI, add it
-    before `CORSMiddleware`.
+    Put it around the whole application: what is made outside of it, such as Starlette's response to an exception that
+    nothing handles, lacks `no-store` and the cookie. Only what must see its answers too goes around it, CORS headers
+    for example: `CORSMiddleware(SessionMiddleware(api, auth=auth), ...)`.
     """
 
     def __init__(

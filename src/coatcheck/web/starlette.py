@@ -1,10 +1,10 @@
 """Sessions in Starlette: a decorator for endpoints, the session routes, and handlers for mounted applications.
 
-    app = Starlette(
+    site = Starlette(
         routes=[Route("/notes", add_note, methods=["POST"]), Mount("/session", routes=session_routes(auth))],
-        middleware=[Middleware(SessionMiddleware, auth=auth)],
         lifespan=pod.lifespan,
     )
+    app = SessionMiddleware(site, auth=auth)
 
     @requires("notes:write")
     async def add_note(request: Request) -> Response:
