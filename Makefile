@@ -72,7 +72,7 @@ chaos: setup  ## break servers under load and count what is left of what was ack
 	@PYTHONPATH=. $(PY)/python -m chaos.redis_cluster_failover $(CHAOS_ARGS)
 
 clean:  ## remove environments, caches and the demo's data
-	rm -rf .venv .venv-demo .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
+	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-calls chaos clean

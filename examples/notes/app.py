@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-def create_app() -> FastAPI:
+def create_app() -> SessionMiddleware:
     """The application. Its settings are the pod's: `config/passwords.yaml`, and COATCHECK_STORE for another database.
 
     Raises:
@@ -69,12 +69,13 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
         exception_handlers={**refusals.handlers, **api.handlers},
     )
-    app.state.services = Services(accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions))
-    # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
-    cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
-    app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)
+    app.state.services = Services(
+        auth=auth, accounts=Accounts(pod.store, auth), notes=Notes(pod.store), devices=Devices(sessions)
+    )
     app.include_router(pages.router)
     app.include_router(api.router)
     app.include_router(session_router(auth), prefix="/api/session")
     app.mount("/static", StaticFiles(directory=HERE / "static"))
-    return app
+    # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
+    cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
+    return SessionMiddleware(app, auth=auth, cookie=cookie)

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from accounts import InvalidSignUpError, WrongCredentialsError
 from coatcheck import AuthenticationInfo, AuthSuccess, SignInSupersededError, UserBlockedError
-from coatcheck.web import check_may_sign_in, client_of, forget_cookie, hand_out, safe_next
+from coatcheck.web import check_may_sign_in, client_of, forget_cookie, hand_out, safe_next, sign_out
 from coatcheck.web.fastapi import MaybeSignedIn, Requires, SignedIn
 from notes import MAX_NOTE_ID, InvalidNoteError
 from refusals import WHY_IT_ENDED
@@ -124,11 +124,9 @@ async def sign_in(
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request, caller: MaybeSignedIn, services: Cloakroom) -> Response:
-    """Sign out on this device. The browser keeps its cookie until the session has ended, so that it can try again."""
-    if caller is not None:
-        await services.devices.end(caller, caller.auth_id)
-    forget_cookie(request)
+async def sign_out_here(request: Request, services: Cloakroom) -> Response:
+    """Sign out on this device. Where that cannot be confirmed, the browser can send the form again."""
+    await sign_out(services.auth, request)
     return _see("/?done=signed-out")
 
 

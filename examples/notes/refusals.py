@@ -75,7 +75,7 @@ async def not_allowed(request: Request, error: InsufficientScopeError) -> Respon
 
 
 async def unavailable(request: Request, error: StoreUnavailable) -> Response:
-    """Ask to try again. The cookie stays: an outage of the database signs nobody out."""
+    """Ask to try again. An outage of the database signs nobody out, and a sign-out can be sent again."""
     problem = await problem_handlers[StoreUnavailable](request, error)
     if _is_for_programs(request):
         return problem
@@ -84,7 +84,7 @@ async def unavailable(request: Request, error: StoreUnavailable) -> Response:
         "unavailable.html",
         status=problem.status_code,
         headers={"Retry-After": problem.headers["Retry-After"]},
-        was_ending_sessions=isinstance(error, RevocationIndeterminate),
+        was_ending_sessions=isinstance(error, RevocationIndeterminate) or request.url.path == "/sign-out",
         was_sent=request.method not in {"GET", "HEAD"},
     )
 

@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from accounts import Accounts
+from coatcheck import AuthServices
 from devices import Devices
 from notes import Notes
 
@@ -15,6 +16,7 @@ from notes import Notes
 class Services:
     """The services of the application."""
 
+    auth: AuthServices
     accounts: Accounts
     notes: Notes
     devices: Devices

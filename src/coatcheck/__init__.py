@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnexpectedAnswerError,
         UserBlockedError,
         UserNotFoundError,
+        UserSourceUnavailable,
     )
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from coatcheck.tokens import (
         AuthenticationInfo,
         AuthSuccess,
+        IssuesEndingTickets,
         SignInAttempt,
         Token,
         TokenInfo,
@@ -77,6 +79,7 @@ __all__ = [
     "GuaranteeLevel",
     "InsufficientScopeError",
     "InvalidArgumentError",
+    "IssuesEndingTickets",
     "MultiTokenManager",
     "NewAuthUser",
     "NotOpenError",
@@ -109,6 +112,7 @@ __all__ = [
     "UserId",
     "UserNotFoundError",
     "UserSource",
+    "UserSourceUnavailable",
     "WeakPepperWarning",
 ]
 
@@ -142,6 +146,7 @@ _HOMES = {
     "UnexpectedAnswerError": "coatcheck.errors",
     "UserBlockedError": "coatcheck.errors",
     "UserNotFoundError": "coatcheck.errors",
+    "UserSourceUnavailable": "coatcheck.errors",
     "SessionId": "coatcheck.identifiers",
     "UserId": "coatcheck.identifiers",
     "Page": "coatcheck.pages",
@@ -157,6 +162,7 @@ _HOMES = {
     "GuaranteeLevel": "coatcheck.stores.guarantee",
     "AuthenticationInfo": "coatcheck.tokens",
     "AuthSuccess": "coatcheck.tokens",
+    "IssuesEndingTickets": "coatcheck.tokens",
     "SignInAttempt": "coatcheck.tokens",
     "Token": "coatcheck.tokens",
     "TokenInfo": "coatcheck.tokens",

@@ -19,6 +19,7 @@
     │   ├── UnexpectedAnswerError           the answer is not that of the server's session route
     │   └── StorageError                    the client's storage cannot be read or written
     └── StoreUnavailable                the store cannot answer: HTTP 503, never 401
+        ├── UserSourceUnavailable       the application's user source does not answer: HTTP 503
         └── RevocationIndeterminate     a revocation may or may not have happened: treat as not done, retry
 
 A token that does not validate is not an exception: `validate_token` returns None.
@@ -131,6 +132,10 @@ class TooManyCookiesError(AuthorizationError):
 
 class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)
     """The store cannot answer right now. Nobody is signed out by this; over HTTP it is a 503 with Retry-After."""
+
+
+class UserSourceUnavailable(StoreUnavailable):
+    """The application's user source did not answer in time, so nobody was signed in."""
 
 
 class RevocationIndeterminate(StoreUnavailable):

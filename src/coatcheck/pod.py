@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coatcheck.auth.limited_user_source import USER_SOURCE_TIMEOUT, LimitedUserSource
 from coatcheck.auth.services import AuthServices
 from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.background.pruner import Pruner
@@ -123,6 +124,7 @@ class Pod:
         *,
         token_manager_builders: Sequence[TokenManagerBuilder | TokenManager],
         user_source: UserSource | None = None,
+        user_source_timeout: timedelta = USER_SOURCE_TIMEOUT,
         before_user_created: BeforeUserCreated | None = None,
         after_user_created: AfterUserCreated | None = None,
     ) -> AuthServices:
@@ -132,6 +134,8 @@ class Pod:
             token_manager_builders: configurations, or managers that are already built. The first is the primary: it
                 issues tokens; all of them validate, list and revoke.
             user_source: the application's own users; None: users live in the store.
+            user_source_timeout: how long it may take for one user, 1 millisecond to 1 minute. A sign-in that would wait
+                longer raises `UserSourceUnavailable` (HTTP 503).
             before_user_created: called inside the transaction that inserts a user; it may change the user.
             after_user_created: called inside the same transaction with the new user.
 
@@ -142,7 +146,7 @@ class Pod:
         context = BuildContext(
             store=self.store,
             bus=self.events,
-            user_source=user_source,
+            user_source=None if user_source is None else LimitedUserSource(user_source, user_source_timeout),
             get_password_or_raise=self.get_password_or_raise,
             at_shutdown=closing.append,
         )

@@ -201,7 +201,7 @@ class TokenManager(Protocol):
             UserNotFoundError: there is no such user.
             UserBlockedError: the user is blocked.
             SignInSupersededError: all sessions of the user were ended since `attempt` began.
-            StoreUnavailable: the store cannot answer.
+            StoreUnavailable: the store cannot answer, or the user source does not (`UserSourceUnavailable`).
         """
         ...
 
@@ -266,5 +266,28 @@ class TokenManager(Protocol):
 
         Raises:
             RevocationIndeterminate: as `revoke_token`.
+        """
+        ...
+
+
+@runtime_checkable
+class IssuesEndingTickets(Protocol):
+    """A token manager whose clients can give up their token before the end of it is confirmed.
+
+    Apart from `TokenManager`, so that managers that cannot do it stay what they are.
+    """
+
+    def ending_ticket(self, token: str) -> str | None:
+        """A text that can end this token, later, and can do nothing else. None: there is no ticket for this token.
+
+        Called while the store cannot answer, so the token may be anybody's invention; `end_by_ticket` checks that.
+        """
+        ...
+
+    async def end_by_ticket(self, ticket: str) -> bool | None:
+        """End the token of a ticket. False if it has ended already, None if the ticket is not one of this manager's.
+
+        Raises:
+            RevocationIndeterminate, StoreUnavailable: as `revoke_token`; the ticket stays good.
         """
         ...

@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from coatcheck import Pod, ServerSideSessionsConfigFromPasswords
+from coatcheck import Pod, ServerSideSessionsConfigFromPasswords, StoreUnavailable
 from coatcheck.web import SessionCookie, SessionMiddleware, sign_in
 from coatcheck.web.fastapi import SignedIn, session_router
 from coatcheck.wire import auth_success_json
@@ -89,6 +89,15 @@ def create_app() -> FastAPI:
     @app.post("/api/write")
     async def write(caller: SignedIn) -> PlainTextResponse:
         return PlainTextResponse(f"written by {caller.user_identifier}")
+
+    ends_sessions = pod.store.delete_sessions
+
+    @app.post("/outage/{state}")
+    async def outage(state: Literal["begins", "ends"]) -> None:
+        async def fail(*_: object, **__: object) -> None:
+            raise StoreUnavailable("down")
+
+        pod.store.delete_sessions = ends_sessions if state == "ends" else fail  # type: ignore[assignment, method-assign]  # a store that fails
 
     @app.get("/{mode}/app")
     async def page(mode: Mode) -> HTMLResponse:

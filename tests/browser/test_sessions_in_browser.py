@@ -267,6 +267,27 @@ class TestTheToken:
         assert await operator.count() == 0
         await chromium.close(context)
 
+    async def test_a_sign_out_during_an_outage_takes_the_token_away_and_can_be_repeated(
+        self, context: BrowserContext, server: AppServer, operator: Operator
+    ) -> None:
+        tab = Tab(await context.new_page(), server.url, "cookie")
+        await tab.open("sign-in")
+        await tab.sign_in()
+        await tab.shows_the_secret()
+        await tab.open("sign-in")  # where nothing leads away from
+        await context.request.post(f"{server.url}/outage/begins")
+        try:
+            for _ in range(2):
+                assert await tab.page.evaluate("session.signOut()") is False
+                assert [cookie.get("name") for cookie in await context.cookies()] == ["coatcheck-ending"]
+                assert await tab.page.evaluate("session.check()") is False
+        finally:
+            await context.request.post(f"{server.url}/outage/ends")
+        assert await operator.count() == 1
+        assert await tab.page.evaluate("session.signOut()") is True
+        assert await context.cookies() == []
+        assert await operator.count() == 0
+
     async def test_another_origin_of_the_same_site_cannot_send_a_form_with_the_cookie(
         self, context: BrowserContext, server: AppServer, operator: Operator
     ) -> None:

@@ -2,22 +2,23 @@
 
 # FastAPI reads these annotations when the routes are defined, so their names are imported for real.
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InvalidArgumentError, StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.records import Position
 from coatcheck.tokens import AuthenticationInfo, SignInAttempt
-from coatcheck.web import SessionMiddleware
-from coatcheck.web.asgi import AsgiMessage, AsgiScope, Receive, Send
+from coatcheck.web import SessionMiddleware, authentication_of, sign_in, sign_out
+from coatcheck.web.asgi import AsgiApp, AsgiMessage, AsgiScope, Receive, Send
 from coatcheck.web.fastapi import (
     BeginsSignIn,
     MaybeSignedIn,
@@ -29,8 +30,8 @@ from coatcheck.web.fastapi import (
     required_caller,
     session_router,
 )
-from tests.web.asgi_calls import Answer, bearer, request, websocket
-from tests.web.fakes import FakeAuth, FakeTokenManager
+from tests.web.asgi_calls import Answer, answer_in, bearer, request, scope_of, websocket
+from tests.web.fakes import SID, FakeAuth, FakeTokenManager
 from tests.web.malformed import MALFORMED_BEARER
 
 
@@ -418,3 +419,82 @@ async def test_a_sign_in_begins_before_the_dependencies_behind_it_read_the_user(
 
     answer = await request(app, "/sign-in", method="POST")
     assert (answer.status, answer.json, order) == (200, ["ann", "here"], ["begun", "read"])
+
+
+def around(api: FastAPI, auth: FakeAuth) -> AsgiApp:
+    return SessionMiddleware(api, auth=auth, cookie=SID)
+
+
+def built_in(api: FastAPI, auth: FakeAuth) -> AsgiApp:
+    """As the reference shows it, in a subclass."""
+    build = api.build_middleware_stack
+    api.build_middleware_stack = lambda: SessionMiddleware(build(), auth=auth, cookie=SID)  # type: ignore[method-assign]  # an ASGI app
+    return api
+
+
+@pytest.mark.parametrize("place", [around, built_in])
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("kind", [Exception, 500, ValueError])
+class TestWhatAHandlerForAllExceptionsSays:
+    """Starlette makes it outside of all middleware that is added to the application, and raises the exception again."""
+
+    def app(
+        self,
+        place: Callable[[FastAPI, FakeAuth], AsgiApp],
+        auth: FakeAuth,
+        kind: type[Exception] | int,
+        status: int,
+    ) -> AsgiApp:
+        async def friendly(request: Request, _error: Exception) -> JSONResponse:
+            caller = authentication_of(request)
+            return JSONResponse({"sorry": caller and caller.user_identifier}, status)
+
+        api = FastAPI(exception_handlers={kind: friendly})
+
+        @api.get("/boom")
+        async def boom(_caller: SignedIn) -> None:
+            raise ValueError
+
+        @api.post("/out")
+        async def out(request: Request) -> None:
+            await sign_out(auth, request)
+            raise ValueError
+
+        @api.post("/in")
+        async def sign_in_route(request: Request) -> None:
+            await sign_in(auth, request, auth_user_id="ann", method="email", mode="cookie")
+            raise ValueError
+
+        return place(api, auth)
+
+    async def answer(self, app: AsgiApp, path: str, method: str, token: str | None = None) -> Answer:
+        headers = [] if token is None else [(b"cookie", b"__Host-sid=" + token.encode())]
+        sent: list[AsgiMessage] = []
+
+        async def send(message: AsgiMessage) -> None:
+            sent.append(message)
+
+        async def receive() -> AsgiMessage:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        with suppress(ValueError):
+            await app(scope_of("http", path, method=method, headers=headers, scheme="https"), receive, send)
+        return answer_in(sent)
+
+    async def test_it_is_private(
+        self, auth: FakeAuth, manager: FakeTokenManager, place: Any, kind: Any, status: int
+    ) -> None:
+        answer = await self.answer(self.app(place, auth, kind, status), "/boom", "GET", manager.sign_in("ann"))
+        assert (answer.status, answer.json) == (status, {"sorry": "ann"})
+        assert answer.header("cache-control") == "no-store"
+        assert answer.header("vary") == "Authorization, Cookie"
+
+    async def test_it_has_the_cookie_of_a_sign_in_and_of_a_sign_out(
+        self, auth: FakeAuth, manager: FakeTokenManager, place: Any, kind: Any, status: int
+    ) -> None:
+        app = self.app(place, auth, kind, status)
+        answer = await self.answer(app, "/out", "POST", manager.sign_in("ann"))
+        assert (answer.header("set-cookie") or "").startswith("__Host-sid=; Max-Age=0")
+        answer = await self.answer(app, "/in", "POST")
+        assert (answer.header("set-cookie") or "").startswith("__Host-sid=c2Fz")
+        assert answer.header("cache-control") == "no-store"

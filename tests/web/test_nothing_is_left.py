@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from coatcheck.errors import AuthorizationError
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, forget_cookie, require, traffic_is_use
 from tests.web.asgi_calls import bearer, scope_of
@@ -70,6 +71,15 @@ async def plain(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
+async def caught(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+    """In a framework that answers all exceptions by itself."""
+    try:
+        require(scope, "a scope that nobody has")
+    except AuthorizationError:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"held back"})
+
+
 async def greeting(scope: AsgiScope, _receive: Receive, send: Send) -> None:
     authentication_of(scope)
     forget_cookie(scope)
@@ -107,6 +117,8 @@ async def open_until_over(scope: AsgiScope, receive: Receive, send: Send) -> Non
     ("kind", "app", "headers"),
     [
         ("http", plain, None),
+        ("http", caught, None),
+        ("http", caught, STRANGER),
         ("http", greeting, None),
         ("http", greeting, STRANGER),
         ("http", plain, STRANGER),

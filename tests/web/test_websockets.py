@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coatcheck.errors import AuthenticationRequiredError, InsufficientScopeError, StoreUnavailable
+from coatcheck.errors import AuthenticationRequiredError, ConfigurationError, InsufficientScopeError, StoreUnavailable
 from coatcheck.tokens import TokenRefusal
-from coatcheck.web import SessionMiddleware, authentication_of, require
-from tests.web.asgi_calls import bearer, websocket
+from coatcheck.web import SessionMiddleware, authentication_of, check_may_sign_in, require, sign_in
+from tests.web.asgi_calls import Headers, bearer, websocket
 from tests.web.fakes import SID
 from tests.web.malformed import MALFORMED_BEARER, MALFORMED_COOKIE, refusal_of
 
@@ -149,3 +149,52 @@ async def test_other_errors_are_none_of_our_business(auth: FakeAuth) -> None:
 
     with pytest.raises(RuntimeError, match="bug"):
         await websocket(SessionMiddleware(app, auth=auth))
+
+
+class TestSigningIn:
+    """A WebSocket can be answered with a token, and not with a cookie."""
+
+    @pytest.mark.parametrize("is_accepted", [False, True])
+    async def test_in_cookie_mode_it_is_refused_before_a_session_is_made(
+        self, auth: FakeAuth, manager: FakeTokenManager, is_accepted: bool
+    ) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            if is_accepted:
+                await send({"type": "websocket.accept"})
+            await sign_in(auth, scope, auth_user_id="ann", method="email", mode="cookie")
+
+        with pytest.raises(ConfigurationError, match='needs mode="header"'):
+            await websocket(SessionMiddleware(app, auth=auth, cookie=SID), scheme="wss")
+        assert manager.issued == 0
+
+    async def test_the_client_cannot_ask_for_a_cookie(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
+        """Nor cause an error by it: it gets its token in what the application sends."""
+
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            check_may_sign_in(scope)
+            success = await sign_in(auth, scope, auth_user_id="ann", method="email")
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": success.token})
+
+        headers = [(b"coatcheck-mode", b"cookie")]
+        call = await websocket(SessionMiddleware(app, auth=auth, cookie=SID), headers=headers, scheme="wss")
+        assert manager.session_of(call.sent[-1]["text"]).info.user_id == "ann"
+        assert not call.sent[0].get("headers")
+
+
+@pytest.mark.parametrize(
+    ("own", "cache_control"),
+    [([], "no-store"), ([(b"Cache-Control", b"private")], "private")],
+)
+async def test_an_applications_own_denial_for_a_signed_in_caller_is_not_stored(
+    auth: FakeAuth, manager: FakeTokenManager, own: Headers, cache_control: str
+) -> None:
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        caller = authentication_of(scope)
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": own})
+        await send({"type": "websocket.http.response.body", "body": b"private to " + str(caller).encode()})
+
+    wrapped = SessionMiddleware(app, auth=auth)
+    call = await websocket(wrapped, headers=bearer(manager.sign_in()))
+    assert call.denial.header("cache-control") == cache_control
+    assert (await websocket(wrapped)).denial.headers == own, "a stranger's denial is as the application has it"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import ConfigurationError, InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
-from coatcheck.tokens import AuthenticationInfo, TokenRefusal, TokenStanding
+from coatcheck.tokens import AuthenticationInfo, IssuesEndingTickets, TokenRefusal, TokenStanding
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -185,6 +185,19 @@ class MultiTokenManager:
                 token_id=token_id, auth_user_id=auth_user_id, token_issuer=token_issuer, transaction=transaction
             )
         return ended
+
+    def ending_ticket(self, token: str) -> str | None:
+        """See `IssuesEndingTickets`. None beside other managers: in an outage it is not known whose token it is."""
+        only = self.managers[0] if len(self.managers) == 1 else None
+        return only.ending_ticket(token) if isinstance(only, IssuesEndingTickets) else None
+
+    async def end_by_ticket(self, ticket: str) -> bool | None:
+        """See `IssuesEndingTickets`. A ticket is taken by the manager that has issued it, also beside others."""
+        for manager in self.managers:
+            ended = await manager.end_by_ticket(ticket) if isinstance(manager, IssuesEndingTickets) else None
+            if ended is not None:
+                return ended
+        return None
 
     async def revoke_all_tokens(
         self,

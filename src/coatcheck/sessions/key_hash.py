@@ -43,6 +43,10 @@ class Pepper:
         """Refuse, because a pickle would contain the pepper."""
         raise TypeError("a pepper cannot be pickled")
 
+    def key_for(self, purpose: bytes) -> bytes:
+        """A key for something else than hashing secrets, 64 bytes. It says nothing about the keys of other purposes."""
+        return hmac.digest(self._bytes, purpose, "sha512")
+
     def digest(self, secret: bytes, salt: bytes = b"") -> bytes:
         """SHA-512(secret + salt + pepper), 64 bytes."""
         return hashlib.sha512(secret + salt + self._bytes).digest()

@@ -130,6 +130,12 @@ class ServerSideSessionsTokenManager:
             token_id, auth_user_id=auth_user_id, transaction=transaction
         )
 
+    def ending_ticket(self, token: str) -> str | None:
+        return self.server_side_sessions.ending_ticket(token)
+
+    async def end_by_ticket(self, ticket: str) -> bool | None:
+        return await self.server_side_sessions.end_by_ticket(ticket)
+
     async def revoke_all_tokens(
         self,
         *,

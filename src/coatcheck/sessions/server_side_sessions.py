@@ -11,6 +11,7 @@ from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
 from coatcheck.sessions.creation import SessionCreator
+from coatcheck.sessions.ending_tickets import EndingTickets
 from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
 from coatcheck.sessions.limits import check_duration, check_method
@@ -18,6 +19,7 @@ from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
 from coatcheck.stores.records import SessionFilter
+from coatcheck.tokens import AuthenticationInfo
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from coatcheck.sessions.session_info import SessionInfo
     from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.store import Store, Transaction
-    from coatcheck.tokens import AuthenticationInfo, AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
+    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
     from coatcheck.user_source import UserSource
 
 
@@ -59,6 +61,7 @@ class ServerSideSessions:
         self._bus = bus
         self._touches = TouchChannel(store) if touches is None else touches
         self._creator = SessionCreator(store, hasher, settings, bus, user_source)
+        self._tickets = EndingTickets(settings.peppers)
         self._endings = Endings(bus, Finisher() if finisher is None else finisher)
         self.validator = Validator(store, hasher, self._touches)
         self.admin = ServerSideSessionsAdmin(store, settings.peppers, bus, self._endings)
@@ -220,6 +223,29 @@ class ServerSideSessions:
         deletion = self._store.delete_sessions(which, transaction=transaction)
         change = await self._endings.run(deletion, user_id=user_id, transaction=transaction)
         return bool(change.ended)
+
+    def ending_ticket(self, token: str) -> str | None:
+        """A text that can end the session of this token, later, and can do nothing else; None if it is not a token.
+
+        For a client that gives up its token before the end of its session is confirmed. The store is not asked.
+        """
+        return self._tickets.ticket_for(token)
+
+    async def end_by_ticket(self, ticket: str) -> bool | None:
+        """End the session of an `ending_ticket`. False if it is over already, None if the ticket is not one of ours.
+
+        The secret of the token in the ticket is checked, as it is of any token.
+
+        Raises:
+            RevocationIndeterminate, StoreUnavailable: as `revoke_session`; the ticket stays good.
+        """
+        token = self._tickets.token_in(ticket)
+        if token is None:
+            return None
+        caller = (await self.validator.examine(token)).answer
+        if not isinstance(caller, AuthenticationInfo):
+            return False
+        return await self.revoke_session(caller.auth_id, auth_user_id=caller.user_identifier)
 
     async def revoke_all_sessions(
         self,

@@ -14,6 +14,7 @@ from coatcheck.web.requirements import require
 from coatcheck.web.routes.browser_client import browser_client_path
 from coatcheck.web.sign_in import check_may_sign_in, client_of, forget_cookie, hand_out, sign_in
 from coatcheck.web.sign_in_page import sign_in_location
+from coatcheck.web.sign_out import SignedOut, sign_out
 from coatcheck.web.state import SCOPE_KEY, RequestState, authentication_of, request_state
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RequestState",
     "SessionCookie",
     "SessionMiddleware",
+    "SignedOut",
     "authentication_of",
     "browser_client_path",
     "check_may_sign_in",
@@ -41,5 +43,6 @@ __all__ = [
     "safe_next",
     "sign_in",
     "sign_in_location",
+    "sign_out",
     "traffic_is_use",
 ]

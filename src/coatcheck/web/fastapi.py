@@ -1,16 +1,16 @@
 """Sessions in FastAPI: what a route requires is written in its signature.
 
-    app = FastAPI(lifespan=pod.lifespan)
-    app.add_middleware(SessionMiddleware, auth=auth)
-    app.include_router(session_router(auth), prefix="/session")
+    api = FastAPI(lifespan=pod.lifespan)
+    app = SessionMiddleware(api, auth=auth)
+    api.include_router(session_router(auth), prefix="/session")
 
-    @app.post("/notes")
+    @api.post("/notes")
     async def add_note(user: Annotated[AuthenticationInfo, Requires("notes:write")]) -> None: ...
 
-    @app.get("/profile")
+    @api.get("/profile")
     async def profile(user: SignedIn) -> None: ...          # signed in, whatever the scopes
 
-    @app.get("/")
+    @api.get("/")
     async def front_page(user: MaybeSignedIn) -> None: ...  # None for those who are not
 
 The same on WebSocket routes. Refusals are RFC 9457 problems (see `http/problems.py`).
@@ -37,6 +37,8 @@ from coatcheck.web.http.problems import Problem
 from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.sign_out import SignedOut
+from coatcheck.web.sign_out import sign_out as sign_out_here
 from coatcheck.web.starlette import browser_client_response, problem_response, session_events_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
 from coatcheck.web.state import authentication_of
@@ -162,12 +164,12 @@ def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         return await routes.status(request)
 
     @router.post("/sign-out", dependencies=[Security(_described_caller)], responses=problem_responses(503))
-    async def sign_out(request: Request) -> routes.SignedOut:
+    async def sign_out(request: Request) -> SignedOut:
         """Sign out on this device."""
-        return await routes.sign_out(auth, request)
+        return await sign_out_here(auth, request)
 
     @router.post("/sign-out-all", dependencies=[Security(_described_caller)], responses=problem_responses(401, 503))
-    async def sign_out_all(request: Request) -> routes.SignedOut:
+    async def sign_out_all(request: Request) -> SignedOut:
         """Sign out on all devices."""
         return await routes.sign_out_all(auth, request)
 
@@ -242,8 +244,10 @@ _EVENTS = (
 _DESCRIPTIONS = {
     400: "A parameter is wrong (`invalid_request`).",
     401: "Nobody is signed in (`authentication_required`), or the token is not valid (`invalid_token`).",
-    403: "The session lacks a scope (`insufficient_scope`).",
+    403: "The session lacks a scope (`insufficient_scope`), or a sign-in is refused (`sign_in_refused`).",
     404: "The caller has no such session (`session_not_found`).",
+    409: "Another user is signed in here (`sign_in_while_authenticated`), or the user's sessions were ended during the "
+    "sign-in (`sign_in_superseded`).",
     406: "The client did not ask for the event stream that there is (`not_acceptable`).",
     503: "Sessions cannot be looked up right now (`store_unavailable`). Nobody is signed out by this.",
 }

@@ -1,7 +1,7 @@
 """The ASGI middleware: who is calling, for every request, in any framework.
 
-    app = SessionMiddleware(app, auth=auth)                       # any ASGI application
-    app.add_middleware(SessionMiddleware, auth=auth)              # FastAPI, Starlette
+    app = SessionMiddleware(api, auth=auth)                       # any ASGI application, FastAPI and Starlette too
+    api.add_middleware(SessionMiddleware, auth=auth)              # FastAPI, Starlette; but for what they say to a 500
 
 It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `require(scope, "notes:write")` read it.
 """
@@ -29,7 +29,7 @@ from coatcheck.web.http.event_stream import asks_for_event_stream
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
-from coatcheck.web.refusals import answer_to, answerable_in
+from coatcheck.web.refusals import answer_to, answerable_in, left_the_function_that_asked
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
@@ -56,8 +56,9 @@ class SessionMiddleware:
       origin's page opened with that cookie is refused (403 `cross_site_request`) before the application sees it.
     - Responses to signed-in callers get `Cache-Control: no-store` unless the application set its own Cache-Control.
 
-    Put it inside of whatever must see its answers too, CORS headers for example: with Starlette and FastAPI, add it
-    before `CORSMiddleware`.
+    Put it around the whole application: what is made outside of it, such as Starlette's response to an exception that
+    nothing handles, lacks `no-store` and the cookie. Only what must see its answers too goes around it, CORS headers
+    for example: `CORSMiddleware(SessionMiddleware(api, auth=auth), ...)`.
     """
 
     def __init__(
@@ -127,19 +128,20 @@ class SessionMiddleware:
             self._note_useless(cookie, answer)
         state = RequestState(verdict)
         scope[SCOPE_KEY], scope[REPLY_KEY], scope[SETTINGS_KEY] = state, reply, self._settings
-        exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send)
+        exchange = HttpExchange(receive, send, verdict, reply) if is_http else WebSocketExchange(scope, send, verdict)
         if self._live is not None and token is not None and isinstance(answer, AuthenticationInfo):
             opens = partial(LiveConnection, self._live, verdict, answer, token, asyncio.current_task(), asked_at)
             receive = _watched(scope, receive, exchange, opens, use)
         try:
             await self._app(scope, receive, exchange.send)
             if exchange.is_unfinished:
-                await exchange.finish()
+                await _finish(exchange, verdict, state)
         except (asyncio.CancelledError, Exception) as error:
-            if not await _is_settled(error, exchange, state):
+            if not await _is_settled(error, exchange, verdict, state):
                 raise
         finally:
             exchange.note_over()
+            verdict.failure = None
 
     def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
         if self._cookie_watch is None:
@@ -155,7 +157,7 @@ async def _refuse_forged(scope: AsgiScope, receive: Receive, send: Send) -> None
     if scope["type"] == "http":
         await HttpExchange(receive, send, Verdict(None), Reply()).answer(problem)
     else:
-        await WebSocketExchange(scope, send).answer(problem)
+        await WebSocketExchange(scope, send, Verdict(None)).answer(problem)
 
 
 def _watched(
@@ -176,11 +178,27 @@ def _watched(
     return exchange.receive
 
 
-async def _is_settled(error: BaseException, exchange: Exchange, state: RequestState) -> bool:
+async def _finish(exchange: Exchange, verdict: Verdict, state: RequestState) -> None:
+    """Send what was held back, or our own answer where the application has made a 500 of the error that has one.
+
+    Litestar, Quart and Django answer errors that they do not know by themselves, so that ours never arrive here. Any
+    other 500 is the application's. It is ours only where the last requirement has failed, or the last sign-in, and
+    the error was not caught where the application asked.
+    """
+    failure = verdict.failure
+    if (
+        failure is None
+        or not left_the_function_that_asked(failure)
+        or not await exchange.answer(answer_to(failure, state))
+    ):
+        await exchange.finish()
+
+
+async def _is_settled(error: BaseException, exchange: Exchange, verdict: Verdict, state: RequestState) -> bool:
     """Whether an error that ended the application needs to go no further; all is sent that was to be."""
     if isinstance(error, asyncio.CancelledError):
         return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
-    answerable = answerable_in(error)
+    answerable = answerable_in(error, verdict.failure)
     if answerable is not None and await exchange.answer(answer_to(answerable, state)):
         # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
         error.__traceback__ = answerable.__traceback__ = None

@@ -9,5 +9,5 @@ def middleware_did_not_run() -> ConfigurationError:
     """The error for a scope in which the middleware left nothing: the request must not be let through."""
     return ConfigurationError(
         "who is calling is not known, because coatcheck.web.SessionMiddleware did not run for this request; "
-        "add it to the application, for example app.add_middleware(SessionMiddleware, auth=auth)"
+        "serve the application inside of it, for example app = SessionMiddleware(api, auth=auth)"
     )

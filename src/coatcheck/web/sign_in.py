@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from coatcheck.errors import CrossSiteRequestError, SignInError, StoreUnavailable
 from coatcheck.tokens import Token
 from coatcheck.web.asgi import facts_of
 from coatcheck.web.exchanges.reply import reply_of
@@ -46,24 +47,32 @@ async def sign_in(
     With a transaction of your own: `check_may_sign_in` first, then `issue_token` with `client=client_of(request)` and
     `replacing=`, and `hand_out` once it is committed.
 
+    The errors may escape the application: the middleware answers each of them but `ConfigurationError`.
+
     Raises:
-        SignInWhileAuthenticatedError: the client is signed in as somebody else; have it sign out first.
-        UserNotFoundError, UserBlockedError, SignInSupersededError: see `TokenManager.create_token`.
+        SignInWhileAuthenticatedError: the client is signed in as somebody else; have it sign out first (HTTP 409).
+        SignInSupersededError: all sessions of the user were ended meanwhile (HTTP 409).
+        UserNotFoundError, UserBlockedError: see `TokenManager.create_token` (HTTP 403, the same for both).
         CrossSiteRequestError: cookie mode, and another site's page sent this (HTTP 403).
-        ConfigurationError: cookie mode without a `SessionCookie`, or over plain http.
+        ConfigurationError: cookie mode without a `SessionCookie`, over plain http, or over a WebSocket.
         StoreUnavailable: the store cannot answer (HTTP 503).
     """
     check_may_sign_in(request, mode)
-    caller = request_state(request).authentication
-    success = await auth.token_manager.issue_token(
-        auth_user_id=auth_user_id,
-        method=method,
-        caller=caller,
-        scopes=scopes,
-        attempt=attempt,
-        client=client_of(request),
-        replacing=caller,
-    )
+    state = request_state(request)
+    caller = state.authentication
+    try:
+        success = await auth.token_manager.issue_token(
+            auth_user_id=auth_user_id,
+            method=method,
+            caller=caller,
+            scopes=scopes,
+            attempt=attempt,
+            client=client_of(request),
+            replacing=caller,
+        )
+    except (SignInError, StoreUnavailable) as error:
+        state.note_failure(error)
+        raise
     return hand_out(request, success, mode)
 
 
@@ -74,7 +83,11 @@ def check_may_sign_in(request: Mapping[str, Any], mode: Mode | None = None) -> N
         CrossSiteRequestError, ConfigurationError: as `sign_in`.
     """
     reply = reply_of(request)
-    reply.check_may_hand_out(reply.mode(facts_of(request), mode))
+    try:
+        reply.check_may_hand_out(reply.mode(facts_of(request), mode))
+    except CrossSiteRequestError as error:
+        request_state(request).note_failure(error)
+        raise
 
 
 def client_of(request: Mapping[str, Any]) -> ClientInfo:

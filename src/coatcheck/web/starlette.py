@@ -1,10 +1,10 @@
 """Sessions in Starlette: a decorator for endpoints, the session routes, and handlers for mounted applications.
 
-    app = Starlette(
+    site = Starlette(
         routes=[Route("/notes", add_note, methods=["POST"]), Mount("/session", routes=session_routes(auth))],
-        middleware=[Middleware(SessionMiddleware, auth=auth)],
         lifespan=pod.lifespan,
     )
+    app = SessionMiddleware(site, auth=auth)
 
     @requires("notes:write")
     async def add_note(request: Request) -> Response:
@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.websockets import WebSocket
 
-from coatcheck.errors import AuthorizationError, InvalidArgumentError, StoreUnavailable
+from coatcheck.errors import AuthorizationError, InvalidArgumentError, SignInError, StoreUnavailable
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
 from coatcheck.web.refusals import answer_to, answerable_in
@@ -34,6 +34,8 @@ from coatcheck.web.requirements import require, required_scopes
 from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
+from coatcheck.web.sign_out import SignedOut
+from coatcheck.web.sign_out import sign_out as sign_out_here
 from coatcheck.web.state import SCOPE_KEY
 from coatcheck.wire import timestamp
 
@@ -106,7 +108,7 @@ def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         return _json(await routes.status(request))
 
     async def sign_out(request: Request) -> Response:
-        return _json(await routes.sign_out(auth, request))
+        return _json(await sign_out_here(auth, request))
 
     async def sign_out_all(request: Request) -> Response:
         return _json(await routes.sign_out_all(auth, request))
@@ -176,11 +178,11 @@ def problem_response(problem: Problem) -> Response:
 async def _answer(connection: Request | WebSocket, error: Exception) -> Response:
     answerable = answerable_in(error)
     if answerable is None or isinstance(connection, WebSocket):
-        raise error  # SessionMiddleware knows how to end a WebSocket connection
+        raise error  # SessionMiddleware knows more, and how to end a WebSocket connection
     return problem_response(answer_to(answerable, connection.get(SCOPE_KEY)))
 
 
-exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, StoreUnavailable: _answer}
+exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, SignInError: _answer, StoreUnavailable: _answer}
 """Handlers to give to an application: `Starlette(exception_handlers=exception_handlers)`.
 
 They are not needed for correct answers. With them a refusal is answered inside of the application's own middleware
@@ -212,7 +214,7 @@ def _is_async(endpoint: object) -> bool:
     return inspect.iscoroutinefunction(endpoint) or inspect.iscoroutinefunction(type(endpoint).__call__)
 
 
-def _json(answer: routes.Status | routes.SignedOut | routes.SessionPage | Problem) -> Response:
+def _json(answer: routes.Status | SignedOut | routes.SessionPage | Problem) -> Response:
     if isinstance(answer, Problem):
         return problem_response(answer)
     body = json.dumps(asdict(answer), default=timestamp, ensure_ascii=False, separators=(",", ":"))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from coatcheck.web.exchanges.verdict import Verdict
+    from coatcheck.web.http.problems import AnswerableError
 
 SCOPE_KEY = "coatcheck"
 """The key of the ASGI scope under which the middleware leaves a `RequestState`."""
@@ -78,11 +79,18 @@ class RequestState:
             verdict.required_scopes = verdict.required_scopes.union(scopes)
         caller = verdict.ask()
         if not isinstance(caller, AuthenticationInfo):
-            raise AuthenticationRequiredError
+            verdict.failure = AuthenticationRequiredError()
+            raise verdict.failure
         if not caller.scopes.issuperset(scopes):
             missing = [scope for scope in scopes if scope not in caller.scopes]
-            raise InsufficientScopeError(missing, required=scopes)
+            verdict.failure = InsufficientScopeError(missing, required=scopes)
+            raise verdict.failure
+        verdict.failure = None
         return caller
+
+    def note_failure(self, error: AnswerableError) -> None:
+        """Note that a sign-in or a sign-out of this request has failed with `error`, before it is raised."""
+        self._verdict.failure = error
 
 
 def request_state(connection: Mapping[str, Any]) -> RequestState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,10 +11,19 @@ from coatcheck.errors import (
     AuthenticationRequiredError,
     InsufficientScopeError,
     RevocationIndeterminate,
+    SignInSupersededError,
+    SignInWhileAuthenticatedError,
     StoreUnavailable,
+    TooManyCookiesError,
+    UserBlockedError,
+    UserNotFoundError,
+    UserSourceUnavailable,
 )
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.http.problems import Problem, jittered_retry_after_s, problem_of
+
+if TYPE_CHECKING:
+    from coatcheck.web.http.problems import AnswerableError
 
 
 def header(problem: Problem, name: bytes) -> bytes | None:
@@ -120,3 +130,27 @@ def test_every_answer_has_a_websocket_close_code(
     error: AuthenticationRequiredError | InsufficientScopeError | StoreUnavailable, code: int
 ) -> None:
     assert problem_of(error).close_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (SignInWhileAuthenticatedError(), 409, "sign_in_while_authenticated"),
+        (SignInSupersededError("ann@example.org"), 409, "sign_in_superseded"),
+        (UserBlockedError("ann@example.org"), 403, "sign_in_refused"),
+        (UserNotFoundError("ann@example.org"), 403, "sign_in_refused"),
+        (TooManyCookiesError(), 431, "too_many_cookies"),
+        (UserSourceUnavailable("db.internal"), 503, "user_source_unavailable"),
+    ],
+)
+def test_refusals_name_no_user_and_no_token(error: AnswerableError, status: int, code: str) -> None:
+    """A client gives up its token on 401 with `invalid_token` and on nothing else."""
+    problem = problem_of(error)
+    assert (problem.status, problem.code) == (status, code)
+    assert header(problem, b"www-authenticate") is None
+    assert b"example.org" not in problem.body
+    assert b"internal" not in problem.body
+
+
+def test_a_blocked_user_and_an_unknown_one_get_one_and_the_same_answer() -> None:
+    assert problem_of(UserBlockedError("ann")) == problem_of(UserNotFoundError("bob"))

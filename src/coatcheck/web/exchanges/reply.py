@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from coatcheck.errors import ConfigurationError, CrossSiteRequestError
+from coatcheck.errors import ConfigurationError, CrossSiteRequestError, TooManyCookiesError
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 from coatcheck.web.http.caching import may_be_shared, without_caching
+from coatcheck.web.http.credentials import shown_in_cookie
 from coatcheck.web.not_run import middleware_did_not_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from coatcheck.tokens import AuthSuccess, Token
+    from coatcheck.tokens import AuthSuccess, IssuesEndingTickets, Token
     from coatcheck.web.exchanges.verdict import Answer
     from coatcheck.web.http.cookie import RequestCookie
     from coatcheck.web.http.request_facts import RequestFacts
@@ -35,7 +36,16 @@ class Reply:
     are any.
     """
 
-    __slots__ = ("_clears_cookie", "_hands_out_token", "_is_ours", "_set_cookie", "cookie", "has_wishes")
+    __slots__ = (
+        "_clears_cookie",
+        "_hands_out_token",
+        "_is_ours",
+        "_set_cookie",
+        "_set_ticket",
+        "_token",
+        "cookie",
+        "has_wishes",
+    )
 
     def __init__(self, cookie: RequestCookie | None = None, token: Token | None = None, answer: Answer = None) -> None:
         """Begin with no wish, or with that of a browser to be rid of the cookie of a session that is over.
@@ -47,6 +57,8 @@ class Reply:
         self.has_wishes = False
         self._hands_out_token = False
         self._set_cookie: bytes | None = None
+        self._set_ticket: bytes | None = None
+        self._token = token
         self._clears_cookie = False
         # A cookie of this name may be another application's: browsers keep one of a name for the whole host. It is
         # ours beyond doubt where its secret was right.
@@ -59,13 +71,14 @@ class Reply:
             self._clears_cookie = self.has_wishes = cookie is not None and cookie.facts.opens_page
 
     def mode(self, facts: RequestFacts, wanted: Mode | None = None) -> Mode:
-        """How the client is to get a token: as `wanted`, else in a cookie where it asks for one and there is one.
+        """How the client is to get a token: as `wanted`, else in a cookie where it asks for one and there can be one.
 
         Raises:
             ConfigurationError: a cookie is `wanted`, and the middleware was given none.
         """
         if wanted is None:
-            asks_for_cookie = self.cookie is not None and facts.only_value_of(MODE_HEADER) == "cookie"
+            can_have_cookie = self.cookie is not None and not facts.is_websocket
+            asks_for_cookie = can_have_cookie and facts.only_value_of(MODE_HEADER) == "cookie"
             return "cookie" if asks_for_cookie else "header"
         if wanted == "cookie" and self.cookie is None:
             raise ConfigurationError('mode "cookie" needs SessionMiddleware(..., cookie=SessionCookie())')
@@ -79,6 +92,12 @@ class Reply:
             ConfigurationError: the cookie cannot be set over this connection.
         """
         if mode == "cookie" and self.cookie is not None:
+            # It may be accepted already, and what follows has no headers.
+            if self.cookie.facts.is_websocket:
+                raise ConfigurationError(
+                    'a WebSocket gets no session cookie, so a sign-in over one needs mode="header"; for the cookie, '
+                    "sign in with an HTTP request"
+                )
             if self.cookie.is_forged:
                 raise CrossSiteRequestError
             self.cookie.check_may_be_set()
@@ -104,18 +123,51 @@ class Reply:
             self._set_cookie = self.cookie.expired()
             self.has_wishes = True
 
+    def ending_ticket(self) -> str | None:
+        """The ticket that this browser was given for a sign-out that was not confirmed; None if it has none.
+
+        Raises:
+            CrossSiteRequestError: another site's page would use it.
+            TooManyCookiesError: it was not read among so many cookies.
+        """
+        shown = None if self.cookie is None else shown_in_cookie(self.cookie.facts.headers, self.cookie.ending_name)
+        if self.cookie is None or shown is None:
+            return None
+        if self.cookie.is_forged:
+            raise CrossSiteRequestError
+        if shown.token is None and isinstance(shown.refusal, TooManyCookiesError):
+            raise shown.refusal
+        return shown.token
+
+    def put_off_ending(self, tickets: IssuesEndingTickets) -> None:
+        """Have the browser give up the session cookie for a ticket, with which it can end the session later.
+
+        The person may be leaving a shared computer. Where there is no ticket for this cookie, the cookie stays: the
+        sign-out is repeated with it. The secret need not have been checked, as the person wants to be rid of the
+        cookie, and whether it was ours is found out when the ticket is handed in.
+        """
+        ticket = None if self.cookie is None or self._token is None else tickets.ending_ticket(self._token)
+        if self.cookie is not None and ticket is not None:
+            self._set_cookie, self._set_ticket = self.cookie.expired(), self.cookie.carrying_ticket(ticket)
+            self.has_wishes = True
+
+    def forget_ending_ticket(self) -> None:
+        """Have the browser forget its ticket: the session that it was for is over."""
+        if self.cookie is not None:
+            self._set_ticket = self.cookie.expired_ticket()
+            self.has_wishes = True
+
     def fulfil(self, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """Add what is wished for to the headers of a response. True if the response has to be kept out of caches."""
         is_shared = may_be_shared(status, headers)
-        set_cookie = self._set_cookie
-        if set_cookie is None and not self._hands_out_token:
+        cookies = [value for value in (self._set_cookie, self._set_ticket) if value is not None]
+        if not cookies and not self._hands_out_token:
             if is_shared or self.cookie is None or not self._clears_cookie:
                 return False  # the browser's next page will do
-            set_cookie = self.cookie.expired()
+            cookies = [self.cookie.expired()]
         if is_shared:  # whatever the application says: the cookie or the token is one person's
             headers[:] = without_caching(headers)
-        if set_cookie is not None:
-            headers.append((b"set-cookie", set_cookie))
+        headers += [(b"set-cookie", value) for value in cookies]
         return True
 
 

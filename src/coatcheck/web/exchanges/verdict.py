@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from coatcheck.web.exchanges.open_connection import OpenConnection
+    from coatcheck.web.http.problems import AnswerableError
 
 Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | TooManyCookiesError | None
 
@@ -27,16 +28,20 @@ class Verdict:
     The last is raised when the application asks, so that what does not depend on the caller keeps working while the
     store is down, and what does is neither refused nor served as to a stranger.
 
+    `failure` is the error with which the last requirement of the application failed, or its last sign-in; None if the
+    last was met. It leads to frames that lead back here, so the middleware takes it away when the request is over.
+
     `required_scopes` are all that the application has required of the caller so far. `connection` is told of the first
     question, if it is open by then.
     """
 
-    __slots__ = ("answer", "connection", "required_scopes", "was_asked")
+    __slots__ = ("answer", "connection", "failure", "required_scopes", "was_asked")
 
     def __init__(self, answer: Answer) -> None:
         """Begin with the `answer` to the token that was sent; None if none was."""
         self.answer = answer
         self.was_asked = False
+        self.failure: AnswerableError | None = None
         self.required_scopes = _NO_SCOPES
         self.connection: ReferenceType[OpenConnection] | None = None
 
@@ -54,5 +59,6 @@ class Verdict:
                 connection.note_asked()
         answer = self.answer
         if isinstance(answer, (StoreUnavailable, TooManyCookiesError)):
-            raise answer
+            self.failure = answer
+            raise answer.with_traceback(None)  # that of an earlier question
         return answer

@@ -6,11 +6,13 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from coatcheck.tokens import AuthenticationInfo
 from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 
 if TYPE_CHECKING:
     from coatcheck.web.asgi import AsgiMessage, AsgiScope, Send
     from coatcheck.web.exchanges.open_connection import OpenConnection
+    from coatcheck.web.exchanges.verdict import Verdict
     from coatcheck.web.http.problems import Problem
 
 
@@ -22,8 +24,9 @@ class WebSocketExchange:
     closed with the problem's close code.
     """
 
-    def __init__(self, scope: AsgiScope, send: Send) -> None:
+    def __init__(self, scope: AsgiScope, send: Send, verdict: Verdict) -> None:
         """Begin with nothing sent."""
+        self._verdict = verdict
         self._can_deny = "websocket.http.response" in (scope.get("extensions") or {})
         self._send = send
         self.connection: OpenConnection | None = None
@@ -45,6 +48,8 @@ class WebSocketExchange:
         elif message["type"] in {"websocket.close", "websocket.http.response.start"}:
             self._is_over = True
             self.note_over()
+            if message["type"] == "websocket.http.response.start":
+                message = self._private(message)
         await self._send(message)
 
     async def answer(self, problem: Problem) -> bool:
@@ -79,3 +84,12 @@ class WebSocketExchange:
         """Close the connection."""
         if self._problem is not None:
             await self.answer(self._problem)
+
+    def _private(self, start: AsgiMessage) -> AsgiMessage:
+        """The head of the application's own denial, kept out of caches where it is for a signed-in caller."""
+        headers = list(start.get("headers", ()))
+        if not isinstance(self._verdict.answer, AuthenticationInfo) or any(
+            bytes(name).lower() == b"cache-control" for name, _ in headers
+        ):
+            return start
+        return {**start, "headers": [*headers, (b"cache-control", b"no-store")]}

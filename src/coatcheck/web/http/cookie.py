@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from coatcheck.tokens import AuthSuccess
     from coatcheck.web.http.request_facts import RequestFacts
 
+ENDING_MAX_AGE = timedelta(days=1)
+"""How long a browser keeps the cookie with which it can finish a sign-out."""
+
 MAX_AGE = timedelta(days=400)
 """The longest life browsers give a cookie (RFC 6265bis section 5.5)."""
 
@@ -119,9 +122,27 @@ class RequestCookie:
         """The Set-Cookie value that removes the cookie from the browser: the same attributes, no life left."""
         return self.name + b"=; Max-Age=0" + self._attributes()
 
-    def _attributes(self) -> bytes:
-        same_site = self.settings.same_site.encode("ascii")
-        return b"; Path=/; HttpOnly; SameSite=" + same_site + (b"" if self.is_local else b"; Secure")
+    @property
+    def ending_name(self) -> bytes:
+        """The name of the cookie with which the browser can finish a sign-out that was not confirmed.
+
+        It is sent everywhere, as every `__Host-` cookie, and read by sign-outs only. A Path would have to be that of
+        the route as the browser sees it, which a proxy may have changed, and an application may have several.
+        """
+        return self.name + b"-ending"
+
+    def carrying_ticket(self, ticket: str) -> bytes:
+        """The Set-Cookie value that gives the browser such a ticket."""
+        lifetime = b"; Max-Age=%d" % ENDING_MAX_AGE.total_seconds()
+        return self.ending_name + b"=" + ticket.encode("ascii") + lifetime + self._attributes("Strict")
+
+    def expired_ticket(self) -> bytes:
+        """The Set-Cookie value that takes the ticket from the browser."""
+        return self.ending_name + b"=; Max-Age=0" + self._attributes("Strict")
+
+    def _attributes(self, same_site: str | None = None) -> bytes:
+        same_site_value = (same_site or self.settings.same_site).encode("ascii")
+        return b"; Path=/; HttpOnly; SameSite=" + same_site_value + (b"" if self.is_local else b"; Secure")
 
 
 def _is_loopback_host(host: str) -> bool:

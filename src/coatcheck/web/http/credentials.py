@@ -69,6 +69,11 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
     return None
 
 
+def shown_in_cookie(headers: Iterable[tuple[bytes, bytes]], cookie: bytes) -> Credential | None:
+    """What the request shows in the cookie of this name, whatever else it shows; None if there is no such cookie."""
+    return _cookie_credential([value for name, value in headers if name == b"cookie"], cookie)
+
+
 def _cookie_credential(lines: list[bytes], name: bytes) -> Credential | None:
     if sum(map(len, lines)) > MAX_COOKIE_LENGTH:
         if not any(name + b"=" in line for line in lines):  # quick: they are not taken apart

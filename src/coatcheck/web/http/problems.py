@@ -6,6 +6,10 @@
 | `invalid_token` | 401 | a token was sent, and it does not validate; `reason` only for the holder of its secret |
 | `insufficient_scope` | 403 | the session lacks a scope |
 | `cross_site_request` | 403 | another site's page sent an unsafe request with the session cookie |
+| `sign_in_while_authenticated` | 409 | the caller is signed in as somebody else |
+| `sign_in_superseded` | 409 | all sessions of the user were ended during the sign-in; check the credentials again |
+| `sign_in_refused` | 403 | the user is blocked or does not exist: which of the two is not said |
+| `user_source_unavailable` | 503 | the application's users cannot be looked up in time; nobody was signed in |
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
@@ -30,8 +34,13 @@ from coatcheck.errors import (
     InsufficientScopeError,
     InvalidArgumentError,
     RevocationIndeterminate,
+    SignInError,
+    SignInSupersededError,
+    SignInWhileAuthenticatedError,
     StoreUnavailable,
     TooManyCookiesError,
+    UserBlockedError,
+    UserSourceUnavailable,
 )
 from coatcheck.scope import Scope
 from coatcheck.tokens import TokenRefusal
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
         | InsufficientScopeError
         | CrossSiteRequestError
         | TooManyCookiesError
+        | SignInError
         | StoreUnavailable
     )
 
@@ -52,9 +62,15 @@ ANSWERABLE_ERRORS = (
     InsufficientScopeError,
     CrossSiteRequestError,
     TooManyCookiesError,
+    SignInWhileAuthenticatedError,
+    SignInSupersededError,
+    UserBlockedError,
     StoreUnavailable,
 )
-"""The errors that have an answer of their own, so that an application may let them escape."""
+"""The errors that have an answer of their own wherever they are raised, so that an application may let them escape.
+
+`UserNotFoundError` is not among them: outside of a sign-in, as in a page for operators, it says nothing of the caller.
+"""
 
 MAX_RETRY_AFTER_S = 10
 """Seconds within which clients are spread after an outage."""
@@ -66,6 +82,29 @@ _ENDED = {
     TokenRefusal.EXPIRED: "The session has expired.",
     TokenRefusal.INACTIVE: "The session has ended because it was not used for too long.",
 }
+# The first kind that fits. What a refused sign-in is told names no user, and comes after the credentials were checked.
+_PLAIN: tuple[tuple[type[Exception], HTTPStatus, str, str], ...] = (
+    (CrossSiteRequestError, HTTPStatus.FORBIDDEN, "cross_site_request", "This request came from another site."),
+    (
+        TooManyCookiesError,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "too_many_cookies",
+        "The browser sends too many cookies to this site. Remove some of them and repeat the request.",
+    ),
+    (
+        SignInWhileAuthenticatedError,
+        HTTPStatus.CONFLICT,
+        "sign_in_while_authenticated",
+        "Another user is signed in here. Sign out first.",
+    ),
+    (
+        SignInSupersededError,
+        HTTPStatus.CONFLICT,
+        "sign_in_superseded",
+        "All sessions of this user were ended during the sign-in. Sign in again.",
+    ),
+    (SignInError, HTTPStatus.FORBIDDEN, "sign_in_refused", "This account cannot be signed in."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +134,9 @@ def problem_of(
         return _unavailable(error, retry_after_s)
     if isinstance(error, InsufficientScopeError):
         return _insufficient_scope(error)
-    if isinstance(error, CrossSiteRequestError):
-        return _problem(HTTPStatus.FORBIDDEN, "cross_site_request", "This request came from another site.")
-    if isinstance(error, TooManyCookiesError):
-        return _problem(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "too_many_cookies",
-            "The browser sends too many cookies to this site. Remove some of them and repeat the request.",
-        )
+    for kind, status, code, detail in _PLAIN:
+        if isinstance(error, kind):
+            return _problem(status, code, detail)
     if refusal is None:
         return _problem(
             HTTPStatus.UNAUTHORIZED, "authentication_required", "This needs a signed-in caller.", challenge=_CHALLENGE
@@ -164,6 +198,8 @@ def _insufficient_scope(error: InsufficientScopeError) -> Problem:
 def _unavailable(error: StoreUnavailable, retry_after_s: int) -> Problem:
     if isinstance(error, RevocationIndeterminate):
         code, detail = "revocation_indeterminate", "Whether the session has ended is not known; repeat the request."
+    elif isinstance(error, UserSourceUnavailable):
+        code, detail = "user_source_unavailable", "Users cannot be looked up right now; repeat the request later."
     else:
         code, detail = "store_unavailable", "Sessions cannot be looked up right now; repeat the request later."
     return _problem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, retry_after_s=retry_after_s)

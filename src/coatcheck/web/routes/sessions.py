@@ -20,6 +20,7 @@ from coatcheck.web.http.problems import Problem, invalid_request, session_not_fo
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.events import EVENTS_PATH
 from coatcheck.web.settings import settings_of
+from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.state import request_state
 
 MAX_AFTER_LENGTH = 1024
@@ -40,13 +41,6 @@ class Status:
     scopes: tuple[str, ...] = ()
     reason: str | None = None
     events: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SignedOut:
-    """How many sessions a sign-out ended; 0 where there was none."""
-
-    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +86,19 @@ async def status(request: Mapping[str, Any]) -> Status:
     return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
 
 
-async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
-    """End the session that was presented. Without a valid one there is nothing to end, which is no error.
-
-    The browser forgets the session cookie first, so that it does even if ending the session fails.
-
-    Raises:
-        StoreUnavailable: the store cannot answer; the session may still live.
-        RevocationIndeterminate: whether it still lives is not known; repeat the sign-out.
-    """
-    reply_of(request).forget_cookie()
-    caller = request_state(request).authentication
-    if caller is None:
-        return SignedOut(ended=0)
-    ended = await auth.token_manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
-    return SignedOut(ended=int(ended))
-
-
 async def sign_out_all(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
     """End all sessions of the caller, this one included.
 
-    The browser forgets the session cookie first, as in `sign_out`.
+    The browser forgets the session cookie once that is confirmed. Until then it keeps the cookie: the ticket by which
+    a `sign_out` is finished ends one session only.
 
     Raises:
         AuthenticationRequiredError: nobody is signed in, so it is not known whose sessions to end.
         StoreUnavailable, RevocationIndeterminate: as `sign_out`.
     """
-    reply_of(request).forget_cookie()
     caller = require(request)
     ended = await auth.token_manager.revoke_all_tokens(auth_user_id=caller.user_identifier)
+    reply_of(request).forget_cookie()
     return SignedOut(ended=len(ended))
 
 
