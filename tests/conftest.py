@@ -16,6 +16,7 @@ from tests.components import Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
 from tests.servers import chromium, postgres, redis, signals
 from tests.servers.redis_cluster import RedisCluster
+from tests.servers.webdriver import browsers
 from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 from tests.time_limit import TimeLimit
 from tests.worlds import NewWorld, World, worlds
@@ -64,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
             missing=redis.missing("valkey-server"),
             fixtures=frozenset({"shared_valkey", "shared_valkey_cluster"}),
         ),
+        Component("firefox", "Firefox", missing=browsers.missing("firefox"), whole_runs=("", "extended")),
+        Component("webkit", "WebKit", missing=browsers.missing("webkit"), whole_runs=("", "extended")),
+        Component("chromedriver", "Chromedriver", missing=browsers.missing("chromium"), whole_runs=("", "extended")),
     ]
     known = [component.name for component in components]
     unknown = set(required).difference(known)
