@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.servers import programs
 from tests.servers.webdriver.browsers import STARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.extended
 
@@ -35,19 +40,26 @@ def of_folder(folder: Path) -> list[str]:
     return found
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's, whose path is too long for the sockets that Chromium makes below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_browser_leaves_no_process_and_no_folder(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     with pytest.raises(KeyboardInterrupt), STARTS[kind]() as device:
         device.go("data:text/html,<h1>Good day</h1>")
         assert device.text("h1") == "Good day"
-        assert of_folder(tmp_path)
+        assert of_folder(folder)
         os.kill(os.getpid(), signal.SIGINT)
         device.until(lambda: False, "the interruption comes")
-    assert of_folder(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert of_folder(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
