@@ -18,6 +18,7 @@ from coatcheck.errors import (
 )
 from coatcheck.events.publishing import published
 from coatcheck.identifiers import new_session_id, session_id_of
+from coatcheck.in_time import hook_in_time
 from coatcheck.scope import scope_set
 from coatcheck.sessions.limits import STRATEGY
 from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
@@ -172,7 +173,7 @@ class SessionCreator:
             return None
 
         async def call(connection: AsyncConnection) -> None:
-            await hook(session.user_id, session.id, connection)
+            await hook_in_time(hook(session.user_id, session.id, connection), "on_session_created")
 
         return call
 

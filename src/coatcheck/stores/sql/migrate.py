@@ -54,7 +54,15 @@ def _scripts() -> ScriptDirectory:
 
 def _is_current(connection: Connection) -> bool:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return set(context.get_current_heads()) == set(_scripts().get_heads())
+    scripts = _scripts()
+    current = set(context.get_current_heads())
+    unknown = current - {one.revision for one in scripts.walk_revisions()}
+    if unknown:
+        raise ConfigurationError(
+            f"the tables are those of a newer Coatcheck (revision {', '.join(sorted(unknown))}, this one knows "
+            f"{', '.join(scripts.get_heads())}); install the newer version again"
+        )
+    return current == set(scripts.get_heads())
 
 
 def _upgrade(connection: Connection) -> None:

@@ -7,10 +7,13 @@ between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
+from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.announcement import Announcement, from_others
+from coatcheck.stores.failures import driver_error_in
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -32,6 +35,7 @@ from coatcheck.stores.records import (
 )
 from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
+from coatcheck.stores.sql.startup_checks import check_tables
 from coatcheck.stores.sql.transactions import (
     CallersOwnError,
     Transactions,
@@ -39,7 +43,7 @@ from coatcheck.stores.sql.transactions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -121,6 +125,10 @@ class SqlStore(ABC):
         async with self._transactions.read(None) as connection:
             return await self._dialect.position(connection)
 
+    def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
+        """What is wrong with the set-up, where this error of the driver says so; else None."""
+        return None
+
     # --- lifespan ---
 
     async def open(self) -> None:
@@ -128,11 +136,12 @@ class SqlStore(ABC):
             return
         self._opening.begin()
         try:
-            with self._transactions.answering():
+            with self._transactions.answering(), self._naming_mistakes():
                 await self._prepare()
-                self._transactions.engine = self._create_engine()
+                engine = self._transactions.engine = self._create_engine()
                 if self._migrates:
-                    await migrate.upgrade(self._transactions.engine)
+                    await migrate.upgrade(engine)
+                await check_tables(engine, self._dialect)
                 await self._open_direct()
                 for batches in (self._insertions, self._deletions):
                     if batches is not None:
@@ -154,6 +163,18 @@ class SqlStore(ABC):
                 await self._transactions.dispose(engine)
         finally:
             self._opening.end()
+
+    @contextmanager
+    def _naming_mistakes(self) -> Iterator[None]:
+        """Say of an error at the start what has to be changed, where no waiting will help."""
+        try:
+            yield
+        except Exception as error:
+            unavailable = isinstance(error, StoreUnavailable) and error.__cause__
+            mistake = self._setup_mistake(driver_error_in(unavailable or error))
+            if mistake is None:
+                raise
+            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from error
 
     async def __aenter__(self) -> Self:
         """Open the store."""
