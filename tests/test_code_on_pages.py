@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -20,7 +21,15 @@ from pydantic import BaseModel
 from sqlalchemy import JSON, Boolean, Column, MetaData, Table, Text, func, insert, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from coatcheck import InvalidArgumentError, Pod
+from coatcheck import (
+    AuthUsers,
+    InvalidArgumentError,
+    IssuesEndingTickets,
+    Pod,
+    ServerSideSessions,
+    TokenManager,
+)
+from coatcheck.sessions.admin import ServerSideSessionsAdmin
 from coatcheck.web import SessionMiddleware
 from tests.pages import ROOT, blocks_of, run, run_async
 from tests.servers import chromium
@@ -200,6 +209,18 @@ async def test_ending_what_is_open(readme: Names) -> None:
         assert len(names["live"]) == 0
         async with asking(names["app"]) as http:
             assert (await http.get("/session/status")).json()["signed_in"] is False
+
+
+def test_every_call_that_takes_no_transaction_is_a_validation_or_on_the_page() -> None:
+    classes = [TokenManager, IssuesEndingTickets, ServerSideSessions, ServerSideSessionsAdmin, AuthUsers]
+    calls = {name: call for one in classes for name, call in inspect.getmembers(one, inspect.isfunction)}
+    without = {name for name, call in calls.items() if "transaction" not in inspect.signature(call).parameters}
+    validations = {"validate_token", "explain_token", "examine_token", "explain", "examine"}
+    not_of_the_store = {"ending_ticket", "flush", "close"}
+    page = (ROOT / "docs/how-to/transactions.md").read_text(encoding="utf-8")
+    public = {name for name in without if not name.startswith("_")} - validations - not_of_the_store
+    assert public == {"end_by_ticket", "delete_expired_sessions", "pepper_usage"}
+    assert all(f"{name}`" in page for name in public)
 
 
 async def test_passing_a_transaction_on_sqlite(readme: Names, tmp_path: Path) -> None:
