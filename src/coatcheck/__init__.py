@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         WeakPepperWarning,
     )
     from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
+    from coatcheck.stores.store import Transaction
     from coatcheck.tokens import (
         AuthenticationInfo,
         AuthSuccess,
@@ -106,6 +107,7 @@ __all__ = [
     "TokenManagerBuilder",
     "TokenRefusal",
     "TooManyCookiesError",
+    "Transaction",
     "UnexpectedAnswerError",
     "UserAccess",
     "UserBlockedError",
@@ -160,6 +162,7 @@ _HOMES = {
     "WeakPepperWarning": "coatcheck.sessions",
     "Guarantee": "coatcheck.stores.guarantee",
     "GuaranteeLevel": "coatcheck.stores.guarantee",
+    "Transaction": "coatcheck.stores.store",
     "AuthenticationInfo": "coatcheck.tokens",
     "AuthSuccess": "coatcheck.tokens",
     "IssuesEndingTickets": "coatcheck.tokens",

@@ -21,10 +21,15 @@ class BuildContext:
     """The parts that a token manager is built from. `user_source` None: users live in the store."""
 
     store: Store
+    """The store of the pod."""
     bus: EventBus
+    """The pod's `events`."""
     user_source: UserSource | None
+    """The application's own users; None: users live in the store."""
     get_password_or_raise: Callable[[str], str]
+    """Gives a password of the run mode by its key, or raises `ConfigurationError`."""
     at_shutdown: Callable[[Callable[[], Awaitable[None]]], None]
+    """Takes a function that the pod awaits when it closes."""
 
     def check_hook(self, name: str, hook: object) -> None:
         """Refuse a hook that runs inside a transaction if the store has no transactions.

@@ -75,7 +75,7 @@ class Pod:
             prune_interval: about how often expired sessions are removed; None: never.
             require: the least guarantee that the store must give as it is configured (`Store.guarantee`); below it the
                 pod does not start. None: the guarantee is logged, as a warning if it is less than STRICT.
-            clock: the clock of a SQLite store that is given by URL, for tests.
+            clock: for tests, the clock of a SQLite or Redis store that is given by URL. PostgreSQL has its own.
 
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
@@ -94,10 +94,15 @@ class Pod:
         if store is None:
             named = HiddenText(variables.reveal().get(STORE_VARIABLE, ""))
             store = named or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
-        self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
+        if clock is not None and not isinstance(store, str):
+            raise ConfigurationError(
+                f"clock is for a store that is given by its URL; give it to the store itself: "
+                f"{type(store).__name__}(..., clock=clock)"
+            )
+        self.store: Store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
         self._watch = GuaranteeWatch(self.store, required=require)
         self._opening = Opening()
-        self.events = EventBus(self._opening)
+        self.events: EventBus = EventBus(self._opening)
         self._relay = Relay(self.store, self.events)
         self._auth_services: AuthServices | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []

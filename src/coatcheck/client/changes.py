@@ -44,7 +44,9 @@ class AuthChange:
     """The session from now on. With `auth_info` None nobody is signed in, and `reason` says why."""
 
     auth_info: AuthSuccess | None
+    """The session; None: nobody is signed in."""
     reason: SignOutReason | None = None
+    """Why nobody is; None: somebody is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,9 @@ class SignInRequired:
     """The server has ended the session. `login_url` is the page to sign in again; None if none is configured."""
 
     reason: SignOutReason
+    """Why the session has ended."""
     login_url: str | None
+    """The page to sign in again; None: none is configured."""
 
 
 def login_url_for(login_url: str, reason: SignOutReason) -> str:

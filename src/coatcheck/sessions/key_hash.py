@@ -33,7 +33,7 @@ class Pepper:
     def __init__(self, text: str) -> None:
         """Take the pepper as text; its UTF-8 bytes are what is hashed."""
         self._bytes = text.encode()
-        self.id = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
+        self.id: str = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
 
     def __repr__(self) -> str:
         """Show the id only."""

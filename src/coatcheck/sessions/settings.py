@@ -83,14 +83,16 @@ class ServerSideSessionsSettings:
             )
 
         self._peppers = tuple(peppers)
-        self.default_session_lifetime = check_duration("default_session_lifetime", default_session_lifetime)
-        self.default_session_inactivity_timeout = check_duration(
+        self.default_session_lifetime: timedelta | None = check_duration(
+            "default_session_lifetime", default_session_lifetime
+        )
+        self.default_session_inactivity_timeout: timedelta | None = check_duration(
             "default_session_inactivity_timeout", default_session_inactivity_timeout
         )
-        self.session_key_secret_length = check_length(
+        self.session_key_secret_length: int = check_length(
             "session_key_secret_length", session_key_secret_length, MIN_SECRET_LENGTH, MAX_SECRET_LENGTH
         )
-        self.session_key_hash_salt_length = check_length(
+        self.session_key_hash_salt_length: int = check_length(
             "session_key_hash_salt_length", session_key_hash_salt_length, MIN_SALT_LENGTH, MAX_SALT_LENGTH
         )
         if on_session_created is not None and not callable(on_session_created):

@@ -64,7 +64,18 @@ if TYPE_CHECKING:
         UserRecord,
     )
 
-    Transaction: TypeAlias = AsyncConnection | AsyncSession
+__all__ = [
+    "InsideTransaction",
+    "SessionReads",
+    "Sessions",
+    "Store",
+    "Transaction",
+    "Upkeep",
+    "Users",
+]
+
+Transaction: TypeAlias = "AsyncConnection | AsyncSession"
+"""The application's transaction, which a call takes part in; from `store.transaction()` or an engine of its own."""
 
 InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
 """Called inside the transaction of an insertion. If it raises, nothing is inserted."""

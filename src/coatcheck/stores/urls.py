@@ -25,11 +25,11 @@ _ALLOWED = (
 
 
 def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
-    """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL.
+    """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL, which has its own.
 
     Raises:
-        ConfigurationError: the URL names no store this library has, or a package it needs is not installed. The URL
-            itself is not repeated: it may hold a password.
+        ConfigurationError: the URL names no store this library has, a package it needs is not installed, or the store
+            takes no `clock`. The URL itself is not repeated: it may hold a password.
     """
     url = HiddenText(url)
     if url.startswith(_SQLITE):
@@ -43,6 +43,11 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
 
         return SqliteStore(Path(str(path)), clock=clock, migrates=migrates)
     if url.startswith(_POSTGRES):
+        if clock is not None:
+            raise ConfigurationError(
+                "clock is not for PostgreSQL, whose server tells the time; allowed are SQLite, Redis and, in tests, "
+                "MemoryStore(clock=clock)"
+            )
         try:
             from coatcheck.stores.sql.postgresql.store import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
         except ModuleNotFoundError as missing:

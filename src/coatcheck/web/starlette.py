@@ -21,12 +21,17 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.websockets import WebSocket
-
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, SignInError, StoreUnavailable
+from coatcheck.extras import missing_extra
+
+try:
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.websockets import WebSocket
+except ModuleNotFoundError as _missing:
+    raise missing_extra(_missing, module=__name__, extra="starlette") from _missing
+
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
 from coatcheck.web.refusals import answer_to, answerable_in
@@ -48,6 +53,15 @@ if TYPE_CHECKING:
     from coatcheck.web.auth_services import HasTokenManager
 
     ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+
+__all__ = [
+    "browser_client_response",
+    "exception_handlers",
+    "problem_response",
+    "requires",
+    "session_events_response",
+    "session_routes",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")

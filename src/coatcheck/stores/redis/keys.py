@@ -17,7 +17,7 @@ class Keys:
         """All begin with `prefix`."""
         self._prefix = prefix
         # Each database of a server has its own keys, but all databases share the server's channels.
-        self.channel = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
+        self.channel: str = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
 
     def root(self, shard: str) -> str:
         """The beginning of every key of a shard. A Cluster hashes only the part in braces, so they share a slot."""

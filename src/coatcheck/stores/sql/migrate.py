@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+__all__ = [
+    "VERSION_TABLE",
+    "migrations_path",
+    "upgrade",
+]
+
 VERSION_TABLE = "coatcheck_alembic_version"
 
 # Any constant would do, as long as every process uses the same one: "coat" in ASCII.

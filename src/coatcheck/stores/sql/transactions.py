@@ -70,7 +70,7 @@ class Transactions:
         self._before_writing = before_writing
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
-        self.opening = Opening()
+        self.opening: Opening = Opening()
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (
             DBAPIError,

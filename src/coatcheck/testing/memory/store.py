@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.opening import NOT_OPEN
 from coatcheck.pages import Page
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
@@ -59,7 +60,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None, database: MemoryDatabase | None = None) -> None:
         """Not opened. `clock` None: this machine's. `database`: another store's, as a second process would have it."""
-        self.database = database or MemoryDatabase(clock)
+        self.database: MemoryDatabase = database or MemoryDatabase(clock)
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -297,7 +298,7 @@ class MemoryStore:
 
     def _opened(self) -> MemoryDatabase:
         if not self._is_open:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+            raise NotOpenError(NOT_OPEN)
         return self.database
 
 

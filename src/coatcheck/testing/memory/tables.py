@@ -26,7 +26,7 @@ class Tables:
         self.sessions: dict[SessionId, ListedSession] = {}
         self.users: dict[UserId, UserRecord] = {}
         self.locks: dict[str, tuple[str, int]] = {}
-        self.endings = 0  # how often all sessions of a user were ended
+        self.endings: int = 0  # how often all sessions of a user were ended
         self.last_ending: dict[UserId, int] = {}
 
     def copy(self) -> Tables:

@@ -53,8 +53,8 @@ class Reply:
         `token` is what the request has shown in the cookie, None where it has shown none there; `answer` is what is
         known of it.
         """
-        self.cookie = cookie
-        self.has_wishes = False
+        self.cookie: RequestCookie | None = cookie
+        self.has_wishes: bool = False
         self._hands_out_token = False
         self._set_cookie: bytes | None = None
         self._set_ticket: bytes | None = None

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.loopback import is_loopback
-from coatcheck.web.http.cross_site import is_forged
+from coatcheck.web.http.cross_site import hint_at_trusted_origins, is_forged
 
 if TYPE_CHECKING:
     from coatcheck.tokens import AuthSuccess
@@ -49,9 +49,13 @@ class SessionCookie:
     """
 
     name: str = "coatcheck"  # not "session", which is that of Starlette, Flask and many others on localhost
+    """The cookie's name, without the prefix `__Host-`; one for each application on a host."""
     same_site: Literal["Lax", "Strict"] = "Lax"
+    """Whether links from other sites arrive signed in ("Lax") or not ("Strict")."""
     insecure_on_localhost: bool = False
+    """For development: allow plain http on localhost."""
     trusted_origins: tuple[str, ...] = ()
+    """Other origins whose pages may use the cookie: `["https://app.example.org"]`."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -91,8 +95,11 @@ class RequestCookie:
 
     @property
     def is_forged(self) -> bool:
-        """Whether another origin's page had the browser send the request, to change something."""
-        return is_forged(self.facts, self.settings.trusted_origins)
+        """Whether another origin's page had the browser send the request, to change something. The log says which."""
+        if not is_forged(self.facts, self.settings.trusted_origins):
+            return False
+        hint_at_trusted_origins(self.facts)
+        return True
 
     def check_may_be_set(self) -> None:
         """Check that the token would not be there for all to read.
@@ -101,10 +108,18 @@ class RequestCookie:
             ConfigurationError: the request came over plain http.
         """
         if not self.facts.is_secure and not self.is_local:
+            if self.settings.insecure_on_localhost:
+                raise ConfigurationError(
+                    f"the session cookie is not set over plain http, but on localhost, and the host of this request is "
+                    f"{_shown(self.facts.host)}; use https or http://localhost, in tests "
+                    'TestClient(app, base_url="https://testserver"). If TLS ends at a proxy, have the server believe '
+                    "its X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips)"
+                )
             raise ConfigurationError(
                 "the session cookie is not set over plain http. If TLS ends at a proxy, have the server believe its "
                 "X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips); for development on "
-                "http://localhost use SessionCookie(insecure_on_localhost=True)"
+                "http://localhost use SessionCookie(insecure_on_localhost=True), in tests "
+                'TestClient(app, base_url="https://testserver")'
             )
 
     def carrying(self, success: AuthSuccess, *, now: datetime | None = None) -> bytes:
@@ -143,6 +158,11 @@ class RequestCookie:
     def _attributes(self, same_site: str | None = None) -> bytes:
         same_site_value = (same_site or self.settings.same_site).encode("ascii")
         return b"; Path=/; HttpOnly; SameSite=" + same_site_value + (b"" if self.is_local else b"; Secure")
+
+
+def _shown(host: str | None) -> str:
+    """A Host header, which the client may have invented."""
+    return "not said" if host is None else repr(host if len(host) <= 80 else f"{host[:77]}...")
 
 
 def _is_loopback_host(host: str) -> bool:

@@ -36,11 +36,17 @@ class Status:
     """
 
     signed_in: bool
+    """Whether somebody is signed in."""
     user_id: str | None = None
+    """The caller."""
     session_id: str | None = None
+    """The session of this request."""
     scopes: tuple[str, ...] = ()
+    """What it may do, sorted."""
     reason: str | None = None
+    """Why the session that was sent is over, where it may be told."""
     events: str | None = None
+    """Where to hear of its end, relative to this route; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +57,25 @@ class SessionSummary:
     """
 
     id: str
+    """The id, by which it can be ended."""
     method: str
+    """How the user signed in."""
     scopes: tuple[str, ...]
+    """What it may do, sorted."""
     created_at: datetime
+    """The moment of sign-in."""
     last_used_at: datetime
+    """About when it was last used."""
     expires_at: datetime | None
+    """The absolute deadline; None: there is none."""
     current: bool
+    """Whether it is that of this request."""
     label: str | None
+    """A name of the device, for people."""
     user_agent: str | None
+    """The User-Agent header of the sign-in."""
     ip_address: str | None
+    """The address of the sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,9 @@ class SessionPage:
     """A page of the caller's sessions. `next_after` is the `after` of the next page, None on the last."""
 
     sessions: tuple[SessionSummary, ...]
+    """The sessions, in order of id."""
     next_after: str | None
+    """The `after` of the next page; None on the last."""
 
 
 async def status(request: Mapping[str, Any]) -> Status:
@@ -131,9 +149,11 @@ async def end_session(auth: HasTokenManager, request: Mapping[str, Any], session
         StoreUnavailable, RevocationIndeterminate: as `sign_out`.
     """
     caller = require(request)
-    if await auth.token_manager.revoke_token(token_id=session_id, auth_user_id=caller.user_identifier):
-        return None
-    return session_not_found()
+    try:
+        ended = await auth.token_manager.revoke_token(token_id=session_id, auth_user_id=caller.user_identifier)
+    except InvalidArgumentError:  # it is no id at all
+        ended = False
+    return None if ended else session_not_found()
 
 
 def _summary(token: TokenInfo, *, current: str) -> SessionSummary:

@@ -50,8 +50,8 @@ class ServerCalls:
         self._timeout_seconds = timeout_seconds
         # A caller that comes while a round trip is under way waits for its end and then for another: both must fit.
         self._round_trip_seconds = timeout_seconds / 2
-        self.keys = Keys(url.prefix, url.database)
-        self.replicas = int(url.is_cluster) if url.replicas is None else url.replicas
+        self.keys: Keys = Keys(url.prefix, url.database)
+        self.replicas: int = int(url.is_cluster) if url.replicas is None else url.replicas
         self.servers: Servers = (
             ClusterServers(map(remap, url.addresses), self._probe, remap)
             if url.is_cluster
@@ -77,7 +77,7 @@ class ServerCalls:
             timeout_seconds=timeout_seconds,
             when_cut_off=RevocationIndeterminate,
         )
-        self.opening = Opening()
+        self.opening: Opening = Opening()
 
     async def open(self) -> None:
         """Find the servers.

@@ -250,7 +250,7 @@ class PostgresDialect:
 
     def __init__(self) -> None:
         """The tables are those of both databases."""
-        self.tables = tuple(metadata.sorted_tables)
+        self.tables: tuple[Table, ...] = tuple(metadata.sorted_tables)
 
     async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:
         names = [table.name for table in self.tables]

@@ -276,7 +276,7 @@ class SqliteDialect:
     def __init__(self, clock: Clock) -> None:
         """`clock` is the process's: SQLite has none."""
         self._clock = clock
-        self.tables = (*metadata.sorted_tables, *sqlite_metadata.sorted_tables)
+        self.tables: tuple[Table, ...] = (*metadata.sorted_tables, *sqlite_metadata.sorted_tables)
 
     async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:  # noqa: ARG002 (PostgreSQL needs it)
         return ()
