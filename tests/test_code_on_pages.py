@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import shlex
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -290,13 +292,44 @@ async def test_users_of_ones_own(readme: Names) -> None:
         assert await tokens.validate_token(success.token) is None
 
 
-def test_ones_own_alembic(readme: Names, tmp_path: Path) -> None:
-    (tmp_path / "migrations/versions").mkdir(parents=True)
+def alembic(*command: str) -> None:
+    """Alembic's command, as a reader calls it. The folder is the test's own."""
+    subprocess.run([sys.executable, "-m", "alembic", *command], check=True, capture_output=True, text=True)
+
+
+def alembic_commands() -> list[list[str]]:
+    """The commands within the sentences of the page."""
+    text = (ROOT / "docs/how-to/own-alembic.md").read_text(encoding="utf-8")
+    return [shlex.split(command)[1:] for command in re.findall(r"`(alembic [^`]+)`", text)]
+
+
+async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
+    readme: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the page's lines in alembic.ini and by its commands, in a folder that `alembic init` has made."""
+    (lines,) = blocks_of("docs/how-to/own-alembic.md", "ini")
+    alembic("init", "migrations")
+    made = (tmp_path / "alembic.ini").read_text(encoding="utf-8")
+    made = re.sub("^path_separator = os$", "", made, flags=re.MULTILINE).replace("[alembic]", f"[alembic]\n{lines}", 1)
+    made = re.sub("^sqlalchemy.url = .*$", "sqlalchemy.url = sqlite:///coatcheck.db", made, flags=re.MULTILINE)
+    (tmp_path / "alembic.ini").write_text(made, encoding="utf-8")
+    first, *upgrades = sorted(alembic_commands())
+    assert first[0] == "revision"
+    alembic(*first)
+    assert {tuple(upgrade) for upgrade in upgrades} == {("upgrade", "heads")}
+    alembic("upgrade", "heads")
+    assert [file.name for file in (tmp_path / "migrations/versions").glob("*_first.py")] != []
+    monkeypatch.setenv("COATCHECK_STORE", "sqlite:///coatcheck.db")
     config = Config()
     config.set_main_option("script_location", "migrations")
     names = run("docs/how-to/own-alembic.md", readme | {"config": config})
-    (head,) = ScriptDirectory.from_config(config).get_heads()
-    assert head.startswith("coatcheck_")
+    auth = names["pod"].initialize_auth_services(
+        token_manager_builders=[readme["ServerSideSessionsConfigFromPasswords"]()]
+    )
+    async with names["pod"]:  # which does not migrate
+        _, token = await sign_in(auth)
+        assert await auth.token_manager.validate_token(token) is not None
+    assert len(ScriptDirectory.from_config(config).get_heads()) == 2
     assert not names["include_object"](None, "coatcheck_sessions", "table", False, None)
     assert names["include_object"](None, "accounts", "table", False, None)
 

@@ -71,6 +71,26 @@ def test_the_commands_run_as_they_stand_one_right_after_the_other(tmp_path: Path
         assert re.findall(r"^HTTP/1.1 (\d+)", printed.read(), flags=re.MULTILINE) == ["200", "200", "401"]
 
 
+def test_the_commands_for_the_pepper_make_one_and_keep_it(tmp_path: Path) -> None:
+    (commands,) = re.findall(r"```\npip install [^\n]*\n(.*?)```", README, flags=re.DOTALL)
+    (name,) = PEPPER
+    environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    printed = [
+        subprocess.run(
+            ["bash", "-c", f'{commands}\nprintf %s "${name}"'],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert printed[0] == printed[1]
+    assert len(printed[0]) > 40
+    assert (tmp_path / "pepper").stat().st_mode & 0o077 == 0
+
+
 def test_the_second_example_runs_to_its_end(tmp_path: Path) -> None:
     environment = {**os.environ, **PEPPER}
     subprocess.run([sys.executable, "-c", PYTHON_BLOCKS[1]], cwd=tmp_path, env=environment, check=True)

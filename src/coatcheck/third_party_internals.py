@@ -8,12 +8,10 @@ whichever of them are installed.
 from __future__ import annotations
 
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from types import FrameType
 
     from redis.asyncio import Connection as RedisConnection
     from sqlalchemy import Connection as SqlConnection
@@ -41,20 +39,6 @@ def is_uvicorn_exiting() -> bool:
     """
     handler = signal.getsignal(signal.SIGTERM)
     return getattr(getattr(handler, "__self__", None), "should_exit", False) is True
-
-
-def fastapi_is_reading_a_signature() -> bool:
-    """Whether FastAPI is at a parameter of a route's signature, and has found no dependency for it.
-
-    pydantic asks a class for its schema there, as it does for the response. FastAPI has no hook by which a class could
-    say that it is not read from the request, so the callers are looked at. Called where a route is defined, not later.
-    """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (in the documentation of sys)
-    while frame is not None:
-        if frame.f_code.co_name == "analyze_param" and frame.f_globals.get("__name__") == "fastapi.dependencies.utils":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def redis_stream_writer(connection: RedisConnection) -> asyncio.StreamWriter:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
-from coatcheck import third_party_internals
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import HiddenText
 from coatcheck.token_format import session_id_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from collections.abc import Set as AbstractSet
     from datetime import datetime
     from uuid import UUID
@@ -98,19 +97,17 @@ class AuthenticationInfo:
         _set_auth_id(self, auth_id)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: Callable[[object], Any]) -> Any:  # noqa: ANN401 (pydantic's; it is not imported here)
-        """Have pydantic describe it as any dataclass, in a response for example.
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
+        """Refuse to be a model of pydantic's, and so a bare parameter of a FastAPI route or its response.
 
         Raises:
-            ConfigurationError: it is a bare parameter of a FastAPI route, which would be read from the request's body.
+            ConfigurationError: always; it says what to write.
         """
-        if third_party_internals.fastapi_is_reading_a_signature():
-            raise ConfigurationError(
-                "a parameter of a route is a bare AuthenticationInfo, which nothing gives it; write it as "
-                "`caller: SignedIn`, as `caller: MaybeSignedIn` or as "
-                '`caller: Annotated[AuthenticationInfo, Requires("notes:read")]`, of coatcheck.web.fastapi'
-            )
-        return handler(source)
+        raise ConfigurationError(
+            "a bare AuthenticationInfo is neither read from a request nor written into a response; write "
+            '`caller: SignedIn`, `caller: MaybeSignedIn` or `caller: Annotated[AuthenticationInfo, Requires("read")]`, '
+            "of coatcheck.web.fastapi, and answer with members of your own"
+        )
 
 
 _set_user_identifier, _set_scopes, _set_auth_id = (
@@ -200,18 +197,16 @@ class SignInAttempt:
     """The position in the history of the store when the attempt began, where the user was not known."""
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: Callable[[object], Any]) -> Any:  # noqa: ANN401 (pydantic's; it is not imported here)
-        """Have pydantic describe it as any dataclass.
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
+        """Refuse to be a model of pydantic's, and so a bare parameter of a FastAPI route or its response.
 
         Raises:
-            ConfigurationError: it is a bare parameter of a FastAPI route, which would be read from the request's body.
+            ConfigurationError: always; it says what to write.
         """
-        if third_party_internals.fastapi_is_reading_a_signature():
-            raise ConfigurationError(
-                "a parameter of a route is a bare SignInAttempt, which nothing gives it; write it as "
-                "`attempt: Annotated[SignInAttempt, BeginsSignIn(auth)]`, of coatcheck.web.fastapi"
-            )
-        return handler(source)
+        raise ConfigurationError(
+            "a bare SignInAttempt is neither read from a request nor written into a response; write "
+            "`attempt: Annotated[SignInAttempt, BeginsSignIn(auth)]`, of coatcheck.web.fastapi"
+        )
 
 
 @runtime_checkable

@@ -258,7 +258,9 @@ class InsertRefusal(Enum):
     """Why a store did not insert a session."""
 
     USER_REVOKED = "all sessions of the user were ended since the epochs were read, or after the position"
+    """All sessions of the user were ended meanwhile."""
     USER_RESCOPED = "the scopes of the user changed since the epochs were read"
+    """The user's scopes changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

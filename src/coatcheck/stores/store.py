@@ -33,12 +33,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
-
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
@@ -74,7 +74,7 @@ __all__ = [
     "Users",
 ]
 
-Transaction: TypeAlias = "AsyncConnection | AsyncSession"
+Transaction: TypeAlias = AsyncConnection | AsyncSession
 """The application's transaction, which a call takes part in; from `store.transaction()` or an engine of its own."""
 
 InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
