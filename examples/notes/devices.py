@@ -71,6 +71,10 @@ class Devices:
 
         The next request of that session sees the change; nobody has to sign in again.
         """
-        return await self._sessions.update_scopes(
-            session_id=session_id, auth_user_id=caller.user_identifier, scopes=None if may_write else READ_ONLY
-        )
+        scopes = None if may_write else READ_ONLY
+        try:
+            return await self._sessions.update_scopes(
+                session_id=session_id, auth_user_id=caller.user_identifier, scopes=scopes
+            )
+        except InvalidArgumentError:  # as above
+            return False
