@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from coatcheck.tokens import AuthSuccess
     from coatcheck.web.http.request_facts import RequestFacts
 
+OUTLIVES = timedelta(minutes=10)
+"""How long the cookie stays after the session's absolute deadline.
+
+The server can only say that a session has expired to a browser that still shows its cookie. For about so long, too, the
+row is there to tell it from one that was revoked: then it is pruned.
+"""
+
 ENDING_MAX_AGE = timedelta(days=1)
 """How long a browser keeps the cookie with which it can finish a sign-out."""
 
@@ -108,14 +115,15 @@ class RequestCookie:
             )
 
     def carrying(self, success: AuthSuccess, *, now: datetime | None = None) -> bytes:
-        """The Set-Cookie value that gives a token to the browser, for as long as the token can live.
+        """The Set-Cookie value that gives a token to the browser, for a little longer than the token can live.
 
         Without an absolute deadline the browser forgets it when it is closed.
         """
         lifetime = b""
         if success.token_expires_at is not None:
-            left = min(success.token_expires_at - (now or datetime.now(UTC)), MAX_AGE)
-            lifetime = b"; Max-Age=%d" % max(0, int(left.total_seconds()))
+            left = success.token_expires_at - (now or datetime.now(UTC))
+            kept = min(max(left, timedelta(0)) + OUTLIVES, MAX_AGE)
+            lifetime = b"; Max-Age=%d" % int(kept.total_seconds())
         return self.name + b"=" + success.token.encode("ascii") + lifetime + self._attributes()
 
     def expired(self) -> bytes:
