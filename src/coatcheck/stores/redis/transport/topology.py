@@ -1,4 +1,4 @@
-"""Which server has which shard: all on a single server here; `cluster` has the primaries of a Cluster."""
+"""Which server has which shard: all on a single server here; `cluster_topology` has the primaries of a Cluster."""
 
 from __future__ import annotations
 
