@@ -400,6 +400,15 @@ class TestOtherSites:
         assert call.denial.code == "cross_site_request"
         answer = await request(SessionMiddleware(whoami, auth=auth, cookie=named), headers=headers, method="POST")
         assert answer.body == b"ann"
+        seen: list[object] = []
+
+        async def live(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            seen.append(authentication_of(scope))
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+
+        await websocket(SessionMiddleware(live, auth=auth, cookie=named), headers=headers, scheme="ws")
+        assert getattr(seen[0], "user_identifier", None) == "ann"
         other = [(name, b"http://127.0.0.1:5173" if name == b"origin" else value) for name, value in headers]
         call = await websocket(SessionMiddleware(whoami, auth=auth, cookie=named), headers=other, scheme="ws")
         assert call.denial.code == "cross_site_request"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
 
     from coatcheck.web.asgi import AsgiScope, Receive, Send
     from tests.web.asgi_calls import Headers

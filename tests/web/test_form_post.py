@@ -33,9 +33,7 @@ async def callback(
 
     async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
         check_may_sign_in(scope, "cookie", from_origins=from_origins)
-        await sign_in(
-            world.auth, scope, auth_user_id=user.id, method="apple", mode="cookie", from_origins=from_origins
-        )
+        await sign_in(world.auth, scope, auth_user_id=user.id, method="apple", mode="cookie", from_origins=from_origins)
         await send({"type": "http.response.start", "status": 303, "headers": [(b"location", b"/")]})
         await send({"type": "http.response.body", "body": b""})
 

@@ -25,14 +25,14 @@ from coatcheck.web.exchanges.websocket import WebSocketExchange
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
 from coatcheck.web.http.devices import ClientCapture
-from coatcheck.web.http.except_paths import ExceptPaths
 from coatcheck.web.http.event_stream import asks_for_event_stream
+from coatcheck.web.http.except_paths import ExceptPaths
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.not_run import LEFT_ALONE
-from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.refusals import answer_to, answerable_in, left_the_function_that_asked
+from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
@@ -104,7 +104,7 @@ class SessionMiddleware:
         self._except_paths = excepted if excepted.are_any else None
         self._settings = WebSettings(clients or ClientCapture(), ends_with_session=live is not None)
 
-    async def __call__(  # noqa: C901 (in parts it would be a call more for every request)
+    async def __call__(  # noqa: C901, PLR0912 (in parts it would be a call more for every request)
         self, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         """Handle one connection."""

@@ -70,7 +70,11 @@ class SessionCookie:
             raise ConfigurationError(
                 'SessionCookie trusted_origins must be a list of origins, not one text: ["https://..."]'
             )
-        object.__setattr__(self, "trusted_origins", tuple(origin_of(origin, "SessionCookie trusted_origins") for origin in self.trusted_origins))
+        object.__setattr__(
+            self,
+            "trusted_origins",
+            tuple(origin_of(origin, "SessionCookie trusted_origins") for origin in self.trusted_origins),
+        )
 
     def on(self, facts: RequestFacts) -> RequestCookie:
         """The cookie as this request has it."""

@@ -29,8 +29,8 @@ class ExceptPaths:
         found = [] if isinstance(paths, str) else list(paths)
         if isinstance(paths, str) or not all(map(_is_path, found)):
             raise ConfigurationError(
-                'except_paths must be a list of paths such as ["/static/", "/healthz"]: each begins with a slash, has no '
-                '"//", "..", "%", ";", "?", "#", "*" or backslash, and is not "/" alone'
+                'except_paths must be a list of paths such as ["/static/", "/healthz"]: each begins with a slash, has '
+                'none of "//", "..", "%", ";", "?", "#", "*", "{" or backslash, and is not "/" alone'
             )
         self._alone = frozenset(path for path in found if not path.endswith("/"))
         self._below = tuple(path for path in found if path.endswith("/"))
