@@ -141,11 +141,7 @@ async def test_the_application_works_below_a_path(
                 shown = {"Cookie": f"__Host-notes={browser.cookies['__Host-notes']}"}
                 url = f"wss://localhost:{nginx.port}/app/live"
                 async with websockets.connect(
-                    url,
-                    additional_headers=shown,
-                    origin=site,
-                    ssl=trust,
-                    proxy=None,  # type: ignore[arg-type]  # a text
+                    url, additional_headers=shown, origin=websockets.Origin(site), ssl=trust, proxy=None
                 ) as live:
                     assert await live.recv() == me
 

@@ -388,6 +388,15 @@ class TestOtherSites:
         answer = await signed_in(auth, manager, [*HOST, *headers], mode="cookie")
         assert (answer.status, answer.code, answer.header("set-cookie")) == (403, "cross_site_request", None)
 
+    async def test_a_proxy_that_changes_the_host_needs_no_setting_where_the_browser_says_the_site(
+        self, auth: FakeAuth, manager: FakeTokenManager
+    ) -> None:
+        changed = [(b"host", b"backend:8000"), (b"origin", b"https://app.example.org"), *cookie(manager.sign_in())]
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        said = [*changed, (b"sec-fetch-site", b"same-origin")]
+        assert (await request(app, headers=said, method="POST", scheme="https")).body == b"ann"
+        assert (await request(app, headers=changed, method="POST", scheme="https")).code == "cross_site_request"
+
     async def test_a_development_server_that_changes_the_host_is_named_as_a_trusted_origin(
         self, auth: FakeAuth, manager: FakeTokenManager
     ) -> None:

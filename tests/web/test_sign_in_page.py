@@ -84,8 +84,8 @@ async def test_below_a_path_the_way_stays_inside_the_application(auth: FakeAuth,
     assert await location(auth, "/app/", root_path=root_path) == "/app/sign-in"
 
 
-async def found_at(app: AsgiApp, path: str, **more: object) -> str:
-    return (await request(app, path, **more)).body.decode()
+async def found_at(app: AsgiApp, path: str, root_path: str = "") -> str:
+    return (await request(app, path, root_path=root_path)).body.decode()
 
 
 async def notes(connection: Request) -> PlainTextResponse:
