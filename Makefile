@@ -22,6 +22,7 @@ components:
 	@scripts/install-chromium
 	@scripts/install-redis
 	@scripts/install-valkey
+	@scripts/install-nginx
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-node || true
 

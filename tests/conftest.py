@@ -14,7 +14,7 @@ from xdist.workermanage import NodeManager  # type: ignore[import-untyped]  # it
 
 from tests.components import Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
-from tests.servers import chromium, postgres, redis, signals
+from tests.servers import chromium, nginx, postgres, redis, signals
 from tests.servers.redis_cluster import RedisCluster
 from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 from tests.time_limit import TimeLimit
@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
             missing=redis.missing("valkey-server"),
             fixtures=frozenset({"shared_valkey", "shared_valkey_cluster"}),
         ),
+        Component("nginx", "nginx", missing=nginx.missing(), fixtures=frozenset({"nginx_certificate"})),
     ]
     known = [component.name for component in components]
     unknown = set(required).difference(known)
@@ -195,6 +196,12 @@ def valkey_cluster_url(shared_valkey_cluster: RedisCluster) -> str:
     """As `redis_cluster_url`, on Valkey."""
     shared_valkey_cluster.flush()
     return shared_valkey_cluster.url
+
+
+@pytest.fixture
+def nginx_certificate(tmp_path: Path) -> nginx.Certificate:
+    """A certificate for localhost, made for this test."""
+    return nginx.Certificate(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.loopback import is_loopback
-from coatcheck.web.http.cross_site import is_forged
+from coatcheck.web.http.cross_site import is_forged, is_form_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from coatcheck.tokens import AuthSuccess
     from coatcheck.web.http.request_facts import RequestFacts
 
@@ -75,7 +77,11 @@ class SessionCookie:
             raise ConfigurationError(
                 'SessionCookie trusted_origins must be a list of origins, not one text: ["https://..."]'
             )
-        object.__setattr__(self, "trusted_origins", tuple(map(_origin, self.trusted_origins)))
+        object.__setattr__(
+            self,
+            "trusted_origins",
+            tuple(origin_of(origin, "SessionCookie trusted_origins") for origin in self.trusted_origins),
+        )
 
     def on(self, facts: RequestFacts) -> RequestCookie:
         """The cookie as this request has it."""
@@ -100,6 +106,10 @@ class RequestCookie:
     def is_forged(self) -> bool:
         """Whether another origin's page had the browser send the request, to change something."""
         return is_forged(self.facts, self.settings.trusted_origins)
+
+    def is_form_of(self, origins: Iterable[str]) -> bool:
+        """Whether the request is a form that a page of one of these origins sent, as the browser opened it."""
+        return is_form_of(self.facts, origins)
 
     def check_may_be_set(self) -> None:
         """Check that the token would not be there for all to read.
@@ -158,15 +168,30 @@ def _is_loopback_host(host: str) -> bool:
     return is_loopback(re.sub(r":[0-9]{0,5}$", "", host).lower().removeprefix("[").removesuffix("]"))
 
 
-def _origin(value: str) -> str:
-    """An origin as browsers send it: scheme, host in lower case, and the port where it is not the scheme's own."""
+def form_origins(origins: Iterable[str]) -> frozenset[str]:
+    """`from_origins` of a sign-in, as browsers send them: origins, and "null" where that was asked for.
+
+    Raises:
+        ConfigurationError: something else is among them, or they are one text.
+    """
+    if isinstance(origins, str):
+        raise ConfigurationError('from_origins must be a list of origins, not one text: ["https://..."]')
+    return frozenset(origin if origin == "null" else origin_of(origin, "from_origins") for origin in origins)
+
+
+def origin_of(value: str, setting: str) -> str:
+    """An origin as browsers send it: scheme, host in lower case, and the port where it is not the scheme's own.
+
+    Raises:
+        ConfigurationError: it is none; the message names the setting.
+    """
     parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
     try:
         port = parts.port
     except ValueError:
         port = -1
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or _more_than_an_origin(value):
-        raise ConfigurationError('SessionCookie trusted_origins must be origins like "https://app.example.org"')
+        raise ConfigurationError(f'{setting} must be origins like "https://app.example.org"')
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}" + ("" if port in {None, default} else f":{port}")
