@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from coatcheck import ConfigurationError, GuaranteeLevel, RevocationIndeterminate, StoreUnavailable
+from coatcheck import ConfigurationError, GuaranteeLevel, Pod, RevocationIndeterminate, StoreUnavailable
+from coatcheck.events import AnnouncementsMissed, Message, RevokedAuthenticationUser
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.records import SessionFilter
 from coatcheck.stores.redis.store import RedisStore
+from coatcheck.stores.redis.transport import sentinel_topology
 from coatcheck.stores.redis.url import Address
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, BOB, read, read_present, register, sign_in
@@ -75,6 +77,12 @@ async def _until_it_refuses(store: Store, session: SessionRecord) -> StoreUnavai
             except StoreUnavailable as error:
                 return error
             await asyncio.sleep(0.02)
+
+
+def _primary_of(store: RedisStore) -> int:
+    """The port of the server that the store takes for the primary now."""
+    (address,) = store._calls.servers.all()  # noqa: SLF001 (where it sends its calls)
+    return address.port
 
 
 async def _in_thread(function: Callable[..., object], *arguments: object) -> None:
@@ -147,6 +155,61 @@ class TestFollowing:
             session = await sign_in(store)
             await read_present(store, session.id)
 
+    async def test_a_sentinel_whose_machine_has_failed_does_not_hold_up_the_word_of_the_others(
+        self, watched: Watched
+    ) -> None:
+        """Mostly it is the primary's machine. Here a sentinel may take two minutes to answer."""
+        async with (
+            _line_to_sentinels(watched) as (url, remap, proxies),
+            RedisStore(f"{url}?replicas=0", remap=remap, timeout_seconds=600) as store,
+        ):
+            session = await sign_in(store)
+            proxies[0].black_hole()
+            await _in_thread(watched.fail_over)
+            async with asyncio.timeout(60):
+                while _primary_of(store) != watched.primary.port:  # noqa: ASYNC110 (there is no event to wait for)
+                    await asyncio.sleep(0.02)
+            await _until_it_answers(store, session)
+
+    async def test_a_sentinel_of_which_the_others_do_not_speak_any_more_is_forgotten(self) -> None:
+        """Sentinels in containers come back under other addresses, and the old ones would be asked for ever."""
+
+        def sentinel(command: list[bytes]) -> bytes:
+            if command[1] == b"GET-MASTER-ADDR-BY-NAME":
+                return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(primary.port)), primary.port)
+            if command[1] == b"MASTER":
+                return b"*4\r\n$12\r\nconfig-epoch\r\n$1\r\n0\r\n$23\r\ndown-after-milliseconds\r\n$5\r\n30000\r\n"
+            if not names_the_other:
+                return b"*0\r\n"
+            port = b"%d" % other.port
+            return (
+                b"*1\r\n*6\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n$%d\r\n%b\r\n" % (len(port), port)
+                + b"$18\r\nlast-ok-ping-reply\r\n$1\r\n0\r\n"
+            )
+
+        names_the_other = True
+        async with (
+            ScriptedRedis() as primary,
+            ScriptedRedis(SENTINEL=b"-ERR not now\r\n", SUBSCRIBE=None) as other,
+            ScriptedRedis(SENTINEL=sentinel, SUBSCRIBE=None) as first,
+            RedisStore(f"redis+sentinel://127.0.0.1:{first.port}/{SERVICE}") as store,
+        ):
+            servers = store._calls.servers  # noqa: SLF001 (asks the sentinels now)
+            await servers.refresh()
+            await servers.refresh()
+            asked = other.times_asked(b"SENTINEL")
+            assert asked > 0
+            names_the_other = False
+            await servers.refresh()
+            asked = other.times_asked(b"SENTINEL")
+            await servers.refresh()
+            await servers.refresh()
+            assert other.times_asked(b"SENTINEL") == asked
+            names_the_other = True
+            await servers.refresh()
+            await servers.refresh()
+            assert other.times_asked(b"SENTINEL") > asked
+
     @pytest.mark.extended
     async def test_two_failovers_in_turn_lead_back(self, watched: Watched) -> None:
         first = watched.primary
@@ -172,8 +235,16 @@ class TestOldPrimary:
         await _in_thread(watched.wait_for_failover, old)
         return old
 
-    async def test_calls_do_not_wait_for_a_frozen_primary_once_it_was_replaced(self, watched: Watched) -> None:
+    @pytest.mark.parametrize("hears_by", ["being told", "asking"])
+    async def test_calls_do_not_wait_for_a_frozen_primary_once_it_was_replaced(
+        self, hears_by: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """When it goes on it would answer them from its old data. The limit of this store is no help: ten minutes."""
+        if hears_by == "being told":
+            monkeypatch.setattr(sentinel_topology, "_ASK_SECONDS", 3600.0)
+            monkeypatch.setattr(sentinel_topology, "_SHORTEST_LEASE_SECONDS", 3600.0)
+        else:
+            monkeypatch.setattr(sentinel_topology, "_SWITCHED", "another channel")
         async with RedisStore(f"{watched.url}?replicas=0", timeout_seconds=600) as store:
             session = await sign_in(store)
             await read_present(store, session.id)
@@ -275,6 +346,16 @@ class TestAnnouncements:
                         await other.end_user_sessions(BOB)
                     if await listening.next() == Announcement(BOB):
                         return
+
+    async def test_subscribers_of_a_pod_hear_that_they_may_have_missed_announcements(self, watched: Watched) -> None:
+        heard = asyncio.Queue[Message]()
+        pod = Pod(f"{watched.url}?replicas=0", environ={}, config_dir="no-such-folder", prune_interval=None)
+        pod.events.subscribe(heard.put)
+        async with pod, RedisStore(f"{watched.url}?replicas=0") as other:
+            await other.end_user_sessions(ADA)
+            assert await heard.get() == RevokedAuthenticationUser(ADA)
+            await _in_thread(watched.fail_over)
+            assert await heard.get() == AnnouncementsMissed()
 
     @pytest.mark.extended
     async def test_a_listener_leaves_a_frozen_primary_that_was_replaced(self, watched: Watched) -> None:

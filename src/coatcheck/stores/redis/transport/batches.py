@@ -139,7 +139,9 @@ def _why(outcome: Refusal | NotSentError | LostError) -> str:
     if isinstance(outcome, Refusal):
         return _code_of(outcome.error)
     if isinstance(outcome, ReplicaError) and outcome.__cause__ is None:
-        return "the server is a replica, whose data may be old"
+        return "the server is a replica, or was replaced, and its data may be old"
+    if outcome.__cause__ is None and str(outcome):
+        return str(outcome)  # our own words
     return type(outcome.__cause__ or outcome).__name__
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _MAX_ATTEMPTS = 4
 _ROLE: Command = ("ROLE",)
+_REPLACED = "the server was replaced while it answered"
 # The refusals of a server that is no longer, or not yet, the primary of the shard.
 _ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, TryAgainError, BusyLoadingError)
 
@@ -160,7 +161,7 @@ class Router:
     ) -> dict[Call, Outcome]:
         """Send `commands` to one server, in one round trip."""
         if address is None:
-            return dict.fromkeys(commands, NotSentError("no server is known to have the shard and to answer"))
+            return dict.fromkeys(commands, NotSentError("no server is known to be the primary and to answer"))
         connection = self._connections.get(address)
         if connection is None:
             connection = self._connections[address] = self._connect(address)
@@ -174,7 +175,7 @@ class Router:
                 self._servers.suspect(address)
             return dict.fromkeys(commands, error)
         if not self._servers.vouches_for(address):
-            return {call: ReplicaError() if call.reads else LostError() for call in commands}
+            return {call: ReplicaError() if call.reads else LostError(_REPLACED) for call in commands}
         replica_error = _replica_error(replies.pop(0)) if asks_role else None
         is_replica = replica_error is not None
         trailing_replies = replies[len(commands) :]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 1.0
 _PING_SECONDS = 1.0  # of a sentinel: the last answer of a primary may be so old when it is cut off
+_STRAGGLER_SECONDS = 0.25  # a sentinel that takes longer does not hold up the word of the others
 _PROBE_SECONDS = 0.25  # while the primary does not answer
 _SHORTEST_LEASE_SECONDS = 3.0  # shorter ones would end between two questions of a busy process
 _SWITCHED = "+switch-master"
@@ -90,6 +91,7 @@ class SentinelServers:
         self._when_replaced = when_replaced
         self._asking: dict[Address, PipelinedConnection] = {}
         self._listening: dict[Address, asyncio.Task[None]] = {}
+        self._words: dict[Address, asyncio.Task[Word | Exception]] = {}
         self._answers: Mapping[Address, Word | Exception] = {}
         self._primary: Address | None = None
         self._epoch = -1
@@ -145,9 +147,10 @@ class SentinelServers:
             self._news.set()
 
     async def close(self) -> None:
-        tasks = [one for one in (self._watching, self._refreshing, *self._listening.values()) if one is not None]
+        watching = (self._watching, self._refreshing, *self._listening.values(), *self._words.values())
+        tasks = [one for one in watching if one is not None]
         self._watching = self._refreshing = None
-        self._listening = {}
+        self._listening, self._words = {}, {}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -164,14 +167,17 @@ class SentinelServers:
                 async with asyncio.timeout(_PROBE_SECONDS if self._is_suspect else _ASK_SECONDS):
                     await self._news.wait()
             self._news.clear()
-            if self._refreshing is not None and not self._refreshing.done():
-                await asyncio.shield(self._refreshing)  # which may have asked before there was news
-            await self.refresh()
+            try:
+                if self._refreshing is not None and not self._refreshing.done():
+                    await asyncio.shield(self._refreshing)  # which may have asked before there was news
+                await self.refresh()
+            except Exception:  # `remap` is the application's
+                _log.exception("the sentinels cannot be asked")
 
     async def _refresh(self) -> None:
         """Ask every sentinel that is known, and follow."""
         known = list(self._asking) or list(self._seeds)
-        self._answers = dict(zip(known, await asyncio.gather(*map(self._word_of, known)), strict=True))
+        self._answers = await self._answers_of(known)
         words = {sentinel: word for sentinel, word in self._answers.items() if isinstance(word, Word)}
         if words:
             await self._know({*self._seeds, *words}.union(*(word.others for word in words.values())))
@@ -181,11 +187,27 @@ class SentinelServers:
         if best is not None:
             await self._go_to(best)
 
+    async def _answers_of(self, known: Sequence[Address]) -> Mapping[Address, Word | Exception]:
+        """The answers of all; without those that take longer than others, whose machine may have failed.
+
+        The answer that comes late is not lost: then all are asked again.
+        """
+        for sentinel in known:
+            if sentinel not in self._words:
+                self._words[sentinel] = asyncio.get_running_loop().create_task(self._word_of(sentinel))
+        asked = {self._words[sentinel]: sentinel for sentinel in known}
+        _, waiting = await asyncio.wait(asked, timeout=_STRAGGLER_SECONDS)
+        if waiting and not any(one.done() and isinstance(one.result(), Word) for one in asked):
+            _, waiting = await asyncio.wait(asked)
+        for task in waiting:
+            task.add_done_callback(lambda _: self._news.set())
+        return {sentinel: self._words.pop(sentinel).result() for task, sentinel in asked.items() if task.done()}
+
     async def _know(self, sentinels: AbstractSet[Address]) -> None:
         """Ask these sentinels from now on, and forget those of which no other speaks any more."""
         for sentinel in sentinels:
             self._connection_to(sentinel)
-        for sentinel in self._asking.keys() - sentinels:
+        for sentinel in self._asking.keys() - sentinels - self._words.keys():
             self._listening.pop(sentinel).cancel()
             await self._asking.pop(sentinel).close()
 
