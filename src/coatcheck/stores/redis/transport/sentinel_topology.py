@@ -171,7 +171,7 @@ class SentinelServers:
                 if self._refreshing is not None and not self._refreshing.done():
                     await asyncio.shield(self._refreshing)  # which may have asked before there was news
                 await self.refresh()
-            except Exception:  # `remap` is the application's
+            except Exception:  # noqa: BLE001 (`remap` is the application's, and may raise anything)
                 _log.exception("the sentinels cannot be asked")
 
     async def _refresh(self) -> None:
