@@ -26,7 +26,7 @@ from tests.servers.scripted_redis import ScriptedRedis
 from tests.stores.redis.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import Store
@@ -77,6 +77,28 @@ async def _until_it_refuses(store: Store, session: SessionRecord) -> StoreUnavai
             except StoreUnavailable as error:
                 return error
             await asyncio.sleep(0.02)
+
+
+def _sentinel(
+    primary: ScriptedRedis, named: Sequence[ScriptedRedis], *, epoch: int = 0
+) -> Callable[[list[bytes]], bytes]:
+    """The answers of a sentinel that names a primary, and other sentinels that it has just heard from."""
+
+    def answer(command: list[bytes]) -> bytes:
+        if command[1] == b"GET-MASTER-ADDR-BY-NAME":
+            return _array("127.0.0.1", primary.port)
+        if command[1] == b"MASTER":
+            return _array("config-epoch", epoch, "down-after-milliseconds", 30_000)
+        others = [_array("ip", "127.0.0.1", "port", one.port, "last-ok-ping-reply", 0) for one in named]
+        return b"*%d\r\n" % len(others) + b"".join(others)
+
+    return answer
+
+
+def _array(*values: str | int) -> bytes:
+    """Texts as Redis sends them."""
+    texts = [str(value).encode() for value in values]
+    return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
 
 
 def _primary_of(store: RedisStore) -> int:
@@ -171,41 +193,43 @@ class TestFollowing:
                     await asyncio.sleep(0.02)
             await _until_it_answers(store, session)
 
+    async def test_sentinels_that_are_named_by_another_are_asked_before_the_store_opens(self) -> None:
+        """One that has just come back may not have heard of the latest failover yet."""
+        named: list[ScriptedRedis] = []
+        async with (
+            ScriptedRedis() as old,
+            ScriptedRedis() as new,
+            ScriptedRedis(SENTINEL=_sentinel(new, [], epoch=1), SUBSCRIBE=None) as other,
+            ScriptedRedis(SENTINEL=_sentinel(old, named, epoch=0), SUBSCRIBE=None) as first,
+        ):
+            named.append(other)
+            async with RedisStore(f"redis+sentinel://127.0.0.1:{first.port}/{SERVICE}") as store:
+                assert _primary_of(store) == new.port
+            assert old.times_asked(b"INFO") == 0
+
     async def test_a_sentinel_of_which_the_others_do_not_speak_any_more_is_forgotten(self) -> None:
         """Sentinels in containers come back under other addresses, and the old ones would be asked for ever."""
 
-        def sentinel(command: list[bytes]) -> bytes:
-            if command[1] == b"GET-MASTER-ADDR-BY-NAME":
-                return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(primary.port)), primary.port)
-            if command[1] == b"MASTER":
-                return b"*4\r\n$12\r\nconfig-epoch\r\n$1\r\n0\r\n$23\r\ndown-after-milliseconds\r\n$5\r\n30000\r\n"
-            if not names_the_other:
-                return b"*0\r\n"
-            port = b"%d" % other.port
-            return (
-                b"*1\r\n*6\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n$%d\r\n%b\r\n" % (len(port), port)
-                + b"$18\r\nlast-ok-ping-reply\r\n$1\r\n0\r\n"
-            )
-
-        names_the_other = True
+        named: list[ScriptedRedis] = []
         async with (
             ScriptedRedis() as primary,
             ScriptedRedis(SENTINEL=b"-ERR not now\r\n", SUBSCRIBE=None) as other,
-            ScriptedRedis(SENTINEL=sentinel, SUBSCRIBE=None) as first,
+            ScriptedRedis(SENTINEL=_sentinel(primary, named), SUBSCRIBE=None) as first,
             RedisStore(f"redis+sentinel://127.0.0.1:{first.port}/{SERVICE}") as store,
         ):
             servers = store._calls.servers  # noqa: SLF001 (asks the sentinels now)
+            named.append(other)
             await servers.refresh()
             await servers.refresh()
             asked = other.times_asked(b"SENTINEL")
             assert asked > 0
-            names_the_other = False
+            named.clear()
             await servers.refresh()
             asked = other.times_asked(b"SENTINEL")
             await servers.refresh()
             await servers.refresh()
             assert other.times_asked(b"SENTINEL") == asked
-            names_the_other = True
+            named.append(other)
             await servers.refresh()
             await servers.refresh()
             assert other.times_asked(b"SENTINEL") > asked
@@ -289,7 +313,9 @@ class TestOldPrimary:
 class TestCutOff:
     """A process that most sentinels cannot be heard from does not know whether its primary was replaced."""
 
-    async def test_it_stops_answering_and_goes_on_when_they_are_heard_from(self, watched: Watched) -> None:
+    async def test_it_stops_answering_and_goes_on_when_they_are_heard_from(
+        self, watched: Watched, caplog: pytest.LogCaptureFixture
+    ) -> None:
         watched.set_down_after(3000)
         async with RedisStore(watched.url) as store, RedisStore(f"{watched.url}?sentinels=any") as believing:
             session = await sign_in(store)
@@ -300,11 +326,13 @@ class TestCutOff:
             with pytest.raises(StoreUnavailable) as caught:
                 await store.end_user_sessions(ADA)
             assert not isinstance(caught.value, RevocationIndeterminate)  # nothing was sent
+            assert "no server is known to be the primary" in str(caught.value)
             with pytest.raises(StoreUnavailable, match="have not heard from most of the others"):
                 await RedisStore(watched.url).open()
             for sentinel in watched.sentinels[1:]:
                 sentinel.resume()
             assert await _until_it_answers(store, session)
+        assert "most sentinels have not been heard from" in caplog.text
 
     async def test_it_goes_to_the_new_primary_when_it_hears_from_them_again(self, watched: Watched) -> None:
         """It was cut off from the sentinels alone. The old primary was there to be asked all the time."""

@@ -97,6 +97,7 @@ class SentinelServers:
         self._epoch = -1
         self._good_until = 0.0
         self._is_suspect = True
+        self._counts = True
         self._refreshing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -111,7 +112,9 @@ class SentinelServers:
             StoreUnavailable: no sentinel answers, or none whose word counts; or the primary does not answer.
         """
         self._news = asyncio.Event()
-        await self._refresh()
+        await self._refresh(patiently=True)
+        if self._asking.keys() - self._answers.keys():
+            await self._refresh()  # those that were named may have seen a later failover
         if self._primary is None:
             raise self._why_none_is_known()
         if self._is_suspect:
@@ -174,10 +177,10 @@ class SentinelServers:
             except Exception:  # noqa: BLE001 (`remap` is the application's, and may raise anything)
                 _log.exception("the sentinels cannot be asked")
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, patiently: bool = False) -> None:
         """Ask every sentinel that is known, and follow."""
         known = list(self._asking) or list(self._seeds)
-        self._answers = await self._answers_of(known)
+        self._answers = await self._answers_of(known, patiently=patiently)
         words = {sentinel: word for sentinel, word in self._answers.items() if isinstance(word, Word)}
         if words:
             await self._know({*self._seeds, *words}.union(*(word.others for word in words.values())))
@@ -186,17 +189,18 @@ class SentinelServers:
         )
         if best is not None:
             await self._go_to(best)
+        self._tell_whether_the_word_counts()
 
-    async def _answers_of(self, known: Sequence[Address]) -> Mapping[Address, Word | Exception]:
-        """The answers of all; without those that take longer than others, whose machine may have failed.
+    async def _answers_of(self, known: Sequence[Address], *, patiently: bool) -> Mapping[Address, Word | Exception]:
+        """The answers of all; if not `patiently` without those of sentinels whose machine may have failed.
 
-        The answer that comes late is not lost: then all are asked again.
+        An answer that comes late is not lost: then all are asked again.
         """
         for sentinel in known:
             if sentinel not in self._words:
                 self._words[sentinel] = asyncio.get_running_loop().create_task(self._word_of(sentinel))
         asked = {self._words[sentinel]: sentinel for sentinel in known}
-        _, waiting = await asyncio.wait(asked, timeout=_STRAGGLER_SECONDS)
+        _, waiting = await asyncio.wait(asked, timeout=None if patiently else _STRAGGLER_SECONDS)
         if waiting and not any(one.done() and isinstance(one.result(), Word) for one in asked):
             _, waiting = await asyncio.wait(asked)
         for task in waiting:
@@ -217,13 +221,24 @@ class SentinelServers:
         if is_new:
             self._primary, self._is_suspect = best.primary, True
             _log.info("the sentinels say that the primary is %s", best.primary)
-        self._epoch, self._good_until = best.epoch, best.good_until
+        is_later = is_new or best.epoch != self._epoch
+        self._good_until = best.good_until if is_later else max(best.good_until, self._good_until)
+        self._epoch = best.epoch
         if is_new and replaced is not None:
             self._when_replaced(replaced)
         if self._is_suspect:
             is_primary = await self._is_primary(best.primary)
             if best.primary == self._primary:
                 self._is_suspect = not is_primary
+
+    def _tell_whether_the_word_counts(self) -> None:
+        counts = self.vouches_for(self._primary)
+        if self._primary is not None and counts != self._counts:
+            self._counts = counts
+            if counts:
+                _log.info("most sentinels are heard from again")
+            else:
+                _log.warning("most sentinels have not been heard from: until they are, no call is answered")
 
     async def _word_of(self, sentinel: Address) -> Word | Exception:
         asked_at = time.monotonic()
