@@ -1,15 +1,14 @@
 """Sentinels replace a primary under load: `make chaos`, or `python -m chaos.redis_sentinel_failover --help`.
 
 The program starts a primary with replicas, and three sentinels, on loopback. Callers of an application sign in,
-validate, change scopes and revoke, until the primary is removed and a replica has taken over; in another way the
-sentinels are told to replace a primary that is well. Then every session is validated. Each revocation waits for one
-replica (`?replicas=1`, the default with sentinels), sign-ins do not. The program also runs cases in which calls may be
-undone: the same without waiting, and two replicas, of which the one that a revocation did not wait for has the better
-priority, or the other still follows the old primary for a moment. At last it asks a primary that stood still while it
-was replaced, when it goes on.
+validate, change scopes and revoke, until the primary is removed and a replica has taken over; in other ways the
+sentinels are told to replace a primary that is well. Then every session is validated. Each revocation waits for all
+replicas that the sentinels might choose, the default; sign-ins do not. The program also runs cases in which calls may
+be undone: nothing waits, or only for one of two replicas. At last it asks a primary that stood still while it was
+replaced, when it goes on.
 
-Sentinels choose a replica by its priority first, and by the data that it has second. With equal priorities the one that
-a revocation has reached is chosen, if it answers at that moment.
+Sentinels choose a replica by its priority first, and by the data that it has second. While they promote one, another
+still follows the old primary, and confirms what the new one will not have.
 """
 
 from __future__ import annotations
@@ -43,14 +42,19 @@ if TYPE_CHECKING:
 HELD_SECONDS = 1.5  # how long a replica is out of step before the primary dies
 DOWN_AFTER_MS = 3000  # after this time without an answer the sentinels replace the primary
 
-KILLED = "waits for it, killed"
-BY_HAND = "waits for it, replaced by hand"
-LAGGING = "waits for it, it lags"
-WAITING = (KILLED, BY_HAND, LAGGING)
-CONTROL = "nothing waits, it lags"
-PREFERRED = "waits for one of two, the other is preferred"
+KILLED = "killed"
+BY_HAND = "replaced by hand"
+LAGGING = "it lags, killed"
+TWO_BY_HAND = "two replicas, replaced by hand"
+TWO_LAGGING = "two replicas, the preferred one lags, killed"
+WAITING = (KILLED, BY_HAND, LAGGING, TWO_BY_HAND, TWO_LAGGING)
+CONTROL = "nothing waits, it lags, killed"
 ONE_OF_TWO = "waits for one of two, replaced by hand"
-CONTRASTS = (CONTROL, PREFERRED, ONE_OF_TWO)
+CONTRASTS = (CONTROL, ONE_OF_TWO)
+
+_WITH_TWO = frozenset((TWO_BY_HAND, TWO_LAGGING, ONE_OF_TWO))
+_REPLACED_BY_HAND = frozenset((BY_HAND, TWO_BY_HAND, ONE_OF_TWO))
+_OPTIONS = {CONTROL: "?replicas=0", ONE_OF_TWO: "?replicas=1"}
 
 
 class Service:
@@ -59,17 +63,22 @@ class Service:
     def __init__(self, way: str) -> None:
         """Start servers and sentinels."""
         self._way = way
-        self._watched = Watched(replicas=1 + (way in {PREFERRED, ONE_OF_TWO}), down_after_ms=DOWN_AFTER_MS)
+        self._watched = Watched(replicas=1 + (way in _WITH_TWO), down_after_ms=DOWN_AFTER_MS)
         self.primary: RedisServer = self._watched.primary
         self.replica: RedisServer = self._watched.replica
-        if way == PREFERRED:
+        if way == TWO_LAGGING:
             self.replica.ask("CONFIG SET", "replica-priority", 1)
             self._watched.wait_until_priority_is_known(self.replica, 1)
 
     @property
     def store(self) -> str:
         """The URL of the sentinels."""
-        return f"{self._watched.url}?replicas={int(self._way != CONTROL)}"
+        return f"{self._watched.url}{_OPTIONS.get(self._way, '')}"
+
+    @property
+    def store_that_does_not_wait(self) -> str:
+        """The same for revocations that wait for no replica."""
+        return f"{self._watched.url}?replicas=0"
 
     def concerns(self, session: str) -> bool:  # noqa: ARG002 (one server has all of them)
         """See `failover.Servers`."""
@@ -77,7 +86,7 @@ class Service:
 
     def break_down(self) -> None:
         """See `failover.Servers`. A primary that is replaced by hand is gone when the sentinels say so."""
-        if self._way in {BY_HAND, ONE_OF_TWO}:
+        if self._way in _REPLACED_BY_HAND:
             self._watched.fail_over()
             return
         if self._way != KILLED:
@@ -111,7 +120,7 @@ class Service:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="failovers with revocations that wait, in each of 3 ways")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="failovers with revocations that wait, in each of 5 ways")] = 10,
     contrasts: Annotated[int, typer.Option(min=0, help="rounds of each way that may lose revocations")] = 2,
     seconds: Annotated[float, typer.Option(min=0.2, help="of load before, and again after")] = 3.0,
     callers: Annotated[int, typer.Option(min=1, help="at a time")] = 16,
@@ -140,7 +149,7 @@ def main(
     waiting = [one for way in WAITING for one in runs[way]]
     acknowledged = sum(one.acknowledged for one in waiting)
     undone = acknowledged - sum(one.survived for one in waiting)
-    report.console.print(f"Revocations that wait for the replica: {report.bound(undone, acknowledged)}.")
+    report.console.print(f"Revocations that wait for all replicas: {report.bound(undone, acknowledged)}.")
     if replaced:
         report.console.print(
             "Old primary that stood still and goes on as one: of {revoked} sessions revoked on the new one {accepted} "
@@ -175,7 +184,7 @@ async def _replaced(service: Service, sessions: int = 20) -> dict[str, int]:
         service.primary.pause()
         asked = [asyncio.ensure_future(old.read_session(session)) for session in made]
         await asyncio.to_thread(service.stop_and_replace)
-        async with RedisStore(service.store.replace("replicas=1", "replicas=0")) as new:
+        async with RedisStore(service.store_that_does_not_wait) as new:
             for session in made:
                 await new.delete_sessions(SessionFilter(session_id=session))
         late = [one for one in asked if not one.done()]  # the new one has answered the others, before it revoked

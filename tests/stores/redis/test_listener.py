@@ -53,6 +53,9 @@ class Places:
     def vouches_for(self, address: Address) -> bool:
         raise NotImplementedError
 
+    def promotable(self) -> int:
+        raise NotImplementedError
+
     async def refresh(self) -> None:
         """The next one's turn."""
         self.ports = (*self.ports[1:], self.ports[0])

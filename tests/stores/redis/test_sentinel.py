@@ -91,6 +91,8 @@ def _sentinel(
             return _array("127.0.0.1", primary.port)
         if command[1] == b"MASTER":
             return _array("config-epoch", epoch, "down-after-milliseconds", 30_000)
+        if command[1] == b"REPLICAS":
+            return b"*0\r\n"
         others = [_array("ip", "127.0.0.1", "port", one.port, "last-ok-ping-reply", 0) for one in named]
         return b"*%d\r\n" % len(others) + b"".join(others)
 
@@ -310,6 +312,47 @@ class TestOldPrimary:
             watched.replica.pause()
             with pytest.raises(RevocationIndeterminate, match="0 of 1 replicas"):
                 await store.delete_sessions(SessionFilter(session_id=session.id))
+
+
+class TestTwoReplicas:
+    """A revocation waits for each replica that the sentinels might choose, and not only for any one."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def of_three() -> Iterator[Watched]:
+        with Watched(replicas=2) as watched:
+            yield watched
+
+    async def test_a_revocation_that_one_of_them_does_not_have_is_not_acknowledged(
+        self, of_three: Watched, impatient_store: Callable[[str], RedisStore]
+    ) -> None:
+        async with (
+            impatient_store(of_three.url) as store,
+            impatient_store(f"{of_three.url}?replicas=1") as content_with_one,
+        ):
+            session = await sign_in(store)
+            of_three.replica.pause()
+            with pytest.raises(RevocationIndeterminate, match="1 of 2 replicas"):
+                await store.delete_sessions(SessionFilter(session_id=session.id))
+            await content_with_one.end_user_sessions(ADA)
+            of_three.replica.resume()
+            async with RedisStore(of_three.url, timeout_seconds=PATIENCE) as patient:
+                await patient.end_user_sessions(ADA)
+
+    async def test_a_replica_that_is_down_is_not_waited_for(self, of_three: Watched) -> None:
+        """The sentinels would not choose it."""
+        async with RedisStore(of_three.url, timeout_seconds=PATIENCE) as store:
+            assert (await store.guarantee()).settings["replicas_waited_for"] == "2"
+            of_three.replica.kill()
+            async with asyncio.timeout(60):
+                while (await store.guarantee()).settings["replicas_waited_for"] != "1":  # noqa: ASYNC110 (as above)
+                    await asyncio.sleep(0.05)
+            await store.end_user_sessions(ADA)
+            await _in_thread(of_three.wait_until_settled)
+            async with asyncio.timeout(60):
+                while (await store.guarantee()).settings["replicas_waited_for"] != "2":  # noqa: ASYNC110 (as above)
+                    await asyncio.sleep(0.05)
+            await store.end_user_sessions(ADA)
 
 
 class TestCutOff:

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from coatcheck.stores.redis.transport.sentinel_topology import Word, best_of, word_in
 from coatcheck.stores.redis.url import Address
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OLD, NEW = Address("10.0.0.1", 6379), Address("10.0.0.2", 6379)
 
 
 def _word(primary: Address, epoch: int, *, good_for: float = 60.0) -> Word:
-    return Word(primary, epoch, time.monotonic() + good_for, frozenset())
+    return Word(primary, epoch, time.monotonic() + good_for, frozenset(), frozenset())
 
 
-def _read(*silences_ms: int, down_after_ms: int = 30_000) -> Word:
+def _read(*silences_ms: int, down_after_ms: int = 30_000, replicas: Sequence[dict[str, object]] = ()) -> Word:
     """The word of a sentinel that has heard from the others so long ago, asked at 1000 s."""
     primary = [b"config-epoch", b"7", b"down-after-milliseconds", b"%d" % down_after_ms]
     others = [
         [b"ip", b"10.0.1.%d" % number, b"port", b"26379", b"last-ok-ping-reply", b"%d" % silence]
         for number, silence in enumerate(silences_ms)
     ]
-    return word_in([b"10.0.0.2", b"6379"], primary, others, asked_at=1000.0, remap=lambda address: address)
+    known = [[str(word).encode() for pair in replica.items() for word in pair] for replica in replicas]
+    return word_in([b"10.0.0.2", b"6379"], primary, others, known, asked_at=1000.0, remap=lambda address: address)
+
+
+UP = {"ip": "10.0.0.1", "port": 6379, "flags": "slave", "last-ok-ping-reply": 900, "slave-priority": 100}
+
+
+@pytest.mark.parametrize(
+    ("changed", "may_be_chosen"),
+    [
+        ({}, True),
+        ({"last-ok-ping-reply": 5000}, True),
+        ({"last-ok-ping-reply": 5001}, False),
+        ({"flags": "s_down,slave"}, False),
+        ({"flags": "o_down,slave"}, False),
+        ({"flags": "slave,disconnected"}, False),
+        ({"flags": "slave,promoted"}, True),
+        ({"slave-priority": 0}, False),
+        ({"slave-priority": 1}, True),
+    ],
+)
+def test_a_word_says_which_replicas_the_sentinel_might_choose(changed: dict[str, object], may_be_chosen: bool) -> None:
+    assert _read(replicas=[UP | changed]).promotable == ({OLD} if may_be_chosen else set())
 
 
 def test_a_word_names_the_primary_the_epoch_and_the_other_sentinels() -> None:
@@ -60,7 +86,7 @@ def test_a_word_counts_for_a_second_less_than_a_silent_primary_is_waited_for_and
 @pytest.mark.parametrize("reply", [[], [b"ip"], None, 5, [[b"ip", b"10.0.0.1"]]])
 def test_what_is_not_the_reply_of_a_sentinel_is_no_word(reply: object) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
-        word_in([b"10.0.0.2", b"6379"], reply, [], asked_at=0.0, remap=lambda address: address)
+        word_in([b"10.0.0.2", b"6379"], reply, [], [], asked_at=0.0, remap=lambda address: address)
 
 
 def test_the_latest_failover_counts_and_not_what_most_sentinels_say() -> None:

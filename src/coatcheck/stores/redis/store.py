@@ -88,8 +88,8 @@ class RedisStore:
             url: `redis://user:password@host:6379/0`, `redis+cluster://host:6379,host:6379`,
                 `redis+sentinel://host:26379,host:26379/service` or `unix:///path/to/socket`; with TLS `rediss`.
                 `?prefix=` is what all keys begin with ("coatcheck"), `?replicas=` how many replicas must have a
-                revocation before it returns (1 on a Cluster and with sentinels, else 0), `?ca_certs=` a file of
-                certificates. docs/how-to/redis.md has all of them.
+                revocation before it returns (1 on a Cluster, each that sentinels might promote, else 0), `?ca_certs=` a
+                file of certificates. docs/how-to/redis.md has all of them.
             clock: for tests; None: the servers' own clocks.
             remap: where to connect to a server that members of a Cluster, or sentinels, call by an address (behind
                 NAT).
@@ -163,7 +163,7 @@ class RedisStore:
             facts,
             is_cluster=self._target.is_cluster,
             sentinels=self._target.sentinels,
-            replicas=self._calls.replicas,
+            replicas=self._calls.replicas_now(),
             silent=len(self._calls.servers.all()) - len(facts),
         )
 

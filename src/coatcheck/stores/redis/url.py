@@ -80,7 +80,7 @@ class RedisUrl:
 
     @property
     def waits_for(self) -> int:
-        """How many replicas must have a revocation before it returns."""
+        """How many replicas must have a revocation before it returns; with sentinels it is the least number."""
         has_replicas = self.is_cluster or self.sentinels is not None
         return int(has_replicas) if self.replicas is None else self.replicas
 

@@ -68,7 +68,7 @@ class ServerCalls:
         self._endings = Batcher(
             [
                 EndingRunner(
-                    router, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(self._round_trip_seconds * 800))
+                    router, replicas=self.replicas_now, timeout_ms=min(_WAIT_MS, int(self._round_trip_seconds * 800))
                 )
                 for router in (end, other_end)
             ],
@@ -95,6 +95,13 @@ class ServerCalls:
         except BaseException:
             await self.close()
             raise
+
+    def replicas_now(self) -> int:
+        """How many replicas must have a revocation now before it returns.
+
+        Where the URL does not say, and sentinels do: every replica that they might choose, and at least one.
+        """
+        return self.replicas if self._url.replicas is not None else max(self.replicas, self.servers.promotable())
 
     async def close(self) -> None:
         """Disconnect. Callers that still wait get StoreUnavailable."""

@@ -61,6 +61,9 @@ class ClusterServers:
     def vouches_for(self, address: Address) -> bool:  # noqa: ARG002 (a member that was replaced refuses by itself)
         return True
 
+    def promotable(self) -> int:
+        return 0
+
     async def refresh(self) -> None:
         """Ask every member that is known. A caller that comes while others ask waits for the same answer."""
         if self._refreshing is None or self._refreshing.done():

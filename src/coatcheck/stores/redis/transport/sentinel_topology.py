@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 1.0
 _PING_SECONDS = 1.0  # of a sentinel: the last answer of a primary may be so old when it is cut off
 _STRAGGLER_SECONDS = 0.25  # a sentinel that takes longer does not hold up the word of the others
+_LONGEST_SILENCE_MS = 5000  # a sentinel chooses no replica that it has not heard from for longer
 _PROBE_SECONDS = 0.25  # while the primary does not answer
 _SHORTEST_LEASE_SECONDS = 3.0  # shorter ones would end between two questions of a busy process
 _SWITCHED = "+switch-master"
+
+_QUESTIONS = ("GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS", "REPLICAS")
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class Word:
     """By this process's monotonic clock."""
     others: frozenset[Address]
     """The other sentinels that it knows."""
+    promotable: frozenset[Address]
+    """The replicas that it might choose now, as it knows them."""
 
 
 class UnknownServiceError(Exception):
@@ -96,6 +101,7 @@ class SentinelServers:
         self._primary: Address | None = None
         self._epoch = -1
         self._good_until = 0.0
+        self._promotable: frozenset[Address] = frozenset()
         self._is_suspect = True
         self._counts = True
         self._refreshing: asyncio.Task[None] | None = None
@@ -134,6 +140,9 @@ class SentinelServers:
         if address is None or address != self._primary:
             return False
         return self._asked_for.believes_any or time.monotonic() < self._good_until
+
+    def promotable(self) -> int:
+        return len(self._promotable)
 
     async def refresh(self) -> None:
         """Ask every sentinel that is known. A caller that comes while others ask waits for the same answer."""
@@ -188,6 +197,8 @@ class SentinelServers:
             list(words.values()), latest=self._epoch, known=len(known), believes_any=self._asked_for.believes_any
         )
         if best is not None:
+            agreeing = [one for one in words.values() if (one.epoch, one.primary) == (best.epoch, best.primary)]
+            self._promotable = frozenset[Address]().union(*(one.promotable for one in agreeing))
             await self._go_to(best)
         self._tell_whether_the_word_counts()
 
@@ -243,18 +254,18 @@ class SentinelServers:
     async def _word_of(self, sentinel: Address) -> Word | Exception:
         asked_at = time.monotonic()
         service = self._asked_for.service
-        commands = [("SENTINEL", what, service) for what in ("GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS")]
+        commands = [("SENTINEL", what, service) for what in _QUESTIONS]
         try:
-            address, primary, others = await self._connection_to(sentinel).exchange(commands)
+            address, primary, others, replicas = await self._connection_to(sentinel).exchange(commands)
         except (NotSentError, LostError) as error:
             return error.__cause__ if isinstance(error.__cause__, Exception) else error
         if address is None:
             return UnknownServiceError()
-        for reply in (address, primary, others):
+        for reply in (address, primary, others, replicas):
             if isinstance(reply, RedisError):
                 return reply
         try:
-            return word_in(address, primary, others, asked_at=asked_at, remap=self._remap)
+            return word_in(address, primary, others, replicas, asked_at=asked_at, remap=self._remap)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # it is no sentinel, or one of the future
             return error
 
@@ -339,7 +350,13 @@ def best_of(words: Sequence[Word], *, latest: int, known: int, believes_any: boo
 
 
 def word_in(
-    address: Reply, primary: Reply, others: Reply, *, asked_at: float, remap: Callable[[Address], Address]
+    address: Reply,
+    primary: Reply,
+    others: Reply,
+    replicas: Reply,
+    *,
+    asked_at: float,
+    remap: Callable[[Address], Address],
 ) -> Word:
     """Read the replies of a sentinel.
 
@@ -356,8 +373,20 @@ def word_in(
         remap(Address(host.decode(), int(port))),
         int(facts[b"config-epoch"]),
         asked_at - silences[len(silences) // 2] + lease,
-        frozenset(remap(Address(peer[b"ip"].decode(), int(peer[b"port"]))) for peer in peers),
+        frozenset(remap(_address_of(peer)) for peer in peers),
+        frozenset(_address_of(replica) for replica in map(_pairs, replicas) if _may_be_chosen(replica)),
     )
+
+
+def _may_be_chosen(replica: Mapping[bytes, bytes]) -> bool:
+    """Whether a sentinel that says this of a replica might put it in the primary's place (`sentinelSelectSlave`)."""
+    is_away = {b"s_down", b"o_down", b"disconnected"}.intersection(replica[b"flags"].split(b","))
+    is_silent = int(replica[b"last-ok-ping-reply"]) > _LONGEST_SILENCE_MS
+    return not is_away and not is_silent and replica.get(b"slave-priority") != b"0"
+
+
+def _address_of(facts: Mapping[bytes, bytes]) -> Address:
+    return Address(facts[b"ip"].decode(), int(facts[b"port"]))
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -41,6 +41,10 @@ class Servers(Protocol):
         """Whether the answer of a server counts that has answered just now: it may have been replaced meanwhile."""
         ...
 
+    def promotable(self) -> int:
+        """How many replicas might take the primary's place now, as far as anyone says; else 0."""
+        ...
+
     async def refresh(self) -> None:
         """Ask the servers again where the shards are. Where none answers everything stays as it was."""
         ...
@@ -78,6 +82,9 @@ class SingleServer:
 
     def all(self) -> Mapping[Address, str]:
         return {self._address: SHARDS[0]}
+
+    def promotable(self) -> int:
+        return 0
 
     async def refresh(self) -> None:
         """There is nothing to ask."""
