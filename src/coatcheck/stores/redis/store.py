@@ -85,13 +85,16 @@ class RedisStore:
         """A store on the servers that `url` names.
 
         Args:
-            url: `redis://user:password@host:6379/0`, or `redis+cluster://host:6379,host:6379`; with TLS `rediss`.
+            url: `redis://user:password@host:6379/0`, `redis+cluster://host:6379,host:6379`,
+                `redis+sentinel://host:26379,host:26379/service` or `unix:///path/to/socket`; with TLS `rediss`.
                 `?prefix=` is what all keys begin with ("coatcheck"), `?replicas=` how many replicas must have a
-                revocation before it returns (1 on a Cluster, else 0), `?ca_certs=` a file of certificates.
+                revocation before it returns (1 on a Cluster, each that sentinels might promote, else 0), `?ca_certs=` a
+                file of certificates. docs/how-to/redis.md has all of them.
             clock: for tests; None: the servers' own clocks.
-            remap: where to connect to a member of a Cluster that calls itself by an address (behind NAT).
-            timeout_seconds: after so long without an answer the store counts as unavailable; one member of a Cluster
-                after half of it.
+            remap: where to connect to a server that members of a Cluster, or sentinels, call by an address (behind
+                NAT).
+            timeout_seconds: after so long without an answer the store counts as unavailable; one member of a Cluster,
+                or the primary that sentinels watch over, after half of it.
 
         Raises:
             ConfigurationError: `url` is not of that form.
@@ -108,16 +111,19 @@ class RedisStore:
 
     def __repr__(self) -> str:
         """Show the servers, and nothing else of the URL."""
-        return f"RedisStore({','.join(map(str, self._target.addresses))}/{self._target.database})"
+        service = "" if self._target.sentinels is None else f"/{self._target.sentinels.service}"
+        return f"RedisStore({','.join(map(str, self._target.addresses))}{service}/{self._target.database})"
 
     # --- lifespan ---
 
     async def open(self) -> None:
         """Connect. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
 
+        With sentinels it connects to the primary that they watch over.
+
         Raises:
-            ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
-                not allow what is needed.
+            ConfigurationError: the server is too old, or of another kind than the URL says, or does not allow what is
+                needed; or a file with certificates cannot be used.
         """
         if self._calls.opening.is_here:
             return
@@ -156,7 +162,8 @@ class RedisStore:
         return guarantee.judge(
             facts,
             is_cluster=self._target.is_cluster,
-            replicas=self._calls.replicas,
+            sentinels=self._target.sentinels,
+            replicas=self._calls.replicas_now(),
             silent=len(self._calls.servers.all()) - len(facts),
         )
 
