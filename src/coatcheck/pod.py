@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -192,17 +193,15 @@ class Pod:
     ) -> None:
         """Stop pruning, finish the revocations that have begun, and close the store.
 
-        In a forked child this does nothing: the connections are the parent's.
+        Whoever cancels this waits until it is done: a pod that is half closed could not be opened again. In a forked
+        child this does nothing: the connections are the parent's.
 
         Raises:
             OpenElsewhereError: the pod is open in another event loop.
         """
         if not self._opening.stop():
             return
-        try:
-            await self._close()
-        finally:
-            self._opening.end()
+        await to_its_end(self._close())
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -226,26 +225,28 @@ class Pod:
             await self._watch.start()
             await self._relay.start()
         except BaseException:
-            await self._watch.stop()
-            await self._relay.stop()
-            await self.store.close()
+            await to_its_end(self._close_what_is_open())
             raise
         if self._pruner is not None:
             self._pruner.start()
 
     async def _close(self) -> None:
         try:
-            await self._watch.stop()
-            await self._relay.stop()
-            if self._pruner is not None:
-                await self._pruner.stop()
-            for close in self._closing:
-                await close()
+            await self._close_what_is_open()
         finally:
-            try:
-                await self.store.close()
-            finally:
-                _stores_in_use.discard(id(self.store))
+            _stores_in_use.discard(id(self.store))
+            self._opening.end()
+
+    async def _close_what_is_open(self) -> None:
+        """Close each part, whether or not it is open and whatever another part raises; the store last."""
+        async with AsyncExitStack() as parts:  # they are closed in the reverse order
+            parts.push_async_callback(self.store.close)
+            for close in reversed(self._closing):
+                parts.push_async_callback(close)
+            if self._pruner is not None:
+                parts.push_async_callback(self._pruner.stop)
+            parts.push_async_callback(self._relay.stop)
+            parts.push_async_callback(self._watch.stop)
 
 
 def _run_mode_in(variables: Hidden[Mapping[str, str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
@@ -17,6 +18,7 @@ from coatcheck.stores.redis.transport.connection import PipelinedConnection
 from coatcheck.stores.redis.transport.router import Call, Router, call_script
 from coatcheck.stores.redis.transport.sentinel_topology import SentinelServers
 from coatcheck.stores.redis.transport.topology import SingleServer
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -107,14 +109,16 @@ class ServerCalls:
         """Disconnect. Callers that still wait get StoreUnavailable."""
         if not self.opening.stop():
             return
-        try:
-            for batcher in (self._reads, self._calls, self._endings):
-                await batcher.close()
-            for router in self._routers:
-                await router.close()
-            await self.servers.close()
-        finally:
-            self.opening.end()
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as parts:  # each is closed, whatever another one raises, in the reverse order
+            parts.callback(self.opening.end)
+            parts.push_async_callback(self.servers.close)
+            for router in reversed(self._routers):
+                parts.push_async_callback(router.close)
+            for batcher in (self._endings, self._calls, self._reads):
+                parts.push_async_callback(batcher.close)
 
     # --- calls ---
 
