@@ -33,7 +33,7 @@ ROUNDS = 4
 
 @pytest.fixture(scope="session")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source of the earlier version."""
+    """The source of the earlier version, for stores on SQLite, PostgreSQL and Redis."""
     folder = tmp_path_factory.mktemp("earlier")
     command = ["git", "archive", BEFORE, "src"]
     archive = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout

@@ -87,7 +87,7 @@ async def test_a_pepper_that_replaces_another_is_registered_when_no_session_is_l
     async with pod_on(MemoryStore(database=database), OTHER_PEPPER) as pod:
         assert not (await pod.readiness()).is_ready
         manager = pod.auth_services.get_token_manager(ServerSideSessionsTokenManager)
-        await manager.server_side_sessions.admin.delete_sessions()
+        await manager.server_side_sessions.admin.delete_sessions(method="email")
         assert (await pod.readiness()).is_ready
         assert await registered(pod) == {OURS.id, OTHERS.id}
     assert len(errors(caplog)) == 1

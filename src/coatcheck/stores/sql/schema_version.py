@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CODE = 5
 """The version of the tables that this code knows: the number of its newest migration."""
 
+_INSERT = f"INSERT INTO {schema_version.name} (id, version, lowest_code) VALUES (1, "  # noqa: S608 (a constant)
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,8 +55,7 @@ def check(connection: Connection) -> None:
     if row is None:
         raise ConfigurationError(
             f"{schema_version.name} has no row, so that nobody knows which version the tables have; "
-            f"restore it from a backup, or if this version made them: INSERT INTO {schema_version.name} "
-            f"(id, version, lowest_code) VALUES (1, {CODE}, {CODE})"
+            f"restore it from a backup, or if this version made them: {_INSERT}{CODE}, {CODE})"
         )
     version, lowest = row
     if lowest > CODE:
