@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
     from coatcheck.testing import TransactionKind
 
-TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
+TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases", "coatcheck_peppers")
 SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _LEVELS = "SELECT enumvals FROM pg_settings WHERE name = 'default_transaction_isolation'"

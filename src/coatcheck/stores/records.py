@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
@@ -241,3 +241,11 @@ class PepperCount:
 
     pepper_id: str | None
     sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class PepperRecord:
+    """A pepper that sessions of this store are hashed with: its id, and 32 bytes by which a process knows it again."""
+
+    id: str
+    check_value: bytes = field(repr=False)

@@ -24,6 +24,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    PepperRecord,
     Position,
     Rehash,
     ScopeChange,
@@ -346,6 +347,17 @@ class SqlStore(ABC):
         async with self._transactions.write(None) as connection:
             for rehash in sorted(rehashes, key=lambda one: one.session_id):
                 await session_statements.rehash_session(connection, rehash)
+
+    # --- peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        async with self._transactions.read(None) as connection:
+            return await upkeep_statements.read_peppers(connection)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._transactions.write(None) as connection:
+            for pepper in sorted(peppers, key=lambda one: one.id):
+                await upkeep_statements.register_pepper(connection, self._dialect, pepper)
 
     # --- users kept in the store ---
 
