@@ -362,6 +362,30 @@ def test_pods_on_redis() -> None:
     assert "RedisStore" in repr(names["pod"].store)
 
 
+def test_a_pod_on_redis_with_sentinels() -> None:
+    assert "RedisStore" in repr(run("docs/how-to/redis-sentinel.md", {})["pod"].store)
+
+
+async def test_an_application_behind_a_proxy(readme: Names) -> None:
+    auth = readme["auth"]
+
+    async def checked(_request: Request) -> UserId:
+        user = await auth.auth_users.create()
+        user_id: UserId = user.id
+        return user_id
+
+    names = run("docs/how-to/behind-a-proxy.md", {**readme, "checked": checked})
+    async with names["pod"]:
+        async with asking(names["site"]) as http:
+            assert (await http.get("/app/nothing")).status_code == 404
+        app = SessionMiddleware(names["api"], auth=auth, cookie=names["cookie"], except_paths=["/static/", "/healthz"])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://notes.example") as http:
+            for origin, status in (("https://appleid.apple.com", 303), ("https://evil.example", 403)):
+                answer = await http.post("/callback", headers={"Origin": origin, "Coatcheck-Mode": "cookie"})
+                assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
+                http.cookies.clear()
+
+
 async def test_the_middleware_around_an_application_and_inside_of_one(readme: Names) -> None:
     names = run("docs/reference/http.md", readme)
     async with names["pod"]:

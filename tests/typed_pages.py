@@ -111,6 +111,14 @@ user_id: UserId = given()
 email: str = given()
 password: str = given()
 """,
+    "docs/how-to/behind-a-proxy.md": """
+from fastapi import Request as Asked
+
+from coatcheck import UserId
+
+async def checked(request: Asked) -> UserId:
+    raise NotImplementedError
+""",
     "docs/how-to/transactions.md": """
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine

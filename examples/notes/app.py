@@ -78,4 +78,4 @@ def create_app() -> SessionMiddleware:
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
     cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
-    return SessionMiddleware(app, auth=auth, cookie=cookie)
+    return SessionMiddleware(app, auth=auth, cookie=cookie, except_paths=["/static/"])

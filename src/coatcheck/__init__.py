@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.pod import Pod
+    from coatcheck.readiness import Readiness
     from coatcheck.scope import Scope
     from coatcheck.sessions import (
+        PepperNewlineWarning,
         ServerSideSessions,
         ServerSideSessionsConfig,
         ServerSideSessionsConfigFromPasswords,
@@ -86,7 +88,9 @@ __all__ = [
     "NotOpenError",
     "OpenElsewhereError",
     "Page",
+    "PepperNewlineWarning",
     "Pod",
+    "Readiness",
     "RevocationIndeterminate",
     "Scope",
     "ServerSideSessions",
@@ -153,12 +157,14 @@ _HOMES = {
     "UserId": "coatcheck.identifiers",
     "Page": "coatcheck.pages",
     "Pod": "coatcheck.pod",
+    "Readiness": "coatcheck.readiness",
     "Scope": "coatcheck.scope",
     "ServerSideSessions": "coatcheck.sessions",
     "ServerSideSessionsConfig": "coatcheck.sessions",
     "ServerSideSessionsConfigFromPasswords": "coatcheck.sessions",
     "ServerSideSessionsTokenManager": "coatcheck.sessions",
     "SessionInfo": "coatcheck.sessions",
+    "PepperNewlineWarning": "coatcheck.sessions",
     "WeakPepperWarning": "coatcheck.sessions",
     "Guarantee": "coatcheck.stores.guarantee",
     "GuaranteeLevel": "coatcheck.stores.guarantee",

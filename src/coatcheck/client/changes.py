@@ -33,10 +33,13 @@ class SignOutReason(Enum):
     ELSEWHERE = "elsewhere"
     """Another process or thread that uses the same storage has signed out."""
 
+    UNKNOWN = "unknown"
+    """Nobody can say: the server was shown no cookie, which this program may have dropped at its deadline."""
+
     @property
     def is_the_servers(self) -> bool:
         """Whether the server has ended the session, so that the user has to sign in again."""
-        return self in {SignOutReason.EXPIRED, SignOutReason.INACTIVE, SignOutReason.REVOKED}
+        return self not in {SignOutReason.SIGNED_OUT, SignOutReason.ELSEWHERE}
 
 
 @dataclass(frozen=True, slots=True)

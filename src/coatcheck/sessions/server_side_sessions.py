@@ -15,6 +15,7 @@ from coatcheck.sessions.ending_tickets import EndingTickets
 from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
 from coatcheck.sessions.limits import check_duration, check_method
+from coatcheck.sessions.pepper_registry import PepperRegistry
 from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ServerSideSessions:
-    """The sessions of one store. `admin` has the calls for operators."""
+    """The sessions of one store. `admin` has the calls for operators, `peppers` compares peppers with the store's."""
 
     def __init__(
         self,
@@ -60,7 +61,8 @@ class ServerSideSessions:
         self._store = store
         self._bus = bus
         self._touches = TouchChannel(store) if touches is None else touches
-        self._creator = SessionCreator(store, hasher, settings, bus, user_source)
+        self.peppers: PepperRegistry = PepperRegistry(store, settings.peppers)
+        self._creator = SessionCreator(store, hasher, self.peppers, settings, bus, user_source)
         self._tickets = EndingTickets(settings.peppers)
         self._endings = Endings(bus, Finisher() if finisher is None else finisher)
         self.validator: Validator = Validator(store, hasher, self._touches)

@@ -33,6 +33,10 @@ class WeakPepperWarning(UserWarning):
     """A pepper is allowed but shorter than the recommended 32 bytes."""
 
 
+class PepperNewlineWarning(UserWarning):
+    """A pepper ends with a newline, as a file has it that was read without stripping."""
+
+
 class ServerSideSessionsSettings:
     """The settings of server-side sessions, checked when they are given.
 
@@ -137,6 +141,13 @@ def _pepper(name: str, text: Hidden[str]) -> Pepper:
         warnings.warn(
             f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes or more are recommended",
             WeakPepperWarning,
+            stacklevel=3,
+        )
+    if text.reveal().endswith(("\n", "\r")):
+        warnings.warn(
+            f"{name} ends with a newline, which is part of the pepper: a server that reads it without the newline "
+            "accepts none of these sessions. If it came from a file, strip it, and keep this text among the fallbacks",
+            PepperNewlineWarning,
             stacklevel=3,
         )
     return Pepper(text.reveal())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
@@ -329,3 +329,13 @@ class PepperCount:
     """The short name of the pepper; None: rows that do not say."""
     sessions: int
     """The number of sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class PepperRecord:
+    """A pepper that sessions of this store are hashed with: its id, and 32 bytes by which a process knows it again."""
+
+    id: str
+    """The short name of the pepper."""
+    check_value: bytes = field(repr=False)
+    """The 32 bytes."""

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_REDIS = tuple(
-    f"{name}{cluster}://" for name in ("redis", "rediss", "valkey", "valkeys") for cluster in ("", "+cluster")
+_REDIS = (
+    "unix://",
+    *(
+        f"{name}{kind}://"
+        for name in ("redis", "rediss", "valkey", "valkeys")
+        for kind in ("", "+cluster", "+sentinel", "+unix", "+socket")
+    ),
 )
 _ALLOWED = (
     "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database "
     "(with standbys host:5432,host:5432), "
-    "redis://user:password@host:6379/0 or redis+cluster://host:6379,host:6379"
+    "redis://user:password@host:6379/0, redis+cluster://host:6379,host:6379, "
+    "redis+sentinel://host:26379,host:26379/service or unix:///path/to/redis.sock"
 )
 
 

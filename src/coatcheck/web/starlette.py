@@ -41,7 +41,7 @@ from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.sign_out import sign_out as sign_out_here
-from coatcheck.web.state import SCOPE_KEY
+from coatcheck.web.state import SCOPE_KEY, RequestState
 from coatcheck.wire import timestamp
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ async def _answer(connection: Request | WebSocket, error: Exception) -> Response
     answerable = answerable_in(error)
     if answerable is None or isinstance(connection, WebSocket):
         raise error  # SessionMiddleware knows more, and how to end a WebSocket connection
-    return problem_response(answer_to(answerable, connection.get(SCOPE_KEY)))
+    state = connection.get(SCOPE_KEY)
+    return problem_response(answer_to(answerable, state if isinstance(state, RequestState) else None))
 
 
 exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, SignInError: _answer, StoreUnavailable: _answer}

@@ -50,3 +50,11 @@ class Keys:
     def users(self, shard: str) -> str:
         """The ids of all registered users of a shard."""
         return f"{self.root(shard)}:users"
+
+    def format(self, shard: str) -> str:
+        """The version of the stored format, and the lowest version that code must know to use it."""
+        return f"{self.root(shard)}:format"
+
+    def peppers(self, shard: str) -> str:
+        """The peppers that sessions are hashed with, as text."""
+        return f"{self.root(shard)}:peppers"

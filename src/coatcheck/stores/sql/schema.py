@@ -137,3 +137,20 @@ locks: Table = Table(
     Column("expires_at", Timestamp, nullable=False),
     sqlite_with_rowid=False,
 )
+
+schema_version: Table = Table(
+    "coatcheck_schema",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("lowest_code", Integer, nullable=False),
+)
+"""One row: the version of the tables, and the lowest version that code must know to use them: `schema_version.py`."""
+
+peppers: Table = Table(
+    "coatcheck_peppers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("check_value", Hidden, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -7,7 +7,7 @@ between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
@@ -24,6 +24,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    PepperRecord,
     Position,
     Rehash,
     ScopeChange,
@@ -41,6 +42,7 @@ from coatcheck.stores.sql.transactions import (
     Transactions,
     run_callers_own,
 )
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
@@ -153,16 +155,18 @@ class SqlStore(ABC):
     async def close(self) -> None:
         if not self._opening.stop():
             return
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
         engine, self._transactions.engine = self._transactions.engine, None
-        try:
-            for batches in (self._insertions, self._deletions):
-                if batches is not None:
-                    await batches.close()
-            await self._close_direct()
+        async with AsyncExitStack() as parts:  # each is closed, whatever another one raises, in the reverse order
+            parts.callback(self._opening.end)
             if engine is not None:
-                await self._transactions.dispose(engine)
-        finally:
-            self._opening.end()
+                parts.push_async_callback(self._transactions.dispose, engine)
+            parts.push_async_callback(self._close_direct)
+            for batches in (self._deletions, self._insertions):
+                if batches is not None:
+                    parts.push_async_callback(batches.close)
 
     @contextmanager
     def _naming_mistakes(self) -> Iterator[None]:
@@ -343,6 +347,17 @@ class SqlStore(ABC):
         async with self._transactions.write(None) as connection:
             for rehash in sorted(rehashes, key=lambda one: one.session_id):
                 await session_statements.rehash_session(connection, rehash)
+
+    # --- peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        async with self._transactions.read(None) as connection:
+            return await upkeep_statements.read_peppers(connection)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._transactions.write(None) as connection:
+            for pepper in sorted(peppers, key=lambda one: one.id):
+                await upkeep_statements.register_pepper(connection, self._dialect, pepper)
 
     # --- users kept in the store ---
 

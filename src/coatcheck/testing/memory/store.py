@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import NewSession, Rehash, SessionUse
+    from coatcheck.stores.records import NewSession, PepperRecord, Rehash, SessionUse
     from coatcheck.stores.store import InsideTransaction, Transaction
     from coatcheck.testing.memory.database import MemoryTransaction, Step
     from coatcheck.testing.memory.tables import Tables
@@ -287,6 +287,16 @@ class MemoryStore:
     async def count_by_pepper(self) -> Sequence[PepperCount]:
         counts = Counter(one.session.key.pepper_id for one in self._read(None).sessions.values())
         return [PepperCount(pepper_id, sessions) for pepper_id, sessions in counts.items()]
+
+    # --- Peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        return sorted(self._read(None).peppers.values(), key=lambda pepper: pepper.id)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._write(None) as step:
+            for pepper in peppers:
+                step.tables.peppers.setdefault(pepper.id, pepper)
 
     # --- the steps of all calls ---
 

@@ -65,6 +65,26 @@ def hint_at_trusted_origins(facts: RequestFacts) -> None:
     )
 
 
+def is_form_of(facts: RequestFacts, origins: Iterable[str]) -> bool:
+    """Whether a browser opens this by sending a form of a page from one of `origins`: what an identity provider does.
+
+    A script's request is none, and neither is a frame's. "null" among `origins` is for providers whose pages hide their
+    origin (Referrer-Policy: no-referrer, or a redirect of the form on its way). Anybody's page can do that too, so only
+    a browser that says by Sec-Fetch-* how the form was sent is believed.
+    """
+    sent = facts.only_value_of(b"origin")
+    if facts.method != "POST" or facts.is_websocket or sent is None or sent not in origins:
+        return False
+    said = {name: facts.values_of(name) for name in (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")}
+    if not any(said.values()):
+        return sent != "null"
+    return (
+        said[b"sec-fetch-site"] in (["cross-site"], ["same-site"])
+        and said[b"sec-fetch-mode"] == ["navigate"]
+        and said[b"sec-fetch-dest"] == ["document"]
+    )
+
+
 def _is_origin_of(origin: str, facts: RequestFacts) -> bool:
     """Whether `origin` is where a request went.
 

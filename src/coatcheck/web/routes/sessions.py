@@ -17,6 +17,7 @@ from coatcheck.tokens import TokenInfo
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.exchanges.reply import reply_of
 from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
+from coatcheck.web.http.redirects import reason_of
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.events import EVENTS_PATH
 from coatcheck.web.settings import settings_of
@@ -29,8 +30,9 @@ MAX_AFTER_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Whether the caller is signed in. `reason` is "expired" or "inactive" where their own session has ended so.
+    """Whether the caller is signed in. `reason` says why not, where a token was shown.
 
+    It is "expired" or "inactive" where their own session has ended so, and "revoked" where there is no such session.
     `events` is where a client may listen for the end of the session, relative to where the session routes are; None
     where nobody is signed in, or where nothing watches over open connections.
     """
@@ -97,9 +99,7 @@ async def status(request: Mapping[str, Any]) -> Status:
     state = request_state(request)
     caller = state.authentication
     if caller is None:
-        refusal = state.refusal
-        reason = refusal.value if refusal is not None and refusal.is_for_the_holder else None
-        return Status(signed_in=False, reason=reason)
+        return Status(signed_in=False, reason=reason_of(state.refusal))
     events = EVENTS_PATH.removeprefix("/") if settings_of(request).ends_with_session else None
     return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
 

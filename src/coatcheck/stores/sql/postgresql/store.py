@@ -29,11 +29,11 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
+from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,

@@ -34,8 +34,8 @@ from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading
 from coatcheck.stores.sql.schema import Timestamp, metadata, sessions, sqlite_metadata, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
+from coatcheck.stores.sql.sqlite.callers_transaction import join
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
-from coatcheck.stores.sql.sqlite.joining import join
 from coatcheck.stores.sql.sqlite.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
