@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What `Pod.readiness` found. `problems` are sentences for operators; they contain no secret."""
+    """What `Pod.readiness` found."""
 
     store_answers: bool
+    """Whether the store answers."""
     problems: tuple[str, ...] = ()
+    """What is wrong, in sentences for operators. They contain no secret."""
 
     @property
     def is_ready(self) -> bool:
