@@ -159,6 +159,17 @@ URLS = [
     "redis://u:{}@h?replicas={}",
     "redis://u:{}@h?ca_certs=x",
     "redis+cluster://u:{}@h/1",
+    "redis+sentinel://u:{}@h,i",
+    "redis+sentinel://u:{}@h/a/{}",
+    "redis+sentinel://h/{}!",
+    "redis+sentinel://h/a?sentinel_password={}&sentinels=x",
+    "redis+sentinel://h/a?sentinel_password={}&socket_timeout=1",
+    "redis://h?password={}&password={}x",
+    "redis://u:{}@h?password=x",
+    "rediss://u:{}@h?ssl_cert_reqs={}",
+    "rediss://h?ssl_password={}",
+    "unix://u:{}@h/run/redis.sock",
+    "unix://{}",
 ]
 
 
@@ -169,11 +180,12 @@ def test_a_store_url_that_is_wrong(url: str, recorder: Recorder) -> None:
     assert SECRET[:12] not in str(error)
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss", "redis+cluster"])
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss", "redis+cluster", "redis+sentinel"])
 def test_a_store_that_cannot_be_reached(scheme: str, recorder: Recorder, tmp_path: Path) -> None:
     async def start() -> None:
         url = f"{scheme}://u:{SECRET}@127.0.0.1:{free_port()}"
-        async with Pod(f"{url}/d" if scheme == "postgresql" else url, environ=ENVIRON, config_dir=tmp_path):
+        ends = {"postgresql": "/d", "redis+sentinel": f"/service?sentinel_password={SECRET}"}
+        async with Pod(url + ends.get(scheme, ""), environ=ENVIRON, config_dir=tmp_path):
             pass
 
     error = recorder.watch(lambda: asyncio.run(start()))

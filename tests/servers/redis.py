@@ -36,6 +36,9 @@ _DOES_NOT_ANSWER = (ConnectionError, TimeoutError, BusyLoadingError)
 class RedisServer:
     """One server with a folder of its own. Every call blocks until it is done, also within an event loop."""
 
+    arguments: tuple[str, ...] = ()
+    """What follows on the command line after the name of the configuration file."""
+
     def __init__(self, program: Program = "redis-server", /, **settings: str) -> None:
         """Start a server, with its own defaults but for `settings`, which become lines of its configuration file.
 
@@ -103,7 +106,10 @@ class RedisServer:
         """Start the server and wait until it answers. Its port and its folder stay the same."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_found(self._program), str(self._configuration)], cwd=self._folder, stdout=log, stderr=log
+                [_found(self._program), str(self._configuration), *self.arguments],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
             )
         give_up = time.monotonic() + _START_SECONDS
         while not self._is_ready(self._process.pid):

@@ -1,16 +1,12 @@
-"""A limit on the time that an application's user source may take.
-
-A sign-in waits for it. A source that works in threads, asked from routes that are threads themselves, may wait for one
-that only becomes free when the sign-in is over: without a limit, they would all wait for ever.
-"""
+"""A user source that answers in time, or not at all, so that no sign-in waits for it for ever."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError, UserSourceUnavailable
+from coatcheck.in_time import in_time
 
 if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
@@ -22,7 +18,7 @@ _SHORTEST, _LONGEST = timedelta(milliseconds=1), timedelta(minutes=1)
 
 
 class LimitedUserSource:
-    """A user source that answers in time, or not at all."""
+    """A user source with a limit on its time."""
 
     def __init__(self, source: UserSource, timeout: timedelta) -> None:
         """Give `source` so much time for each user.
@@ -41,13 +37,9 @@ class LimitedUserSource:
         Raises:
             UserSourceUnavailable: the source took too long. It was cancelled.
         """
-        try:
-            async with asyncio.timeout(self._timeout.total_seconds()) as limit:
-                return await self._source.get(user_id, transaction=transaction)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # the source's own
-            raise UserSourceUnavailable(
-                f"the user source took longer than user_source_timeout ({self._timeout.total_seconds():g} s) for one "
-                "user; if it works in threads, it needs a limiter of its own"
-            ) from error
+        seconds = self._timeout.total_seconds()
+        too_late = UserSourceUnavailable(
+            f"the user source took longer than user_source_timeout ({seconds:g} s) for one user; "
+            "if it works in threads, it needs a limiter of its own"
+        )
+        return await in_time(self._source.get(user_id, transaction=transaction), self._timeout, too_late)

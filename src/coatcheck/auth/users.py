@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from coatcheck.clock import from_us
 from coatcheck.errors import InvalidArgumentError, UserNotFoundError
 from coatcheck.identifiers import user_id_of
+from coatcheck.in_time import hook_in_time
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.endings import Endings
@@ -34,9 +35,13 @@ class AuthUser:
     """One user. `created_at` is an aware UTC datetime."""
 
     id: UserId
+    """The id, one for ever."""
     created_at: datetime
+    """The moment of creation, in UTC."""
     scopes: frozenset[Scope]
+    """The scopes of sessions that follow the user."""
     blocked: bool
+    """Whether the user may not sign in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ class NewAuthUser:
     """A user about to be created, as `before_user_created` sees and may change it."""
 
     scopes: frozenset[Scope]
+    """The scopes the user will have."""
     blocked: bool
+    """Whether the user will not be able to sign in."""
 
 
 BeforeUserCreated: TypeAlias = "Callable[[NewAuthUser, AsyncConnection], Awaitable[NewAuthUser]]"
@@ -162,11 +169,11 @@ class AuthUsers:
     async def _create_with_hooks(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
         connection = await self._store.connection_of(transaction)
         if self._before_user_created is not None:
-            new = await self._before_user_created(new, connection)
+            new = await hook_in_time(self._before_user_created(new, connection), "before_user_created")
             new = replace(new, scopes=scope_set(new.scopes))
         user = await self._insert(user_id, new, transaction)
         if self._after_user_created is not None:
-            await self._after_user_created(user, connection)
+            await hook_in_time(self._after_user_created(user, connection), "after_user_created")
         return user
 
     async def _insert(self, user_id: UserId, new: NewAuthUser, transaction: Transaction | None) -> AuthUser:

@@ -18,6 +18,7 @@ from coatcheck.errors import (
 )
 from coatcheck.events.publishing import published
 from coatcheck.identifiers import new_session_id, session_id_of
+from coatcheck.in_time import hook_in_time
 from coatcheck.scope import scope_set
 from coatcheck.sessions.limits import STRATEGY
 from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
     from coatcheck.sessions.key_hash import KeyHasher
+    from coatcheck.sessions.pepper_registry import PepperRegistry
     from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import InsideTransaction, Store, Transaction
@@ -60,6 +62,7 @@ class SessionCreator:
         self,
         store: Store,
         hasher: KeyHasher,
+        peppers: PepperRegistry,
         settings: ServerSideSessionsSettings,
         bus: EventBus,
         user_source: UserSource | None,
@@ -67,6 +70,7 @@ class SessionCreator:
         """`user_source` None: users live in the store. The session that a new one replaces is published on `bus`."""
         self._store = store
         self._hasher = hasher
+        self._peppers = peppers
         self._settings = settings
         self._bus = bus
         self._user_source = user_source
@@ -95,6 +99,8 @@ class SessionCreator:
         """Insert a session and make its token. The arguments are those of `ServerSideSessions.create_session`."""
         if attempt is not None and attempt.user_id not in {None, user_id}:
             raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
+        if transaction is None:  # in the caller's it would wait for its end, where one writes at a time
+            await self._peppers.before_insert()
         own_scopes = None if scopes is None else scope_set(scopes)
         expires_at_us = None if expires_at is None else _deadline_us(expires_at)
         lifetime = self._settings.default_session_lifetime
@@ -172,7 +178,7 @@ class SessionCreator:
             return None
 
         async def call(connection: AsyncConnection) -> None:
-            await hook(session.user_id, session.id, connection)
+            await hook_in_time(hook(session.user_id, session.id, connection), "on_session_created")
 
         return call
 

@@ -33,6 +33,10 @@ class WeakPepperWarning(UserWarning):
     """A pepper is allowed but shorter than the recommended 32 bytes."""
 
 
+class PepperNewlineWarning(UserWarning):
+    """A pepper ends with a newline, as a file has it that was read without stripping."""
+
+
 class ServerSideSessionsSettings:
     """The settings of server-side sessions, checked when they are given.
 
@@ -83,14 +87,16 @@ class ServerSideSessionsSettings:
             )
 
         self._peppers = tuple(peppers)
-        self.default_session_lifetime = check_duration("default_session_lifetime", default_session_lifetime)
-        self.default_session_inactivity_timeout = check_duration(
+        self.default_session_lifetime: timedelta | None = check_duration(
+            "default_session_lifetime", default_session_lifetime
+        )
+        self.default_session_inactivity_timeout: timedelta | None = check_duration(
             "default_session_inactivity_timeout", default_session_inactivity_timeout
         )
-        self.session_key_secret_length = check_length(
+        self.session_key_secret_length: int = check_length(
             "session_key_secret_length", session_key_secret_length, MIN_SECRET_LENGTH, MAX_SECRET_LENGTH
         )
-        self.session_key_hash_salt_length = check_length(
+        self.session_key_hash_salt_length: int = check_length(
             "session_key_hash_salt_length", session_key_hash_salt_length, MIN_SALT_LENGTH, MAX_SALT_LENGTH
         )
         if on_session_created is not None and not callable(on_session_created):
@@ -135,6 +141,13 @@ def _pepper(name: str, text: Hidden[str]) -> Pepper:
         warnings.warn(
             f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes or more are recommended",
             WeakPepperWarning,
+            stacklevel=3,
+        )
+    if text.reveal().endswith(("\n", "\r")):
+        warnings.warn(
+            f"{name} ends with a newline, which is part of the pepper: a server that reads it without the newline "
+            "accepts none of these sessions. If it came from a file, strip it, and keep this text among the fallbacks",
+            PepperNewlineWarning,
             stacklevel=3,
         )
     return Pepper(text.reveal())

@@ -104,7 +104,7 @@ def request_state(connection: Mapping[str, Any]) -> RequestState:
     except KeyError:
         state = None
     if not isinstance(state, RequestState):
-        raise middleware_did_not_run()
+        raise middleware_did_not_run(state)
     return state
 
 

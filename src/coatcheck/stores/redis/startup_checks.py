@@ -35,10 +35,15 @@ def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
     """Check that the servers are of a kind that can be used.
 
     Raises:
-        ConfigurationError: a server is too old; or it is a member of a Cluster and the URL does not say so, or the
-            reverse.
+        ConfigurationError: a server is too old; or it is a sentinel, or a member of a Cluster, and the URL does not say
+            so, or the reverse.
     """
     for server in servers:
+        if server.get("redis_mode") == "sentinel":
+            raise ConfigurationError(
+                "the server is a sentinel; the store URL must begin with redis+sentinel:// and name its service, "
+                "redis+sentinel://host:26379,host:26379/service"
+            )
         version = server["redis_version"]  # Valkey has the version of Redis that it is compatible with
         if int(version.partition(".")[0]) < _OLDEST:
             raise ConfigurationError(f"the server is Redis {version}; 7.0 or newer is needed, or Valkey")

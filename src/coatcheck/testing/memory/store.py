@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.opening import NOT_OPEN
 from coatcheck.pages import Page
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import NewSession, Rehash, SessionUse
+    from coatcheck.stores.records import NewSession, PepperRecord, Rehash, SessionUse
     from coatcheck.stores.store import InsideTransaction, Transaction
     from coatcheck.testing.memory.database import MemoryTransaction, Step
     from coatcheck.testing.memory.tables import Tables
@@ -59,7 +60,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None, database: MemoryDatabase | None = None) -> None:
         """Not opened. `clock` None: this machine's. `database`: another store's, as a second process would have it."""
-        self.database = database or MemoryDatabase(clock)
+        self.database: MemoryDatabase = database or MemoryDatabase(clock)
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -287,6 +288,16 @@ class MemoryStore:
         counts = Counter(one.session.key.pepper_id for one in self._read(None).sessions.values())
         return [PepperCount(pepper_id, sessions) for pepper_id, sessions in counts.items()]
 
+    # --- Peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        return sorted(self._read(None).peppers.values(), key=lambda pepper: pepper.id)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._write(None) as step:
+            for pepper in peppers:
+                step.tables.peppers.setdefault(pepper.id, pepper)
+
     # --- the steps of all calls ---
 
     def _read(self, transaction: Transaction | None) -> Tables:
@@ -297,7 +308,7 @@ class MemoryStore:
 
     def _opened(self) -> MemoryDatabase:
         if not self._is_open:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+            raise NotOpenError(NOT_OPEN)
         return self.database
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import ListedSession, SessionRecord, SessionUse
+    from coatcheck.stores.records import ListedSession, PepperRecord, SessionRecord, SessionUse
 
 
 class Tables:
@@ -26,13 +26,15 @@ class Tables:
         self.sessions: dict[SessionId, ListedSession] = {}
         self.users: dict[UserId, UserRecord] = {}
         self.locks: dict[str, tuple[str, int]] = {}
-        self.endings = 0  # how often all sessions of a user were ended
+        self.peppers: dict[str, PepperRecord] = {}
+        self.endings: int = 0  # how often all sessions of a user were ended
         self.last_ending: dict[UserId, int] = {}
 
     def copy(self) -> Tables:
         """Tables of their own with the same rows."""
         tables = Tables(self._clock)
         tables.sessions, tables.users, tables.locks = dict(self.sessions), dict(self.users), dict(self.locks)
+        tables.peppers = dict(self.peppers)
         tables.endings, tables.last_ending = self.endings, dict(self.last_ending)
         return tables
 

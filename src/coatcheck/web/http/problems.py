@@ -112,9 +112,13 @@ class Problem:
     """A complete HTTP answer. `headers` are as ASGI wants them, `body` is a JSON object with the member `code`."""
 
     status: int
+    """The HTTP status."""
     code: str
+    """Stable, for programs."""
     headers: tuple[tuple[bytes, bytes], ...]
+    """The headers, as ASGI wants them."""
     body: bytes
+    """A JSON object."""
 
     @property
     def close_code(self) -> int:

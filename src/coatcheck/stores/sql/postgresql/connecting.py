@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from coatcheck.stores.sql.postgresql import commits
+from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ _SETTINGS = {
     "client_min_messages": "warning",
     "default_transaction_isolation": "read committed",
 }
+_URI_DECIDES = frozenset({"application_name"})
 
 
 async def connect_to_primary(
@@ -34,9 +36,12 @@ async def connect_to_primary(
     uses up the time limit, and the host that has taken over is never tried.
 
     Raises:
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: the error of the last host to answer,
-            where none of them is a primary that accepts the connection.
+        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: none of the hosts is a primary that
+            accepts the connection. It is the error of a host that refuses us, or else of the last one to answer.
     """
+    settings = {name: value for name, value in _SETTINGS.items() if name not in dsn.option_names & _URI_DECIDES}
+    settings.update(server_settings)
+    timeout_seconds = min(timeout_seconds, dsn.connect_timeout_seconds or timeout_seconds)
     hosts: Sequence[tuple[str | None, int | None]] = dsn.hosts or [(None, None)]
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
         asyncio.ensure_future(
@@ -45,7 +50,7 @@ async def connect_to_primary(
                 host=host,
                 port=port,
                 timeout=timeout_seconds,
-                server_settings={**_SETTINGS, **server_settings},
+                server_settings=settings,
                 # A standby may still accept sessions that were revoked long ago.
                 target_session_attrs=SessionAttribute.primary,
             )
@@ -66,7 +71,7 @@ async def _first_to_succeed(
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]],
 ) -> asyncpg.Connection[asyncpg.Record]:
     pending = attempts.copy()
-    error: BaseException | None = None
+    errors: list[BaseException] = []
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for attempt in done:
@@ -74,7 +79,9 @@ async def _first_to_succeed(
             if error is None:
                 attempts.discard(attempt)
                 return attempt.result()
-    raise error or OSError("the connection URI names no host")
+            errors.append(error)
+    # What a server has refused tells more than that another one is a standby or does not answer.
+    raise next((error for error in errors if setup_mistake(error) is not None), errors[-1])
 
 
 def _drop(attempt: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds
 
 _ALLOWED = (
     "postgresql://user:password@host:5432/database, with standbys host:5432,host:5432; in a user name or a password "
@@ -40,7 +41,10 @@ class Dsn:
     hosts: tuple[Host, ...]
     database: str
     without_hosts: HiddenText = field(repr=False)
-    """The URI without the hosts."""
+    """The URI without the hosts, and without the options that are not for the driver."""
+    option_names: frozenset[str]
+    connect_timeout_seconds: float | None
+    """The URI's own limit for connecting; None: it has none."""
 
     def __str__(self) -> str:
         """Show hosts and database, and nothing else."""
@@ -65,14 +69,20 @@ def parse_dsn(uri: str) -> Dsn:
     if options is None:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
     for one in _listed(options, "host"):
-        _host(one)
+        if not one.startswith("/"):  # the folder of a socket
+            _host(one)
     for one in _listed(options, "port"):
         _port(one)
+    query = checked_query(options)
+    limit = connect_timeout_seconds(options)
+    names = frozenset(options.reveal())
+    without_options = without_hosts.partition("?")[0]
+    without_hosts = HiddenText(f"{without_options}?{query}" if query else without_options)
     named = _group(found, "hosts")
     hosts = tuple(map(_host, named.split(","))) if named else ()
     if len(hosts) > 1:
         hosts = tuple(Host(host, port or _DEFAULT_PORT) for host, port in hosts)
-    return Dsn(hosts, str(_group(found, "database") or ""), without_hosts)
+    return Dsn(hosts, str(_group(found, "database") or ""), without_hosts, names, limit)
 
 
 def _options(without_hosts: HiddenText, query: HiddenText | None) -> Hidden[dict[str, list[str]]] | None:

@@ -29,19 +29,20 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
+from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
     PreparedConnectionPool,
 )
+from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
-from coatcheck.stores.sql.schema import Timestamp, users
+from coatcheck.stores.sql.schema import Timestamp, metadata, users
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -95,6 +96,10 @@ _WAS_ENDED_AFTER = text(
     "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
 )
 _ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
+_MISSING_RIGHTS = text(
+    "SELECT name || ' (' || privilege || ')' FROM unnest(CAST(:names AS text[])) AS name, "
+    "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS privilege WHERE NOT has_table_privilege(name, privilege)"
+)
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
@@ -187,6 +192,9 @@ class PostgresStore(SqlStore):
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
+    def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error)
+
     def _create_engine(self) -> AsyncEngine:
         return create_async_engine(
             "postgresql+asyncpg://",
@@ -239,6 +247,14 @@ class PostgresStore(SqlStore):
 
 class PostgresDialect:
     """PostgreSQL's side of `SqlDialect`."""
+
+    def __init__(self) -> None:
+        """The tables are those of both databases."""
+        self.tables: tuple[Table, ...] = tuple(metadata.sorted_tables)
+
+    async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:
+        names = [table.name for table in self.tables]
+        return (await connection.execute(_MISSING_RIGHTS, {"names": names})).scalars().all()
 
     def now(self) -> ColumnElement[int]:
         # Not now(): that is the start of the transaction, and would let a session live on in a long one.
