@@ -517,15 +517,21 @@ class LiveServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for _ in range(5):  # steps of the loop: what was just accepted is on its way to `_accept`
-            await asyncio.sleep(0)
+        server, self._server = self._server, None
+        assert server is not None
+        server.close()
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(
+            20
+        ):  # steps of the loop: what was just accepted is on its way to `_accept`, and to its end there
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # a page that opens its stream again and again
+            writer.transport.abort()
+            return
         self._writers.append(writer)
         self._tasks.append(asyncio.create_task(self._answer(reader, writer)))
 

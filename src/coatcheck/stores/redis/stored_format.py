@@ -36,6 +36,8 @@ async def check_format(calls: ServerCalls) -> None:
     key = calls.keys.format(shard)
     try:
         noted = await calls.read(shard, "HMGET", key, "version", "lowest_code")
+        if not isinstance(noted, list):
+            raise StoreUnavailable("the server has answered with no list")
         if noted[0] is None or int(noted[0]) < CODE:
             noted = await calls.run_on("note_format", key, shard, CODE, COMPATIBLE_WITH)
     except StoreUnavailable as error:
