@@ -34,7 +34,7 @@ _PROGRAMS = {
 def missing(kind: str) -> str | None:
     """Why no browser of this kind can be started here, or None."""
     lacks = [program for program in _PROGRAMS[kind] if shutil.which(program) is None]
-    return f"{' and '.join(lacks)} not installed" if lacks else None
+    return f"{' and '.join(lacks)}: not installed" if lacks else None
 
 
 # Tests talk to loopback and to nothing else.
