@@ -205,7 +205,7 @@ class Pod:
     ) -> None:
         """Stop pruning, finish the revocations that have begun, and close the store.
 
-        Whoever cancels this waits until it is done: a pod that is half closed could not be opened again. In a forked
+        A cancellation waits until it is done: a pod that is half closed could not be opened again. In a forked
         child this does nothing: the connections are the parent's.
 
         Raises:

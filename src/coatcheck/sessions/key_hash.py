@@ -49,7 +49,7 @@ class Pepper:
         return hmac.digest(self._bytes, purpose, "sha512")
 
     def record(self) -> PepperRecord:
-        """What a store keeps of it, so that a process notices that its pepper is another one.
+        """The record by which a store knows this pepper, so that a process notices if its own is another one.
 
         The check value confirms a guessed pepper. So does the stored hash of a session whose token is known.
         """

@@ -67,7 +67,7 @@ class SessionRecord:
     method: str
     """How the user signed in."""
     scopes: frozenset[Scope] | None
-    """What the session may do; None: what is stored is no set of scopes."""
+    """The scopes of the session; None: the stored text is no set of scopes."""
     follows_user: bool
     """Whether its scopes are the user's, and change with them."""
     created_at_us: int
@@ -93,7 +93,7 @@ class SessionReading(NamedTuple):
     user_id: UserId
     """The user of the session."""
     scopes: frozenset[Scope] | None
-    """What the session may do; None: what is stored is no set of scopes."""
+    """The scopes of the session; None: the stored text is no set of scopes."""
     last_used_at_us: int
     """About when it was last used."""
     expires_at_us: int | None
@@ -131,7 +131,7 @@ class NewSession:
     method: str
     """How the user signed in."""
     scopes: frozenset[Scope]
-    """What the session may do."""
+    """The scopes of the session."""
     follows_user: bool
     """Whether its scopes are the user's, and change with them."""
     expires_at_us: int | None
@@ -274,7 +274,7 @@ class Change:
     ended: tuple[EndedSession, ...] = ()
     """The sessions that were deleted."""
     announced: tuple[Announcement, ...] = ()
-    """What other processes were told."""
+    """The announcements for other processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -449,7 +449,7 @@ class TestAnnouncements:
 
 
 class TestOpening:
-    """What is wrong is named: hosts and service, and no secret."""
+    """The error names hosts and service, and no secret."""
 
     async def test_a_service_that_the_sentinels_do_not_know(self, watched: Watched) -> None:
         host = f"127.0.0.1:{watched.sentinels[0].port}"

@@ -128,7 +128,7 @@ class SqlStore(ABC):
             return await self._dialect.position(connection)
 
     def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
-        """What is wrong with the set-up, where this error of the driver says so; else None."""
+        """The mistake in the set-up that this error of the driver shows; None for an outage."""
         return None
 
     # --- lifespan ---

@@ -1,6 +1,6 @@
 """The PostgreSQL store, 15 or newer, through asyncpg.
 
-What happens all the time goes straight through the driver on held connections with prepared statements: SQLAlchemy
+The frequent calls go straight through the driver on held connections with prepared statements: SQLAlchemy
 Core costs about 300 µs of CPU for each read where the driver costs 50. The rest goes through SQLAlchemy.
 """
 
