@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, NewType
@@ -34,7 +35,11 @@ __all__ = [
     "UserChange",
     "UserEpochs",
     "UserRecord",
+    "revocations_step",
 ]
+
+_LARGEST_STEP = 2**31
+"""Small beside the 63 bits of the epoch, and too large for two steps to be equal by chance."""
 
 
 class KeyHash(NamedTuple):
@@ -211,6 +216,15 @@ class EndedSession:
     """The user of the session."""
     session_id: SessionId
     """The id of the session."""
+
+
+def revocations_step(transaction: object | None) -> int:
+    """By how much an ending moves the `revocations` epoch of its user.
+
+    In the application's transaction it is a random number: a sign-in that has read the epoch there must not be good
+    again when that transaction is rolled back and another ending moves the epoch.
+    """
+    return 1 if transaction is None else 1 + secrets.randbelow(_LARGEST_STEP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,9 @@ class PostgresDialect:
     async def position(self, connection: AsyncConnection) -> Position:
         return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
 
+    async def position_inside(self, connection: AsyncConnection) -> Position:
+        return await self.position(connection)  # an own transaction id is not visible in the snapshot
+
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         found = await connection.execute(_WAS_ENDED_AFTER, {"user_id": user_id, "position": position})
         return found.scalar() is True

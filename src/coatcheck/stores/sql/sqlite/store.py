@@ -313,6 +313,9 @@ class SqliteDialect:
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
 
+    async def position_inside(self, connection: AsyncConnection) -> None:
+        """See `SqlDialect.position_inside`: the number that the transaction sees has its own endings in it."""
+
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()
         return last_ending is not None and last_ending > int(position)
