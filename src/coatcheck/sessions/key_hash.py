@@ -12,6 +12,7 @@ import secrets
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from coatcheck.hidden import shown_when_made
 from coatcheck.stores.records import KeyHash, PepperRecord
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Pepper:
         self._bytes = text.encode()
         self.id: str = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the id only."""
         return f"Pepper(id={self.id!r})"

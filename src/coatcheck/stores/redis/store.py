@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
@@ -111,6 +111,7 @@ class RedisStore:
             timeout_seconds=timeout_seconds,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the servers, and nothing else of the URL."""
         service = "" if self._target.sentinels is None else f"/{self._target.sentinels.service}"

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, s
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
@@ -159,6 +159,7 @@ class PostgresStore(SqlStore):
             migrates=migrates,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show hosts and database, and nothing else of the connection URI."""
         return f"PostgresStore({self._target})"

@@ -24,6 +24,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, OpenElsewhereError, StoreUnavailable
+from coatcheck.hidden import shown_when_made
 from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
@@ -115,6 +116,7 @@ class SqliteStore(SqlStore):
             migrates=migrates,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
