@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import pickle
+import pkgutil
 import sys
 import traceback
 import warnings
+from dataclasses import is_dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import coatcheck
 from coatcheck import ConfigurationError, Pod, ServerSideSessionsConfig, ServerSideSessionsConfigFromPasswords, Token
 from coatcheck.client import FileStorage, KeyringStorage, KeyValueStorage
 from coatcheck.errors import CoatcheckError
@@ -277,3 +282,27 @@ class TestHidden:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(box)
         assert box.reveal() == {"a": SECRET}
+
+
+def classes_with_a_repr() -> Iterator[type]:
+    """Our classes that say how they are shown, but for those whose values are made by `__new__` alone."""
+    for module in pkgutil.walk_packages(coatcheck.__path__, "coatcheck."):
+        if ".migrations." in module.name:
+            continue
+        for one in vars(importlib.import_module(module.name)).values():
+            is_ours = isinstance(one, type) and one.__module__ == module.name and not is_dataclass(one)
+            if is_ours and isinstance(one.__dict__.get("__repr__"), FunctionType) and one.__new__ is object.__new__:
+                yield one
+
+
+@pytest.mark.parametrize("one", list(classes_with_a_repr()), ids=lambda one: one.__qualname__)
+def test_an_object_that_is_half_made_is_shown(one: type) -> None:
+    """An error reporter that shows local variables fails at it else, and what it was to report is lost."""
+    assert one.__name__ in repr(object.__new__(one))
+
+
+def test_the_error_of_a_pod_that_cannot_be_made_can_be_reported_with_its_local_variables() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Pod("mysql://u:p@h/d", environ={})
+    reported = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    assert "Pod(...)" in "".join(reported.format())

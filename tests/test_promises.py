@@ -33,7 +33,7 @@ FRAMEWORKS = {
     "Quart": r"\bwith_quart\b",
     "Django": r"\bwith_django\b",
 }
-"""What a test file of each has in its text."""
+"""The text by which a test file of each is known."""
 
 
 @dataclass(frozen=True)

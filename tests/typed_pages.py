@@ -131,7 +131,7 @@ hashed: str = given()
 user_id: str = given()
 """,
 }
-"""What each page takes as given, with its types."""
+"""The names that each page takes as given, with their types."""
 
 
 def module_of(page: str, blocks: list[str]) -> str:

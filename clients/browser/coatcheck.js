@@ -506,7 +506,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
 }
 
 /**
- * What the tabs tell each other by; null where the browser has or allows nothing.
+ * The channel of the tabs; null where the browser has or allows none.
  * @param {string} name
  */
 function channelOf(name) {
@@ -532,7 +532,7 @@ function ofThisTab(use) {
 }
 
 /**
- * What all tabs share, or memory where the browser allows nothing.
+ * The storage that all tabs share, or memory where the browser allows none.
  * @returns {TokenStorage}
  */
 function sharedStorage() {

@@ -24,7 +24,7 @@ class StartCheck(Protocol):
         ...
 
     async def problem(self) -> str | None:
-        """What is wrong now, in words; None: nothing."""
+        """The problem as of now, in words; None: there is none."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What is said where a package of an extra is missing: its name, and what to install."""
+"""The error for a missing package of an extra: its name, and what to install."""
 
 from __future__ import annotations
 

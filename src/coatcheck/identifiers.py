@@ -61,7 +61,7 @@ def session_id_of(value: str | UUID) -> SessionId | None:
 
 
 def given_session_id(value: str | UUID, *, name: str = "session_id") -> SessionId:
-    """Check a session id given by a caller. Whatever it is instead is not repeated: it may be a token.
+    """Check a session id given by a caller. The error does not repeat it: it may be a token.
 
     Raises:
         InvalidArgumentError: it is a token.
@@ -96,7 +96,7 @@ def is_like_token(value: object) -> bool:
 
 
 class NotASessionIdError(InvalidArgumentError):
-    """What was given is not the id of a session. It may be that of another kind of token."""
+    """The given text is not the id of a session. It may be that of another kind of token."""
 
 
 def session_id_from_bytes(raw: bytes) -> SessionId:

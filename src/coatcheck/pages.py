@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar, overload
 
 from coatcheck.errors import InvalidArgumentError
+from coatcheck.hidden import shown_when_made
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Page(Sequence[T], Generic[T]):
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # compares equal to lists, which have no hash
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the items and the continuation."""
         return f"Page({list(self._items)!r}, next_after={self.next_after!r})"

@@ -15,7 +15,7 @@ from coatcheck.background.relay import Relay
 from coatcheck.builders import BuildContext
 from coatcheck.errors import ConfigurationError, OpenElsewhereError, StoreUnavailable
 from coatcheck.events import EventBus
-from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.hidden import Hidden, HiddenText, shown_when_made
 from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
 from coatcheck.readiness import Readiness
@@ -112,6 +112,7 @@ class Pod:
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._pruner = None if prune_interval is None else Pruner(self.store, self.events, interval=prune_interval)
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the store and the run mode."""
         return f"Pod({self.store!r}, run_mode={self.run_mode!r})"
@@ -205,7 +206,7 @@ class Pod:
     ) -> None:
         """Stop pruning, finish the revocations that have begun, and close the store.
 
-        Whoever cancels this waits until it is done: a pod that is half closed could not be opened again. In a forked
+        A cancellation waits until it is done: a pod that is half closed could not be opened again. In a forked
         child this does nothing: the connections are the parent's.
 
         Raises:

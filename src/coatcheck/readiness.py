@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What `Pod.readiness` found."""
+    """The findings of `Pod.readiness`."""
 
     store_answers: bool
     """Whether the store answers."""
     problems: tuple[str, ...] = ()
-    """What is wrong, in sentences for operators. They contain no secret."""
+    """The problems, in sentences for operators. They contain no secret."""
 
     @property
     def is_ready(self) -> bool:

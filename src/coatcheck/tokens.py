@@ -82,7 +82,7 @@ class AuthenticationInfo:
     user_identifier: UserId
     """The id of the user."""
     scopes: frozenset[Scope]
-    """What the session may do, as of this validation."""
+    """The scopes of the session, as of this validation."""
     auth_id: str
     """The id of the session, by which it can be revoked. It is no secret."""
 
@@ -129,7 +129,7 @@ class TokenRefusal(Enum):
     WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
     """There is such a session, and the secret is not its own."""
     CORRUPT = "corrupt"
-    """What is stored of the session cannot be read."""
+    """The stored data of the session cannot be read."""
     EXPIRED = "expired"
     """The absolute deadline has come."""
     INACTIVE = "inactive"
@@ -168,7 +168,7 @@ class TokenInfo:
     token_issuer: str
     """The name of the manager that has issued it."""
     scopes: frozenset[Scope]
-    """What the token may do now."""
+    """The scopes of the token, as of now."""
     method: str
     """How the user signed in."""
     created_at: datetime

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from tests.servers.ports import free_port
 from tests.servers.programs import wait_for_end
+from tests.servers.removable import Removable
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
 _START_SECONDS = 30
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where Debian puts it
@@ -61,7 +60,7 @@ class Certificate:
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
-class Nginx:
+class Nginx(Removable):
     """One nginx with a folder of its own; `around` goes into its `http`, `inside` into its `server`."""
 
     def __init__(self, folder: Path, certificate: Certificate, *, around: str, inside: str) -> None:
@@ -85,18 +84,10 @@ class Nginx:
         try:
             self._wait_until_it_listens()
         except BaseException:
-            self.stop()
+            self.remove()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
+    def remove(self) -> None:
         """Stop it by its process id, and wait until it has ended."""
         if self._process.poll() is None:
             self._process.terminate()

@@ -9,11 +9,10 @@ from redis.exceptions import ResponseError
 
 from tests.servers.ports import free_port
 from tests.servers.redis import Program, RedisServer, scheme
+from tests.servers.removable import Removable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
 SERVICE = "sessions"
 _SETTLE_SECONDS = 40
@@ -36,7 +35,7 @@ class Sentinel(RedisServer):
         return int(self.ask("SENTINEL MASTER", SERVICE)["config-epoch"])
 
 
-class Watched:
+class Watched(Removable):
     """Servers and their sentinels. Every call blocks until it is done, also within an event loop."""
 
     def __init__(
@@ -77,14 +76,6 @@ class Watched:
         except BaseException:
             self.remove()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
     @property
     def url(self) -> str:

@@ -21,6 +21,7 @@ from coatcheck import (
 from coatcheck.sessions.key_hash import Pepper
 from coatcheck.stores.records import PepperRecord
 from coatcheck.testing import MemoryDatabase, MemoryStore
+from tests.kinds_of_store import WITH_TRANSACTIONS_BY_URL
 from tests.worlds import OTHER_PEPPER, PEPPER
 
 if TYPE_CHECKING:
@@ -102,18 +103,19 @@ async def test_an_unknown_pepper_is_registered_with_the_first_session_that_is_ha
         assert await registered(pod) == {OURS.id, OTHERS.id}
 
 
-async def test_a_sign_in_inside_the_applications_transaction_does_not_wait_for_the_registry(store_url: str) -> None:
+@WITH_TRANSACTIONS_BY_URL
+async def test_a_sign_in_inside_the_applications_transaction_registers_no_pepper(store_url: str) -> None:
+    """The registry would wait for the lock that the transaction has."""
     async with pod_on(store_url, PEPPER) as pod:
         user = await pod.auth_services.auth_users.create()
         token = await sign_in(pod.auth_services)
-    if not pod.store.has_transactions:
-        return
     async with pod_on(store_url, OTHER_PEPPER) as pod:
         tokens = pod.auth_services.token_manager
         async with pod.store.transaction() as transaction:
             success = await tokens.create_token(auth_user_id=user.id, method="email", transaction=transaction)
         assert await tokens.validate_token(success.token) is not None
         assert await tokens.validate_token(token) is None
+        assert await registered(pod) == {OURS.id}
 
 
 async def test_auth_services_that_are_set_up_in_an_open_pod_register_with_the_first_sign_in() -> None:

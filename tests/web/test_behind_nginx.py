@@ -115,7 +115,7 @@ async def test_the_application_works_below_a_path(
         with Nginx(folder, nginx_certificate, around=AROUND, inside=block) as nginx:
             site = f"https://localhost:{nginx.port}"
             async with httpx.AsyncClient(base_url=site, verify=trust, trust_env=False) as browser:
-                # Whatever prefix a client makes up.
+                # The client may make up any prefix.
                 stranger = await browser.get("/app/notes?a=1", headers={"X-Forwarded-Prefix": "/evil"})
                 assert stranger.headers["location"] == "/app/sign-in?next=/app/notes%3Fa%3D1"
 

@@ -20,7 +20,7 @@ HOST = (b"host", b"app.example.org")
 
 
 def form(origin: str, **changes: str | None) -> Headers:
-    """What a browser sends with a form; None leaves a header out."""
+    """The headers that a browser sends with a form; None leaves one out."""
     said = {"site": "cross-site", "mode": "navigate", "dest": "document", **changes}
     fetch = [(f"sec-fetch-{name}".encode(), value.encode()) for name, value in said.items() if value is not None]
     return [HOST, (b"origin", origin.encode()), *fetch]

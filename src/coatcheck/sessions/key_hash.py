@@ -12,6 +12,7 @@ import secrets
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from coatcheck.hidden import shown_when_made
 from coatcheck.stores.records import KeyHash, PepperRecord
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Pepper:
         self._bytes = text.encode()
         self.id: str = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the id only."""
         return f"Pepper(id={self.id!r})"
@@ -49,7 +51,7 @@ class Pepper:
         return hmac.digest(self._bytes, purpose, "sha512")
 
     def record(self) -> PepperRecord:
-        """What a store keeps of it, so that a process notices that its pepper is another one.
+        """The record by which a store knows this pepper, so that a process notices if its own is another one.
 
         The check value confirms a guessed pepper. So does the stored hash of a session whose token is known.
         """

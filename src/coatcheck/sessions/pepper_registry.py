@@ -53,7 +53,7 @@ class PepperRegistry:
             _log.error("%s", problem)
 
     async def problem(self) -> str | None:
-        """What is wrong, in words; None: nothing. Registers the peppers where nothing speaks against it.
+        """The mistake in the peppers, in words; None: there is none, and the peppers are registered.
 
         Raises:
             StoreUnavailable: the store cannot answer.

@@ -31,7 +31,7 @@ class SessionInfo:
     method: str
     """How the user signed in."""
     scopes: frozenset[Scope]
-    """What the session may do now."""
+    """The scopes of the session, as of now."""
     follows_user: bool
     """Whether its scopes are the user's, and change with them."""
     created_at: datetime

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, TypeAlias
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.hidden import Hidden
+from coatcheck.hidden import Hidden, shown_when_made
 from coatcheck.sessions.key_hash import KeyHasher, Pepper
 from coatcheck.sessions.limits import (
     MAX_SALT_LENGTH,
@@ -103,10 +103,9 @@ class ServerSideSessionsSettings:
             raise ConfigurationError("on_session_created must be an async function or None")
         self.on_session_created = on_session_created
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show everything but the peppers."""
-        if not hasattr(self, "on_session_created"):  # a traceback with local variables can show a half-built object
-            return f"{type(self).__name__}(...)"
         return (
             f"{type(self).__name__}(fallbacks={len(self._peppers) - 1}, "
             f"lifetime={self.default_session_lifetime}, inactivity_timeout={self.default_session_inactivity_timeout}, "

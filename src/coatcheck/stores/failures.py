@@ -32,7 +32,7 @@ def driver_error_in(error: BaseException) -> BaseException:
 
 
 def kind_of(error: BaseException) -> str:
-    """What kind of error this is, without its text."""
+    """The kind of an error, without its text."""
     error = driver_error_in(error)
     name = type(error).__name__
     detail = getattr(error, "sqlite_errorname", None)

@@ -69,7 +69,7 @@ class Guarantee:
     reasons: tuple[str, ...]
     """Why it is not STRICT."""
     conditions: tuple[str, ...]
-    """What it rests on and cannot be looked up."""
+    """The conditions on which it rests, and which cannot be looked up."""
     settings: Mapping[str, str]
     """The settings that were looked at, with their values."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, NewType
@@ -34,7 +35,11 @@ __all__ = [
     "UserChange",
     "UserEpochs",
     "UserRecord",
+    "revocations_step",
 ]
+
+_LARGEST_STEP = 2**31
+"""Small beside the 63 bits of the epoch, and too large for two steps to be equal by chance."""
 
 
 class KeyHash(NamedTuple):
@@ -67,7 +72,7 @@ class SessionRecord:
     method: str
     """How the user signed in."""
     scopes: frozenset[Scope] | None
-    """What the session may do; None: what is stored is no set of scopes."""
+    """The scopes of the session; None: the stored text is no set of scopes."""
     follows_user: bool
     """Whether its scopes are the user's, and change with them."""
     created_at_us: int
@@ -93,7 +98,7 @@ class SessionReading(NamedTuple):
     user_id: UserId
     """The user of the session."""
     scopes: frozenset[Scope] | None
-    """What the session may do; None: what is stored is no set of scopes."""
+    """The scopes of the session; None: the stored text is no set of scopes."""
     last_used_at_us: int
     """About when it was last used."""
     expires_at_us: int | None
@@ -131,7 +136,7 @@ class NewSession:
     method: str
     """How the user signed in."""
     scopes: frozenset[Scope]
-    """What the session may do."""
+    """The scopes of the session."""
     follows_user: bool
     """Whether its scopes are the user's, and change with them."""
     expires_at_us: int | None
@@ -213,6 +218,15 @@ class EndedSession:
     """The id of the session."""
 
 
+def revocations_step(transaction: object | None) -> int:
+    """By how much an ending moves the `revocations` epoch of its user.
+
+    In the application's transaction it is a random number: a sign-in that has read the epoch there must not be good
+    again when that transaction is rolled back and another ending moves the epoch.
+    """
+    return 1 if transaction is None else 1 + secrets.randbelow(_LARGEST_STEP)
+
+
 @dataclass(frozen=True, slots=True)
 class UserEpochs:
     """Two counters: one moves when all sessions of a user are ended, the other when their scopes are changed.
@@ -274,7 +288,7 @@ class Change:
     ended: tuple[EndedSession, ...] = ()
     """The sessions that were deleted."""
     announced: tuple[Announcement, ...] = ()
-    """What other processes were told."""
+    """The announcements for other processes."""
 
 
 @dataclass(frozen=True, slots=True)

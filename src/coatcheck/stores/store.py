@@ -186,6 +186,8 @@ class Sessions(Protocol):
     ) -> Change:
         """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
 
+        Inside the caller's transaction the epoch moves by a random number, and else by 1 (`records.revocations_step`).
+
         The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
 
         Raises:

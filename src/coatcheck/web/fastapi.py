@@ -107,7 +107,7 @@ possible_caller: _PossibleCaller = _PossibleCaller()
 
 
 class _Requirement(SecurityParameter):
-    """What `Requires` returns: FastAPI's own, which says so where it is put into another `Depends`."""
+    """The parameter that `Requires` returns: FastAPI's own, and an error inside of another `Depends`."""
 
     def __call__(self) -> NoReturn:
         raise _inside_depends("Requires(...)", "Annotated[AuthenticationInfo, Requires(...)]")
@@ -141,7 +141,7 @@ MaybeSignedIn: TypeAlias = Annotated[AuthenticationInfo | None, Security(possibl
 
 
 class _SignInBegins(DependsParameter):
-    """What `BeginsSignIn` returns, for the same reason."""
+    """The parameter that `BeginsSignIn` returns, for the same reason."""
 
     def __call__(self) -> NoReturn:
         raise _inside_depends("BeginsSignIn(...)", "Annotated[SignInAttempt, BeginsSignIn(auth)]")

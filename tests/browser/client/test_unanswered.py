@@ -39,6 +39,14 @@ async def remembered(page: Page, mode: str) -> Page:
     return page
 
 
+async def unanswered(page: Page, server: FaultyServer, mode: str) -> Page:
+    """Make a client whose first question meets an outage, which is over afterwards."""
+    await server.fail(Fault.UNAVAILABLE_503)
+    await started(page, mode)
+    await server.heal()
+    return page
+
+
 class TestFirstQuestion:
     @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE_503, Fault.REFUSED, Fault.HTML_200, Fault.FOREIGN_401])
     async def test_a_page_whose_first_question_failed_listens_once_the_server_answers(
@@ -71,10 +79,7 @@ class TestFirstQuestion:
         self, context: BrowserContext, server: FaultyServer, mode: str
     ) -> None:
         await context.add_init_script(NO_PAUSE_ENDS)
-        page = await remembered(await opened(context, server), mode)
-        await server.fail(Fault.UNAVAILABLE_503)
-        await started(page, mode)
-        await server.heal()
+        page = await unanswered(await remembered(await opened(context, server), mode), server, mode)
         async with page.expect_response("**/session/status"):
             await page.evaluate("session.fetch('/api/notes')")
         await page.wait_for_function("session.state.userId === 'ada'")
@@ -85,9 +90,7 @@ class TestFirstQuestion:
         await context.add_init_script(WITHOUT_PAUSES)
         page = await remembered(await opened(context, server), mode)
         await page.evaluate("Object.defineProperty(document, 'visibilityState', { value: 'hidden', writable: true })")
-        await server.fail(Fault.UNAVAILABLE_503)
-        await started(page, mode)
-        await server.heal()
+        await unanswered(page, server, mode)
         asked = questions(server)
         # The pause of a thousandth has ended by then: timers run in the order of their times.
         await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
@@ -101,10 +104,7 @@ class TestFirstQuestion:
     ) -> None:
         """It would be a use of the session, which would then never be idle."""
         await context.add_init_script(WITHOUT_PAUSES)
-        page = await remembered(await opened(context, server), mode)
-        await server.fail(Fault.UNAVAILABLE_503)
-        await started(page, mode)
-        await server.heal()
+        page = await unanswered(await remembered(await opened(context, server), mode), server, mode)
         await page.wait_for_function("session.state.userId === 'ada'")
         asked = questions(server)
         await page.evaluate("session.fetch('/api/notes')")

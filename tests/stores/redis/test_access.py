@@ -175,11 +175,27 @@ class TestAccessRules:
             guarantee = await store.guarantee()
         assert guarantee.settings["appendonly"] == guarantee.settings["no-appendfsync-on-rewrite"] == "no"
 
-    async def test_a_wrong_password_is_an_outage_that_does_not_repeat_it(self, server: RedisServer) -> None:
-        store = RedisStore(self._url(server).replace(PASSWORD, f"{PASSWORD}-wrong"))
-        with pytest.raises(StoreUnavailable) as caught:
+    @pytest.mark.parametrize("given", [f"sessions:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@"])
+    async def test_a_wrong_user_or_password_at_the_start_is_no_outage_and_is_not_repeated(
+        self, server: RedisServer, given: str
+    ) -> None:
+        store = RedisStore(self._url(server).replace(f"sessions:{PASSWORD}@", given))
+        with pytest.raises(ConfigurationError, match="check user name and password of the store URL") as caught:
             await store.open()
+        assert repr(store) in str(caught.value)
         assert PASSWORD not in _chain(caught.value)
+
+    async def test_a_database_that_the_server_does_not_have_is_no_outage(self, redis_server: RedisServer) -> None:
+        store = RedisStore(f"redis://127.0.0.1:{redis_server.port}/99")
+        with pytest.raises(ConfigurationError, match="check that it has a database 99"):
+            await store.open()
+
+    async def test_a_password_that_is_changed_while_the_store_is_open_is_an_outage(self, server: RedisServer) -> None:
+        async with RedisStore(self._url(server)) as store:
+            server.ask("ACL SETUSER", "sessions", "resetpass", ">another")
+            server.ask("CLIENT KILL", "USER", "sessions")
+            with pytest.raises(StoreUnavailable, match=r"\(AuthenticationError\)$"):
+                await store.read_user(ADA)
 
     async def test_a_cluster_needs_two_more_access_rules(self, shared_redis_cluster: RedisCluster) -> None:
         cluster = shared_redis_cluster

@@ -449,7 +449,7 @@ class TestAnnouncements:
 
 
 class TestOpening:
-    """What is wrong is named: hosts and service, and no secret."""
+    """The error names hosts and service, and no secret."""
 
     async def test_a_service_that_the_sentinels_do_not_know(self, watched: Watched) -> None:
         host = f"127.0.0.1:{watched.sentinels[0].port}"
@@ -553,7 +553,7 @@ class TestSecrets:
                 await store.end_user_sessions(ADA)
                 assert await listening.next() == Announcement(ADA)
             for given in ("", f"?sentinel_password={PASSWORD}"):
-                with pytest.raises(StoreUnavailable, match="sentinel_username and sentinel_password") as caught:
+                with pytest.raises(ConfigurationError, match="sentinel_username and sentinel_password") as caught:
                     await RedisStore(f"redis+sentinel://:{PASSWORD}@{rest}{given}").open()
                 assert PASSWORD not in str(caught.value)
 
@@ -568,7 +568,7 @@ class TestSecrets:
             # Without these two a failover is followed a second later.
             for rule in set(RIGHTS_AT_A_SENTINEL) - {"+subscribe", "&+switch-master"}:
                 sentinel.ask("ACL SETUSER", "app", rule.replace("+", "-", 1))
-                with pytest.raises(StoreUnavailable, match="want another user or password"):
+                with pytest.raises(ConfigurationError, match="want another user or password"):
                     await RedisStore(url).open()
                 sentinel.ask("ACL SETUSER", "app", rule)
 

@@ -1,4 +1,4 @@
-"""What sentinels say, and until when it counts: plain functions, without a server."""
+"""The word of sentinels, and until when it counts: plain functions, without a server."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import contextlib
 import shutil
 import sqlite3
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import alembic.command
@@ -25,27 +24,13 @@ from coatcheck.stores.sql.migrate import VERSION_TABLE, migrations_path, upgrade
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.schema import metadata, sqlite_metadata
 from coatcheck.stores.sql.sqlite.store import SqliteStore
+from tests.stores.sql.databases import store_at
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection
-
-    from coatcheck.stores.sql.store import SqlStore
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A SQLAlchemy URL of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/app.db"
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn.replace("postgresql://", "postgresql+asyncpg://")
-
-
-def store_at(url: str, *, migrates: bool = True) -> SqlStore:
-    if url.startswith("sqlite"):
-        return SqliteStore(Path(url.removeprefix("sqlite+aiosqlite:///")), migrates=migrates)
-    return PostgresStore(url.replace("+asyncpg", ""), migrates=migrates)
 
 
 def differences(connection: Connection) -> list[object]:

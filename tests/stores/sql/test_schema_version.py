@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from alembic.script import ScriptDirectory
@@ -15,30 +14,11 @@ from coatcheck import ConfigurationError
 from coatcheck.identifiers import UserId
 from coatcheck.stores.sql import schema_version
 from coatcheck.stores.sql.migrate import VERSION_TABLE, migrations_path
-from coatcheck.stores.sql.postgresql.store import PostgresStore
-from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing.samples import read, sign_in
-
-if TYPE_CHECKING:
-    from coatcheck.stores.sql.store import SqlStore
+from tests.stores.sql.databases import store_at
 
 CODE = schema_version.CODE
 EITHER_WAY = pytest.mark.parametrize("migrates", [True, False], ids=["migrates", "own Alembic"])
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A SQLAlchemy URL of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/app.db"
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn.replace("postgresql://", "postgresql+asyncpg://")
-
-
-def store_at(url: str, *, migrates: bool = True) -> SqlStore:
-    if url.startswith("sqlite"):
-        return SqliteStore(Path(url.removeprefix("sqlite+aiosqlite:///")), migrates=migrates)
-    return PostgresStore(url.replace("+asyncpg", ""), migrates=migrates)
 
 
 async def execute(url: str, *statements: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from redis.exceptions import AuthenticationError, ResponseError
+
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.redis.guarantee import FACTS, SETTINGS
 
@@ -14,6 +16,16 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.transport.calls import ServerCalls
 
 _OLDEST = 7
+
+
+def setup_mistake(unavailable: StoreUnavailable, database: int) -> str | None:
+    """The mistake in the set-up that this error at the start shows, and its remedy; None for an outage."""
+    kind = str(unavailable).rpartition("(")[2]
+    if kind == f"{AuthenticationError.__name__})":
+        return "the server refuses the user or the password; check user name and password of the store URL"
+    if kind == f"{ResponseError.__name__})" and database:
+        return f"the server refuses the connection; check that it has a database {database} (its setting `databases`)"
+    return None
 
 
 async def facts_of_each(calls: ServerCalls) -> Sequence[Mapping[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
@@ -39,7 +39,7 @@ from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
-from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each
+from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each, setup_mistake
 from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
@@ -111,6 +111,7 @@ class RedisStore:
             timeout_seconds=timeout_seconds,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the servers, and nothing else of the URL."""
         service = "" if self._target.sentinels is None else f"/{self._target.sentinels.service}"
@@ -126,12 +127,21 @@ class RedisStore:
         With sentinels it connects to the primary that they watch over.
 
         Raises:
-            ConfigurationError: the server is too old, or of another kind than the URL says, or does not allow what is
-                needed; a file with certificates cannot be used; or the data are those of a newer version that this one
-                may not use.
+            ConfigurationError: the server is too old, or of another kind than the URL says; refuses user, password or
+                database, or does not allow what is needed; a file with certificates cannot be used; or the data are
+                those of a newer version that this one may not use.
         """
         if self._calls.opening.is_here:
             return
+        try:
+            await self._open_and_check()
+        except StoreUnavailable as unavailable:
+            mistake = setup_mistake(unavailable, self._target.database)
+            if mistake is None:
+                raise
+            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from unavailable
+
+    async def _open_and_check(self) -> None:
         await self._calls.open()
         try:
             await check_rights(self._calls)

@@ -1,6 +1,6 @@
 """The version of what is stored: packed values, keys and scripts, and the versions of the code that may use them.
 
-One key of the first shard has it. Whoever changes the format counts `CODE` up, and says in `COMPATIBLE_WITH` which code
+One key of the first shard has it. A change of the format counts `CODE` up, and says in `COMPATIBLE_WITH` which code
 may go on using the data.
 """
 

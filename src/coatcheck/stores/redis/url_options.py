@@ -22,7 +22,7 @@ OF_OTHER_CLIENTS = ("db", "username", "password", "protocol")
 ALLOWED = (*OWN, *OF_OTHER_CLIENTS, *TLS, *SENTINEL)
 
 OTHER_NAMES: Mapping[str, str] = {"ssl_ca_certs": "ca_certs", "virtual_host": "db"}
-"""What other clients call an option that Coatcheck uses."""
+"""The names that other clients have for options of Coatcheck."""
 
 WITHOUT_EFFECT = frozenset(
     (
@@ -98,7 +98,7 @@ def checks_hostname(options: Mapping[str, str]) -> bool:
 
 
 def _pairs(query: HiddenText) -> list[tuple[str, HiddenText]]:
-    # Whatever it is that stands there, no frame of ours keeps it as a plain text.
+    # No frame of ours keeps the value as a plain text, of whatever option it is.
     found = parse_qs(query, keep_blank_values=True)
     return [(HiddenText(name), HiddenText(value)) for name, values in found.items() for value in values]
 

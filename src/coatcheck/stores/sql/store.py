@@ -33,6 +33,7 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
+    revocations_step,
 )
 from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
@@ -128,7 +129,7 @@ class SqlStore(ABC):
             return await self._dialect.position(connection)
 
     def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
-        """What is wrong with the set-up, where this error of the driver says so; else None."""
+        """The mistake in the set-up that this error of the driver shows; None for an outage."""
         return None
 
     # --- lifespan ---
@@ -280,7 +281,12 @@ class SqlStore(ABC):
     ) -> Change:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
             change = await session_statements.end_user_sessions(
-                connection, self._dialect, user_id, method=method, except_session_id=except_session_id
+                connection,
+                self._dialect,
+                user_id,
+                method=method,
+                except_session_id=except_session_id,
+                step=revocations_step(transaction),
             )
             await self._announce(connection, change, transaction)
             return change
@@ -365,7 +371,7 @@ class SqlStore(ABC):
         if transaction is None:
             return await self._read_position()
         async with self._transactions.read(transaction) as connection:
-            return await self._dialect.position(connection)
+            return await self._dialect.position_inside(connection) or await self._read_position()
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
@@ -390,13 +396,17 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            change = await user_cascades.update_user(connection, self._dialect, user_id, scopes=scopes, blocked=blocked)
+            step = revocations_step(transaction)
+            change = await user_cascades.update_user(
+                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=step
+            )
             await self._announce(connection, change, transaction)
             return change
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            change = await user_cascades.delete_user(connection, self._dialect, user_id)
+            step = revocations_step(transaction)
+            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=step)
             await self._announce(connection, change, transaction)
             return change
 

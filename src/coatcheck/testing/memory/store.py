@@ -34,6 +34,7 @@ from coatcheck.stores.records import (
     SessionReading,
     UserChange,
     UserRecord,
+    revocations_step,
 )
 from coatcheck.testing.memory.database import MemoryDatabase
 
@@ -199,7 +200,8 @@ class MemoryStore:
         transaction: Transaction | None = None,
     ) -> Change:
         async with self._write(transaction) as step:
-            return step.announced(step.tables.end_user(user_id, method=method, spared=except_session_id))
+            by = revocations_step(transaction)
+            return step.announced(step.tables.end_user(user_id, by, method=method, spared=except_session_id))
 
     # --- Users ---
 
@@ -207,7 +209,8 @@ class MemoryStore:
         return self._read(transaction).users.get(user_id)
 
     async def read_position(self, *, transaction: Transaction | None = None) -> Position:
-        return Position(str(self._read(transaction).endings))
+        self._read(transaction)  # raises where that is none of ours
+        return Position(str(self._read(None).endings))  # without the endings of the transaction, which may be undone
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
@@ -246,7 +249,7 @@ class MemoryStore:
             if not user.is_registered:
                 return None
             rescope = UserChange(user) if scopes is None else step.tables.rescope_user(user_id, scopes)
-            ending = step.tables.end_user(user_id) if blocked else Change()
+            ending = step.tables.end_user(user_id, revocations_step(transaction)) if blocked else Change()
             user = step.tables.users[user_id]
             user = replace(user, blocked=user.blocked if blocked is None else blocked)
             step.tables.users[user_id] = user
@@ -257,7 +260,7 @@ class MemoryStore:
         async with self._write(transaction) as step:
             if not step.tables.user(user_id).is_registered:
                 return None
-            ending = step.tables.end_user(user_id)
+            ending = step.tables.end_user(user_id, revocations_step(transaction))
             user = step.tables.users[user_id]  # its epochs stay, for sign-ins that are under way
             step.tables.users[user_id] = replace(user, scopes=frozenset(), blocked=False, is_registered=False)
             return step.announced(ending)

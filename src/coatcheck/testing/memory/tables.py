@@ -85,10 +85,10 @@ class Tables:
         ended = tuple(EndedSession(one.user_id, one.id) for one in gone)
         return Change(ended=ended, announced=tuple(Announcement(one.user_id, one.id) for one in gone))
 
-    def end_user(self, user_id: UserId, *, method: str | None = None, spared: SessionId | None = None) -> Change:
-        """Move the user's revocations epoch, and delete their sessions: all, those of a method, all but one."""
+    def end_user(self, user_id: UserId, by: int, method: str | None = None, spared: SessionId | None = None) -> Change:
+        """Move the revocations epoch `by` so much, delete the user's sessions: all, those of a method, all but one."""
         user = self.user(user_id)
-        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + 1))
+        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + by))
         self.endings += 1
         self.last_ending[user_id] = self.endings
         theirs = self.matching(SessionFilter(user_id=user_id, method=method))

@@ -64,7 +64,7 @@ class SessionCookie:
     insecure_on_localhost: bool = False
     """For development: allow plain http on localhost."""
     trusted_origins: tuple[str, ...] = ()
-    """Other origins whose pages may use the cookie: `["https://app.example.org"]`."""
+    """Other origins whose pages may use the cookie: `("https://app.example.org",)`."""
 
     def __post_init__(self) -> None:
         """Check the settings."""

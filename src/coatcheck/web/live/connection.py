@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 from weakref import ref
 
+from coatcheck.hidden import shown_when_made
 from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 from coatcheck.web.state import request_state
 
@@ -135,6 +136,7 @@ class LiveConnection:
         self._forced_end: asyncio.TimerHandle | None = None
         verdict.connection = ref(self)
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show whose it is, and never the token."""
         return f"LiveConnection(user_id={self.user_id!r}, session_id={self.session_id!r})"

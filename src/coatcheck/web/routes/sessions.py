@@ -44,7 +44,7 @@ class Status:
     session_id: str | None = None
     """The session of this request."""
     scopes: tuple[str, ...] = ()
-    """What it may do, sorted."""
+    """Its scopes, sorted."""
     reason: str | None = None
     """Why the session that was sent is over, where it may be told."""
     events: str | None = None
@@ -63,7 +63,7 @@ class SessionSummary:
     method: str
     """How the user signed in."""
     scopes: tuple[str, ...]
-    """What it may do, sorted."""
+    """Its scopes, sorted."""
     created_at: datetime
     """The moment of sign-in."""
     last_used_at: datetime

@@ -192,7 +192,7 @@ class TestTls:
 
 
 class TestOutages:
-    """What waiting helps against stays an outage, and names its cause."""
+    """An outage, against which waiting helps, stays one and names its cause."""
 
     async def test_a_server_that_is_not_there(self) -> None:
         with pytest.raises(StoreUnavailable, match=r"\(ConnectionRefusedError, .*\)$"):

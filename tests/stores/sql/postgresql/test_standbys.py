@@ -82,10 +82,23 @@ async def admin(pair: Pair) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]
     await connection.close()
 
 
+async def replayed(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait until the standby shows all that the primary has: it confirms a commit before that."""
+    now = await admin.fetchval("SELECT pg_current_wal_lsn()")
+    standby = await asyncpg.connect(pair.standby.dsn())
+    try:
+        async with asyncio.timeout(30):
+            while not await standby.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", now):  # noqa: ASYNC110 (there is no event to wait for)
+                await asyncio.sleep(0.02)
+    finally:
+        await standby.close()
+
+
 @pytest.fixture
 async def dsn(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[str]:
     """A new database on both servers."""
     name = await pair.new_database(admin)
+    await replayed(pair, admin)
     yield pair.dsn(name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

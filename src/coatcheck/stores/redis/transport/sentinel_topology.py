@@ -114,7 +114,7 @@ class SentinelServers:
         """Ask where the primary is, and go on asking.
 
         Raises:
-            ConfigurationError: no sentinel knows the service, or what answers is none.
+            ConfigurationError: no sentinel knows the service, or lets us ask; or the server that answers is none.
             StoreUnavailable: no sentinel answers, or none whose word counts; or the primary does not answer.
         """
         self._news = asyncio.Event()
@@ -324,7 +324,7 @@ class SentinelServers:
         if any(isinstance(one, RedisError) and "unknown command" in str(one) for one in reasons):
             return ConfigurationError(f"the store URL is one of sentinels, and the server at {asked} is none")
         if any(isinstance(one, AuthenticationError | NoPermissionError) for one in reasons):
-            return StoreUnavailable(
+            return ConfigurationError(
                 f"the sentinels at {asked} want another user or password; theirs are sentinel_username and "
                 "sentinel_password in the store URL"
             )

@@ -80,7 +80,7 @@ async def _first_to_succeed(
                 attempts.discard(attempt)
                 return attempt.result()
             errors.append(error)
-    # What a server has refused tells more than that another one is a standby or does not answer.
+    # A refusal tells more than the news that another server is a standby or does not answer.
     raise next((error for error in errors if setup_mistake(error) is not None), errors[-1])
 
 

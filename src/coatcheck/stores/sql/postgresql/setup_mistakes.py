@@ -28,7 +28,7 @@ _SENTENCES = {
 
 
 def setup_mistake(error: BaseException) -> str | None:
-    """What is wrong with the set-up, and what to do about it; None for an outage."""
+    """The mistake in the set-up that this error shows, and its remedy; None for an outage."""
     if isinstance(error, asyncpg.PostgresError):
         sentence = _SENTENCES.get(str(error.sqlstate))
         return None if sentence is None else f"{sentence} (SQLSTATE {error.sqlstate}, {type(error).__name__})"

@@ -1,6 +1,6 @@
 """Sign-ins and revocations that share a transaction on SQLite, in a thread and over a connection of their own.
 
-What one of a batch does wrong is undone for that one alone, which is left without an answer and then done by itself.
+A mistake of one of a batch is undone for that one alone, which is left without an answer and then done by itself.
 """
 
 from __future__ import annotations

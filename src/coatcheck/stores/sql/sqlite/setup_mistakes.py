@@ -17,7 +17,7 @@ _NOT_TO_BE_OPENED = "SQLITE_CANTOPEN"
 
 
 def setup_mistake(error: BaseException, path: Path) -> str | None:
-    """What is wrong with the set-up, and what to do about it; None for an outage."""
+    """The mistake in the set-up that this error shows, and its remedy; None for an outage."""
     if not isinstance(error, sqlite3.Error):
         return None
     if lacks_tables(error):

@@ -24,6 +24,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, OpenElsewhereError, StoreUnavailable
+from coatcheck.hidden import shown_when_made
 from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
@@ -115,6 +116,7 @@ class SqliteStore(SqlStore):
             migrates=migrates,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
@@ -312,6 +314,9 @@ class SqliteDialect:
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
+
+    async def position_inside(self, connection: AsyncConnection) -> None:
+        """See `SqlDialect.position_inside`: the number that the transaction sees has its own endings in it."""
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()
