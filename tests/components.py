@@ -18,6 +18,8 @@ _NEEDS = "needs component"
 
 WHOLE_RUNS = ("", "not extended", "extended")
 """What -m chooses in whole runs: everything, `make test`, `make test-all`."""
+ONLY_WITH_EXTENDED = ("", "extended")
+"""Those that have the tests which `make test` leaves out."""
 
 
 @dataclass

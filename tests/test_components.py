@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.components import Component, Components
+from tests.components import ONLY_WITH_EXTENDED, Component, Components
 
 NEEDS_A_SERVER = """
     import pytest
@@ -108,7 +108,7 @@ def test_a_component_of_extended_tests_is_required_where_they_should_have_run(
         @pytest.mark.extended
         def test_another(): ...
     """)
-    component = Component("server", "Server", None, whole_runs=("", "extended"), is_required=True)
+    component = Component("server", "Server", None, whole_runs=ONLY_WITH_EXTENDED, is_required=True)
     result = run(project, component, "-m", choice)
     result.assert_outcomes(passed=1, deselected=1)
     assert (result.ret == pytest.ExitCode.OK) == passes
