@@ -81,7 +81,7 @@ def create_app() -> FastAPI:
     )
     auth = pod.initialize_auth_services(token_manager_builders=[config])
     app = FastAPI(lifespan=pod.lifespan)
-    trusted_origins = os.environ.get("SPA_TRUSTED_ORIGINS", "").split()
+    trusted_origins = tuple(os.environ.get("SPA_TRUSTED_ORIGINS", "").split())
     cookie = SessionCookie(insecure_on_localhost=True, trusted_origins=trusted_origins)
     app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)
     app.include_router(session_router(auth), prefix="/session")
