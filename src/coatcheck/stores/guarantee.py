@@ -56,6 +56,8 @@ class Guarantee:
     reasons: tuple[str, ...]
     conditions: tuple[str, ...]
     settings: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """What comes later than it could as the store is configured, whatever the level; in sentences."""
 
     @property
     def promise(self) -> str:
@@ -69,6 +71,8 @@ class Guarantee:
             parts += ["Why not more:", *self.reasons]
         if self.conditions:
             parts += ["Provided that:", *self.conditions]
+        if self.notes:
+            parts += ["But:", *self.notes]
         return " ".join(parts)
 
 
@@ -76,7 +80,9 @@ Finding: TypeAlias = tuple[GuaranteeLevel, str]
 """A reason why the level is not STRICT, and the level that it leaves."""
 
 
-def guarantee_of(findings: Sequence[Finding], conditions: Sequence[str], settings: Mapping[str, str]) -> Guarantee:
+def guarantee_of(
+    findings: Sequence[Finding], conditions: Sequence[str], settings: Mapping[str, str], notes: Sequence[str] = ()
+) -> Guarantee:
     """The guarantee that is left by these findings: the lowest of their levels."""
     level = min((level for level, _ in findings), default=GuaranteeLevel.STRICT)
-    return Guarantee(level, tuple(why for _, why in findings), tuple(conditions), dict(settings))
+    return Guarantee(level, tuple(why for _, why in findings), tuple(conditions), dict(settings), tuple(notes))

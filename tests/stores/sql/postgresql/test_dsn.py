@@ -41,8 +41,39 @@ def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, 
 
 
 @pytest.mark.parametrize(
+    ("options", "addresses", "left"),
+    [
+        ("listen=one", [("one", None)], ""),
+        ("sslmode=require&listen=one:1,two", [("one", 1), ("two", 5432)], "?sslmode=require"),
+        ("listen=[::1]:1&pooler=transaction&sslmode=require", [("::1", 1)], "?sslmode=require"),
+    ],
+)
+def test_listen_names_other_hosts_for_everything_else_in_the_uri(
+    options: str, addresses: list[tuple[str, int | None]], left: str
+) -> None:
+    target = parse_dsn(f"postgresql://ann:a%2Cb@pooler:6432/name?{options}")
+    assert target.listen is not None
+    assert list(target.listen.hosts) == addresses
+    assert target.without_hosts == target.listen.without_hosts == f"postgresql://ann:a%2Cb@/name{left}"
+    assert (target.is_pooled, target.has_server_settings) == ("pooler" in options, False)
+
+
+def test_listen_may_be_a_uri_with_a_user_and_a_password_of_its_own() -> None:
+    other = quote(f"postgresql://bob:{quote(PASSWORD + '@', safe='')}@db/name", safe="")
+    target = parse_dsn(f"postgresql://ann@pooler/name?listen={other}&search_path=a")
+    assert target.listen is not None
+    assert target.listen.without_hosts == f"postgresql://bob:{PASSWORD}%40@/name"
+    assert target.has_server_settings
+    assert PASSWORD not in repr(target)
+
+
+@pytest.mark.parametrize(
     ("uri", "what_is_wrong"),
     [
+        ("postgresql://db?pooler=session", "must be transaction"),
+        ("postgresql://db?listen=one:x", "listen in the store URL"),
+        ("postgresql://db?listen=one&listen=two", "once"),
+        ("postgresql://db?listen=redis%3A%2F%2Fdb", "listen in the store URL"),
         ("", "cannot be read"),
         ("db", "cannot be read"),
         ("redis://db", "cannot be read"),

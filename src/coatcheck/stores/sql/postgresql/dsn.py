@@ -15,6 +15,16 @@ _ALLOWED = (
     "@ / ? # [ ] are written %40 %2F %3F %23 %5B %5D"
 )
 
+_OURS = ("pooler", "listen")
+_OF_THE_DRIVER = frozenset(
+    {
+        "host", "port", "dbname", "database", "user", "password", "passfile", "service", "servicefile",
+        "sslmode", "sslcert", "sslkey", "sslrootcert", "sslnegotiation", "sslcrl", "sslpassword",
+        "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
+    }
+)  # fmt: skip
+"""The options that asyncpg takes for itself. It sends all others to the server, as settings."""
+
 _DEFAULT_PORT = 5432
 _HIGHEST_PORT = 65535
 
@@ -40,7 +50,16 @@ class Dsn:
     hosts: tuple[Host, ...]
     database: str
     without_hosts: HiddenText = field(repr=False)
-    """The URI without the hosts."""
+    """The URI without the hosts, and without the options that are ours."""
+
+    is_pooled: bool = False
+    """Whether the URI says that it leads through a pooler in transaction mode (`pooler=transaction`)."""
+
+    has_server_settings: bool = False
+    """Whether it has options that are settings of the server, which a pooler does not keep."""
+
+    listen: Dsn | None = None
+    """Where to listen instead, past a pooler (`listen=`)."""
 
     def __str__(self) -> str:
         """Show hosts and database, and nothing else."""
@@ -60,19 +79,61 @@ def parse_dsn(uri: str) -> Dsn:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
     hosts_at = _span(found, "hosts")
     # asyncpg is not given the hosts in the URI: newer Pythons refuse an IPv6 address behind another host.
-    without_hosts = uri[: hosts_at[0]] + uri[hosts_at[1] :]
-    options = _options(without_hosts, _group(found, "options"))
+    before, after = uri[: hosts_at[0]], uri[hosts_at[1] :]
+    options = _options(before + after, _group(found, "options"))
     if options is None:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
     for one in _listed(options, "host"):
         _host(one)
     for one in _listed(options, "port"):
         _port(one)
-    named = _group(found, "hosts")
+    after = _without_ours(after)
+    return Dsn(
+        _hosts(_group(found, "hosts")),
+        str(_group(found, "database") or ""),
+        before + after,
+        is_pooled=_is_pooled(options),
+        has_server_settings=not _OF_THE_DRIVER.union(_OURS, {"application_name"}).issuperset(options.reveal()),
+        listen=_listen(options, before, after),
+    )
+
+
+def _hosts(named: HiddenText | None) -> tuple[Host, ...]:
     hosts = tuple(map(_host, named.split(","))) if named else ()
     if len(hosts) > 1:
         hosts = tuple(Host(host, port or _DEFAULT_PORT) for host, port in hosts)
-    return Dsn(hosts, str(_group(found, "database") or ""), without_hosts)
+    return hosts
+
+
+def _is_pooled(options: Hidden[dict[str, list[str]]]) -> bool:
+    given = options.reveal().get("pooler", [])
+    if given not in ([], ["transaction"]):
+        raise ConfigurationError("pooler in the store URL must be transaction")
+    return bool(given)
+
+
+def _listen(options: Hidden[dict[str, list[str]]], before: HiddenText, after: HiddenText) -> Dsn | None:
+    """Where to listen: other hosts with everything else as in this URI, or a URI by itself."""
+    given = options.reveal().get("listen", [])
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ConfigurationError("listen must be in the store URL once, with commas between its hosts")
+    target = HiddenText(given[0])
+    try:
+        return parse_dsn(target if "://" in target else before + target + after)
+    except ConfigurationError:
+        raise ConfigurationError(
+            "listen in the store URL must be host:5432, with standbys host:5432,host:5432, "
+            "or a percent-encoded URL postgresql%3A%2F%2F..."
+        ) from None
+
+
+def _without_ours(text: HiddenText) -> HiddenText:
+    """The end of a URI without the options that are ours."""
+    path, _, query = text.partition("?")
+    kept = [one for one in query.split("&") if one.partition("=")[0] not in _OURS]
+    return path + "?" + "&".join(kept) if any(kept) else path
 
 
 def _options(without_hosts: HiddenText, query: HiddenText | None) -> Hidden[dict[str, list[str]]] | None:

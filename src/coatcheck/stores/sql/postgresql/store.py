@@ -6,12 +6,16 @@ Core costs about 300 µs of CPU for each read where the driver costs 50. The res
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.event import listens_for
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import HiddenText
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
@@ -30,15 +34,17 @@ from coatcheck.stores.sql.postgresql.batches import (
     UserReader,
 )
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
-from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
+from coatcheck.stores.sql.postgresql.connecting import connect_through_pooler, connect_to_primary, is_pooled
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, join
-from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
+from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, SETTINGS_OF_A_TRANSACTION, join
+from coatcheck.stores.sql.postgresql.listener import CHANNEL, hears, nothing_heard, notifications
+from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY, make_reads_ready, make_writes_ready
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
     PreparedConnectionPool,
+    make_ready,
 )
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
 from coatcheck.stores.sql.schema import Timestamp, users
@@ -49,20 +55,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
+    from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
+    from coatcheck.stores.sql.postgresql.dsn import Dsn
+    from coatcheck.stores.sql.postgresql.prepared_connections import Statement
+
+_log = logging.getLogger(__name__)
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock. The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
 _TOUCH_ONE = """
 WITH used AS (
     SELECT id, used_at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, used_at)
+), settings AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
 ), locked AS (
     SELECT session.id, used.used_at
-    FROM coatcheck_sessions AS session JOIN used ON used.id = session.id
+    FROM coatcheck_sessions AS session JOIN used ON used.id = session.id CROSS JOIN settings
     ORDER BY session.id
     FOR NO KEY UPDATE OF session
 )
@@ -79,7 +92,7 @@ RETURNING session.id
 
 # A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
 _TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
-_WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
+_WHICH_EXIST = f"SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[]) AND {ON_THE_PRIMARY}"  # noqa: S608 (constants only)
 
 _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
@@ -88,6 +101,7 @@ _SETTINGS = text(
 _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
     channel=CHANNEL
 )
+_NOTIFY_PROBE = text("SELECT pg_notify(:channel, '')")
 # An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
 _WAS_ENDED_AFTER = text(
     "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
@@ -113,7 +127,8 @@ class PostgresStore(SqlStore):
     ) -> None:
         """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
 
-        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. After
+        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. It may lead through
+        a pooler in transaction mode, with `?listen=host:5432` for where to listen past it. After
         `timeout_seconds` without an answer the store counts as unavailable.
 
         Raises:
@@ -122,18 +137,25 @@ class PostgresStore(SqlStore):
         dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
         self._timeout_seconds = timeout_seconds
-        commits = AbandonedCommits()
+        self._is_pooled = False
+        self._commits = commits = AbandonedCommits()
         self._readers = [
-            PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)
+            PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY), make_ready=self._make_reads_ready)
+            for _ in range(read_connections)
         ]
         self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
-        self._user_reader = PreparedConnection(self._connect_reader, (READ_USERS,))
+        self._user_reader = PreparedConnection(self._connect_reader, (READ_USERS,), make_ready=self._make_reads_ready)
         # Two, so that one batch is made ready while the other is written.
-        self._inserters = [PreparedConnection(self._connect_grouped_writer, (INSERT,), commits) for _ in range(2)]
-        self._deleter = PreparedConnection(self._connect_grouped_writer, (DELETE,), commits)
+        self._inserters = [
+            PreparedConnection(self._connect_grouped_writer, (INSERT,), commits, self._make_writes_ready)
+            for _ in range(2)
+        ]
+        self._deleter = PreparedConnection(self._connect_grouped_writer, (DELETE,), commits, self._make_writes_ready)
         self._user_reads = Batcher([UserReader(self._user_reader)], timeout_seconds=timeout_seconds)
         self._touches = PreparedConnectionPool(
-            lambda: PreparedConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
+            lambda: PreparedConnection(
+                self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST), make_ready=self._make_writes_ready
+            ),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
@@ -142,6 +164,7 @@ class PostgresStore(SqlStore):
             timeout_seconds=timeout_seconds,
             join=join,
             before_writing=commits.before_writing,
+            begun=self._make_settings,
             commit=commits.commit,
         )
         super().__init__(
@@ -162,10 +185,20 @@ class PostgresStore(SqlStore):
         async with self._transactions.read(None) as connection:
             settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
             standbys = (await connection.execute(_STANDBYS)).scalars().all()
-        return judge_postgresql(settings, standbys)
+        return judge_postgresql(
+            settings, standbys, is_pooled=self._is_pooled, is_listening=self._listens_to is not None
+        )
+
+    @property
+    def _listens_to(self) -> Dsn | None:
+        """Where announcements are heard, if anywhere."""
+        return self._target.listen or (None if self._is_pooled else self._target)
 
     def _announced(self) -> AsyncGenerator[str | None, None]:
-        return notifications(self._connect, timeout_seconds=self._timeout_seconds)
+        target = self._listens_to
+        if target is None:
+            return nothing_heard()
+        return notifications(lambda: self._connect_to_listen(target), timeout_seconds=self._timeout_seconds)
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
@@ -187,15 +220,28 @@ class PostgresStore(SqlStore):
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
+    async def _prepare(self) -> None:
+        self._is_pooled = self._commits.is_pooled = await is_pooled(self._target, timeout_seconds=self._timeout_seconds)
+        if self._is_pooled and self._target.has_server_settings:
+            raise ConfigurationError(
+                "the store URL has options that are settings of the server, and a pooler does not keep them: "
+                "use ALTER ROLE ... SET on the server instead"
+            )
+
     def _create_engine(self) -> AsyncEngine:
-        return create_async_engine(
+        engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect_writer,
             isolation_level="READ COMMITTED",  # each statement sees what is committed when it starts
-            pool_pre_ping=True,  # a restarted server costs the next sign-in a reconnect, not an error
+            # A restarted server costs the next sign-in a reconnect, not an error. Through a pooler a ping would queue
+            # for a server connection before the transaction does.
+            pool_pre_ping=not self._is_pooled,
             pool_timeout=self._timeout_seconds,
             hide_parameters=True,  # errors and logs would show stored hashes
         )
+        if self._is_pooled:
+            listens_for(engine.sync_engine, "checkout")(_replace_if_closed)
+        return engine
 
     async def _open_direct(self) -> None:
         self._touches.reopen()
@@ -205,6 +251,37 @@ class PostgresStore(SqlStore):
             connection.reopen()
         for trips in (self._reads, self._user_reads):
             trips.open()
+        if self._target.listen is not None:
+            await self._check_that_it_hears(self._target.listen)
+        if self._is_pooled:
+            _log.info(
+                "%r is reached through a pooler: its statements share their names with all clients of the pooler, "
+                "and settings are made in each transaction",
+                self,
+            )
+
+    async def _check_that_it_hears(self, target: Dsn) -> None:
+        """Announce something, and hear it. Where `listen` cannot be reached yet, `announcements` goes on trying.
+
+        Raises:
+            ConfigurationError: it was not heard.
+        """
+        try:
+            is_heard = await hears(
+                lambda: self._connect_to_listen(target), self._announce_probe, timeout_seconds=self._timeout_seconds
+            )
+        except (*DRIVER_ERRORS, TimeoutError) as error:
+            _log.warning("%r cannot be listened to yet (%s)", self, type(error).__name__)
+            return
+        if not is_heard:
+            raise ConfigurationError(
+                "listen in the store URL names another database, or a pooler in transaction mode: what is announced "
+                "is not heard there. It must name the server itself"
+            )
+
+    async def _announce_probe(self, channel: str) -> None:
+        async with self._transactions.begin() as connection:
+            await connection.execute(_NOTIFY_PROBE, {"channel": channel})
 
     async def _close_direct(self) -> None:
         for trips in (self._reads, self._user_reads):
@@ -213,13 +290,35 @@ class PostgresStore(SqlStore):
             await connection.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
 
-    async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
-        return await connect_to_primary(
-            self._target, timeout_seconds=self._timeout_seconds, server_settings=server_settings
-        )
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        if self._is_pooled:
+            return await connect_through_pooler(self._target, timeout_seconds=self._timeout_seconds)
+        return await connect_to_primary(self._target, timeout_seconds=self._timeout_seconds)
+
+    async def _connect_to_listen(self, target: Dsn) -> asyncpg.Connection[asyncpg.Record]:
+        if target is self._target:
+            return await self._connect()
+        # Without settings, so that a pooler in session mode may be there as well.
+        return await connect_through_pooler(target, timeout_seconds=self._timeout_seconds)
+
+    async def _make_reads_ready(
+        self, connection: asyncpg.Connection[asyncpg.Record], texts: Sequence[str]
+    ) -> dict[str, Statement]:
+        return await (make_reads_ready if self._is_pooled else make_ready)(connection, texts)
+
+    async def _make_writes_ready(
+        self, connection: asyncpg.Connection[asyncpg.Record], texts: Sequence[str]
+    ) -> dict[str, Statement]:
+        return await (make_writes_ready if self._is_pooled else make_ready)(connection, texts)
+
+    async def _make_settings(self, connection: AsyncConnection) -> None:
+        if self._is_pooled:
+            await connection.exec_driver_sql(SETTINGS_OF_A_TRANSACTION)
 
     async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
         connection = await self._connect()
+        if self._is_pooled:
+            return connection
         try:
             await connection.execute(MAKE_DURABLE)
         except BaseException:
@@ -234,7 +333,7 @@ class PostgresStore(SqlStore):
         return await with_integer_times(await self._connect_writer())
 
     async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect(synchronous_commit="off"))
+        return await with_integer_times(await self._connect())
 
 
 class PostgresDialect:
@@ -281,6 +380,12 @@ class PostgresDialect:
         statement = select(*USER_COLUMNS).where(users.c.id == user_id)
         row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
         return None if row is None else user_of(row)
+
+
+def _replace_if_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """Have SQLAlchemy's pool make another connection for one that the pooler has closed, as when it was restarted."""
+    if cast("AdaptedConnection", connection).driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
