@@ -23,6 +23,7 @@ components:
 	@scripts/install-chromium
 	@scripts/install-redis
 	@scripts/install-valkey
+	@scripts/install-nginx
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-node || true
 
@@ -72,6 +73,7 @@ chaos: setup  ## break servers under load and count what is left of what was ack
 	@scripts/install-redis
 	@PYTHONPATH=. $(PY)/python -m chaos.postgresql_failover $(CHAOS_ARGS)
 	@PYTHONPATH=. $(PY)/python -m chaos.redis_cluster_failover $(CHAOS_ARGS)
+	@PYTHONPATH=. $(PY)/python -m chaos.redis_sentinel_failover $(CHAOS_ARGS)
 
 clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*

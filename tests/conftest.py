@@ -14,9 +14,10 @@ from xdist.workermanage import NodeManager  # type: ignore[import-untyped]  # it
 
 from tests.components import Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
-from tests.servers import chromium, postgres, redis, signals
+from tests.servers import chromium, nginx, postgres, redis, signals
 from tests.servers import pgbouncer as pgbouncer_server
 from tests.servers.redis_cluster import RedisCluster
+from tests.servers.redis_sentinel import Watched
 from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 from tests.time_limit import TimeLimit
 from tests.worlds import NewWorld, World, worlds
@@ -61,11 +62,18 @@ def pytest_configure(config: pytest.Config) -> None:
             fixtures=frozenset({"shared_redis", "shared_redis_cluster", "redis_server", "redis_cluster"}),
         ),
         Component(
+            "sentinel",
+            "Redis Sentinel",
+            missing=redis.missing("redis-server"),
+            fixtures=frozenset({"shared_redis_sentinel", "redis_sentinel"}),
+        ),
+        Component(
             "valkey",
             "Valkey",
             missing=redis.missing("valkey-server"),
-            fixtures=frozenset({"shared_valkey", "shared_valkey_cluster"}),
+            fixtures=frozenset({"shared_valkey", "shared_valkey_cluster", "shared_valkey_sentinel"}),
         ),
+        Component("nginx", "nginx", missing=nginx.missing(), fixtures=frozenset({"nginx_certificate"})),
     ]
     known = [component.name for component in components]
     unknown = set(required).difference(known)
@@ -181,6 +189,26 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
 
 @pytest.fixture(scope="session")
+def shared_redis_sentinel() -> Iterator[Watched]:
+    """A primary, a replica and three sentinels, which the tests leave as they are."""
+    with Watched() as watched:
+        yield watched
+
+
+@pytest.fixture
+def redis_sentinel() -> Iterator[Watched]:
+    """The same of the test's own, to be ended, paused and promoted. It takes about three seconds to make."""
+    with Watched() as watched:
+        yield watched
+
+
+@pytest.fixture(scope="session")
+def shared_valkey_sentinel() -> Iterator[Watched]:
+    with Watched("valkey-server") as watched:
+        yield watched
+
+
+@pytest.fixture(scope="session")
 def shared_valkey() -> Iterator[redis.RedisServer]:
     with redis.RedisServer("valkey-server") as server:
         yield server
@@ -204,6 +232,12 @@ def valkey_cluster_url(shared_valkey_cluster: RedisCluster) -> str:
     """As `redis_cluster_url`, on Valkey."""
     shared_valkey_cluster.flush()
     return shared_valkey_cluster.url
+
+
+@pytest.fixture
+def nginx_certificate(tmp_path: Path) -> nginx.Certificate:
+    """A certificate for localhost, made for this test."""
+    return nginx.Certificate(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import pickle
+import pkgutil
 import sys
 import traceback
 import warnings
+from dataclasses import is_dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import coatcheck
 from coatcheck import ConfigurationError, Pod, ServerSideSessionsConfig, ServerSideSessionsConfigFromPasswords, Token
 from coatcheck.client import FileStorage, KeyringStorage, KeyValueStorage
 from coatcheck.errors import CoatcheckError
@@ -159,6 +164,17 @@ URLS = [
     "redis://u:{}@h?replicas={}",
     "redis://u:{}@h?ca_certs=x",
     "redis+cluster://u:{}@h/1",
+    "redis+sentinel://u:{}@h,i",
+    "redis+sentinel://u:{}@h/a/{}",
+    "redis+sentinel://h/{}!",
+    "redis+sentinel://h/a?sentinel_password={}&sentinels=x",
+    "redis+sentinel://h/a?sentinel_password={}&socket_timeout=1",
+    "redis://h?password={}&password={}x",
+    "redis://u:{}@h?password=x",
+    "rediss://u:{}@h?ssl_cert_reqs={}",
+    "rediss://h?ssl_password={}",
+    "unix://u:{}@h/run/redis.sock",
+    "unix://{}",
 ]
 
 
@@ -169,11 +185,12 @@ def test_a_store_url_that_is_wrong(url: str, recorder: Recorder) -> None:
     assert SECRET[:12] not in str(error)
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss", "redis+cluster"])
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss", "redis+cluster", "redis+sentinel"])
 def test_a_store_that_cannot_be_reached(scheme: str, recorder: Recorder, tmp_path: Path) -> None:
     async def start() -> None:
         url = f"{scheme}://u:{SECRET}@127.0.0.1:{free_port()}"
-        async with Pod(f"{url}/d" if scheme == "postgresql" else url, environ=ENVIRON, config_dir=tmp_path):
+        ends = {"postgresql": "/d", "redis+sentinel": f"/service?sentinel_password={SECRET}"}
+        async with Pod(url + ends.get(scheme, ""), environ=ENVIRON, config_dir=tmp_path):
             pass
 
     error = recorder.watch(lambda: asyncio.run(start()))
@@ -265,3 +282,27 @@ class TestHidden:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(box)
         assert box.reveal() == {"a": SECRET}
+
+
+def classes_with_a_repr() -> Iterator[type]:
+    """Our classes that say how they are shown, but for those whose values are made by `__new__` alone."""
+    for module in pkgutil.walk_packages(coatcheck.__path__, "coatcheck."):
+        if ".migrations." in module.name:
+            continue
+        for one in vars(importlib.import_module(module.name)).values():
+            is_ours = isinstance(one, type) and one.__module__ == module.name and not is_dataclass(one)
+            if is_ours and isinstance(one.__dict__.get("__repr__"), FunctionType) and one.__new__ is object.__new__:
+                yield one
+
+
+@pytest.mark.parametrize("one", list(classes_with_a_repr()), ids=lambda one: one.__qualname__)
+def test_an_object_that_is_half_made_is_shown(one: type) -> None:
+    """An error reporter that shows local variables fails at it else, and what it was to report is lost."""
+    assert one.__name__ in repr(object.__new__(one))
+
+
+def test_the_error_of_a_pod_that_cannot_be_made_can_be_reported_with_its_local_variables() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Pod("mysql://u:p@h/d", environ={})
+    reported = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    assert "Pod(...)" in "".join(reported.format())

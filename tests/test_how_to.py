@@ -6,24 +6,26 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TEST_YOUR_APPLICATION = ROOT / "docs/how-to/test-your-application.md"
-WRITE_A_STORE = ROOT / "docs/how-to/write-a-store.md"
-MEMORY_STORE = [
-    (ROOT / "src/coatcheck/testing/memory" / f"{name}.py").read_text(encoding="utf-8")
-    for name in ("store", "database", "tables")
-]
+from tests.pages import ROOT, blocks_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEST_YOUR_APPLICATION = "docs/how-to/test-your-application.md"
+WRITE_A_STORE = "docs/how-to/write-a-store.md"
+EXCERPTS = re.findall(
+    r"\(in\s\[`memory/\w+\.py`\]\(([^)]+)\)\)[.:]\n\n```python\n(.*?)```",
+    (ROOT / WRITE_A_STORE).read_text(encoding="utf-8"),
+    flags=re.DOTALL,
+)
+"""Those of the memory store, each with the file that the sentence before it names."""
 
 
-def blocks_of(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def files_of(page: Path) -> dict[str, str]:
+def files_of(page: str) -> dict[str, str]:
     """The blocks that are whole files: they begin with their name."""
     named = [(re.match(r"# (\w+\.py)\n", block), block) for block in blocks_of(page)]
     return {name[1]: block for name, block in named if name is not None}
@@ -59,6 +61,11 @@ def test_the_suite_runs_with_the_harness_of_the_page(tmp_path: Path) -> None:
     assert int(passed[1]) > 50
 
 
-@pytest.mark.parametrize("excerpt", [one for one in blocks_of(WRITE_A_STORE) if not one.startswith("# ")])
-def test_each_excerpt_stands_in_the_memory_store(excerpt: str) -> None:
-    assert any(excerpt in text for text in MEMORY_STORE)
+@pytest.mark.parametrize(("file", "excerpt"), EXCERPTS)
+def test_each_excerpt_stands_in_the_file_that_the_page_names(file: str, excerpt: str) -> None:
+    assert excerpt in ((ROOT / WRITE_A_STORE).parent / file).read_text(encoding="utf-8")
+
+
+def test_each_block_is_a_whole_file_or_an_excerpt_with_the_name_of_its_file() -> None:
+    excerpts = [excerpt for _, excerpt in EXCERPTS]
+    assert [*files_of(WRITE_A_STORE).values(), *excerpts] == blocks_of(WRITE_A_STORE)

@@ -26,6 +26,7 @@ from coatcheck.identifiers import UserId, new_session_id
 from coatcheck.stores.records import EndedSession, ExpiredSweep, IdleSweep
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from tests.auth.other_manager import OtherTokenManager
+from tests.servers.ports import free_port
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
@@ -126,9 +127,15 @@ class TestStore:
         pod = pod_in(tmp_path, store="postgresql://ann:hush@db.example:5432/app")
         assert repr(pod) == "Pod(PostgresStore(db.example/app), run_mode='development')"
 
+    async def test_a_store_whose_folder_is_missing_does_not_open(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="there is no folder"):
+            async with pod_in(tmp_path, store=f"sqlite:///{tmp_path}/no/such/folder.db"):
+                pass
+
+    @pytest.mark.postgres
     async def test_a_store_that_cannot_be_reached_is_unavailable(self, tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
-            async with pod_in(tmp_path, store=f"sqlite:///{tmp_path}/no/such/folder.db"):
+            async with pod_in(tmp_path, store=f"postgresql://ann@127.0.0.1:{free_port()}/notes"):
                 pass
 
     async def test_a_call_before_the_pod_is_open_is_a_clear_error(self, tmp_path: Path) -> None:

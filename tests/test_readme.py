@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import pytest
 
 from tests.servers import chromium
 from tests.servers.app import AppServer
+from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -46,6 +49,46 @@ def test_the_first_example_serves_signs_in_and_signs_out(tmp_path: Path) -> None
         assert client.get("/session/status", headers=headers).json()["signed_in"]
         assert client.post("/session/sign-out", headers=headers).status_code == 200
         assert client.get("/notes", headers=headers).status_code == 401
+
+
+def test_the_commands_run_as_they_stand_one_right_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PYTHON_BLOCKS[0], encoding="utf-8")
+    (commands,) = re.findall(r"```\n(uvicorn .*?)```", README, flags=re.DOTALL)
+    port = free_port()
+    commands = commands.replace("localhost:8000", f"localhost:{port}").replace("app:app", f"app:app --port {port}")
+    environment = {**os.environ, **PEPPER, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # A file for what is printed: a server that was left running would keep a pipe open.
+    with (tmp_path / "printed").open("w+", encoding="utf-8") as printed:
+        shell = subprocess.Popen(
+            ["bash", "-c", f"{commands}\nwait"], cwd=tmp_path, env=environment, stdout=printed, start_new_session=True
+        )
+        try:
+            shell.wait(60)
+        finally:
+            with suppress(ProcessLookupError):  # they have all ended, as they should
+                os.killpg(shell.pid, signal.SIGKILL)
+        printed.seek(0)
+        assert re.findall(r"^HTTP/1.1 (\d+)", printed.read(), flags=re.MULTILINE) == ["200", "200", "401"]
+
+
+def test_the_commands_for_the_pepper_make_one_and_keep_it(tmp_path: Path) -> None:
+    (commands,) = re.findall(r"```\npip install [^\n]*\n(.*?)```", README, flags=re.DOTALL)
+    (name,) = PEPPER
+    environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    printed = [
+        subprocess.run(
+            ["bash", "-c", f'{commands}\nprintf %s "${name}"'],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert printed[0] == printed[1]
+    assert len(printed[0]) > 40
+    assert (tmp_path / "pepper").stat().st_mode & 0o077 == 0
 
 
 def test_the_second_example_runs_to_its_end(tmp_path: Path) -> None:
@@ -85,14 +128,29 @@ async def test_the_page_example_signs_in_to_the_first_example_by_a_cookie(browse
 
 
 def _pages() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Those of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
-def test_every_link_leads_to_a_file(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in _anchors(linked), f"{page.name}: {target}"
 
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import ssl
 from typing import TYPE_CHECKING
 
 import aiosqlite
 import pytest
 import uvicorn
-from redis.asyncio import Connection
+from redis.asyncio import Connection, SSLConnection
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 from starlette.applications import Starlette
@@ -79,6 +80,13 @@ def test_uvicorn_that_is_told_to_stop_by_a_signal_says_so(monkeypatch: pytest.Mo
     with server.capture_signals():
         server.handle_exit(signal.SIGTERM, None)
         assert third_party_internals.is_uvicorn_exiting()
+
+
+async def test_redis_py_encrypts_with_the_context_that_it_is_given() -> None:
+    context = ssl.create_default_context()
+    connection = SSLConnection(host="127.0.0.1", port=1)
+    third_party_internals.use_ssl_context(connection, context)
+    assert connection._connection_arguments()["ssl"] is context  # noqa: SLF001 (what it hands to asyncio)
 
 
 async def test_redis_py_keeps_the_stream_writer_of_a_connection() -> None:

@@ -1,4 +1,4 @@
-export type SignOutReason = "expired" | "inactive" | "revoked" | "signed-out" | "elsewhere";
+export type SignOutReason = "expired" | "inactive" | "revoked" | "signed-out" | "elsewhere" | "no-cookie" | "unknown";
 export type AuthState = {
     signedIn: boolean;
     userId: string | null;
@@ -39,7 +39,8 @@ export type SessionClientOptions = {
 };
 export type SessionClient = {
     /**
-     * whether somebody is signed in, as the server first says; false if it cannot be asked
+     * whether somebody is signed in, as the server first says; false if it cannot be asked, and then
+     * it is asked again until it answers
      */
     ready: Promise<boolean>;
     state: AuthState;
@@ -52,7 +53,8 @@ export type SessionClient = {
      */
     check: () => Promise<boolean>;
     /**
-     * take up what a sign-in answered
+     * take up what a sign-in answered; rejects with a `CookieNotKeptError`
+     * where the browser did not keep the session cookie
      */
     signedIn: (success: AuthSuccess) => Promise<void>;
     /**
@@ -79,6 +81,10 @@ export type SessionClient = {
  * @returns {string}
  */
 export declare function safeNext(wanted: string | null | undefined, fallback?: string): string;
+/** The sign-in has succeeded, but the browser keeps no cookie of this site, so that nobody is signed in. */
+export declare class CookieNotKeptError extends Error {
+    name: string;
+}
 /**
  * @param {SessionClientOptions} [options]
  * @returns {SessionClient}

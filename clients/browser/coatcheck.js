@@ -1,7 +1,11 @@
 // The browser client of Coatcheck: requests that carry the session, and pages that leave when it ends.
 // No dependencies. The session ends for a page when the server says so in its own words, and by nothing else.
 
-/** @typedef {"expired" | "inactive" | "revoked" | "signed-out" | "elsewhere"} SignOutReason */
+/**
+ * Why nobody is signed in any more: a deadline ("expired", "inactive"), somebody has ended the session ("revoked"), a
+ * sign-out here or in another tab ("elsewhere"), the browser keeps no cookie ("no-cookie"), or nobody can say ("unknown").
+ * @typedef {"expired" | "inactive" | "revoked" | "signed-out" | "elsewhere" | "no-cookie" | "unknown"} SignOutReason
+ */
 
 /**
  * Who is signed in. `reason` says why nobody is any more.
@@ -34,11 +38,13 @@
 
 /**
  * @typedef {object} SessionClient
- * @property {Promise<boolean>} ready whether somebody is signed in, as the server first says; false if it cannot be asked
+ * @property {Promise<boolean>} ready whether somebody is signed in, as the server first says; false if it cannot be asked, and then
+ *   it is asked again until it answers
  * @property {AuthState} state
  * @property {typeof fetch} fetch as `fetch`, with the session where the request goes to the origin of `base`
  * @property {() => Promise<boolean>} check ask the server; rejects, and changes nothing, where it gives no answer of its own
- * @property {(success: AuthSuccess) => Promise<void>} signedIn take up what a sign-in answered
+ * @property {(success: AuthSuccess) => Promise<void>} signedIn take up what a sign-in answered; rejects with a `CookieNotKeptError`
+ *   where the browser did not keep the session cookie
  * @property {() => Promise<boolean>} signOut end this session; whether the server has confirmed it
  * @property {() => Promise<boolean>} signOutEverywhere end all sessions of the user
  * @property {(listener: (state: AuthState) => void) => () => void} onAuthChange returns what unsubscribes
@@ -46,6 +52,7 @@
  */
 
 const RECHECK_MS = 5000;
+const FIRST_PAUSE_MS = 1000;
 const TIMEOUT_MS = 10_000;
 const SILENCE_MS = 60_000; // the server lets nobody set more than half of it between two signs of life
 const LONGEST_PAUSE_MS = 60_000;
@@ -64,6 +71,11 @@ export function safeNext(wanted, fallback = "/") {
   return wanted && wanted.length <= 512 && OUR_PATH.test(wanted) ? wanted : fallback;
 }
 
+/** The sign-in has succeeded, but the browser keeps no cookie of this site, so that nobody is signed in. */
+export class CookieNotKeptError extends Error {
+  name = "CookieNotKeptError";
+}
+
 /**
  * @param {SessionClientOptions} [options]
  * @returns {SessionClient}
@@ -74,7 +86,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   const inCookie = mode === "cookie";
   const key = `coatcheck:${home.href}`;
   const store = storage ?? sharedStorage();
-  const channel = typeof BroadcastChannel === "function" ? new BroadcastChannel(key) : null;
+  const channel = channelOf(key);
   const closing = new AbortController();
   /** @type {Set<(state: AuthState) => void>} */
   const listeners = new Set();
@@ -91,6 +103,13 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   let signingOut = -1; // the generation that somebody is signing out of in this tab
   let isLeaving = false;
   let lastCheck = 0;
+  let isUnanswered = false; // the server could not be asked when it was last tried
+  let pause = FIRST_PAUSE_MS; // before it is asked again
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let retry;
+  let unconfirmed = -1; // the generation of a sign-in of which the server has not said that it is the browser's
+  let isComingBack = false; // another tab has signed in
+  let isHidden = false; // by us, until the server has answered
   /** @type {Promise<boolean> | null} */
   let checking = null;
   /** @type {AbortController | null} */
@@ -122,13 +141,14 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const { signedIn, sessionId } = state;
     const isAskedForHere = signingOut === generation; // a refusal may overtake the answer to the sign-out
     const reason = isAskedForHere ? "signed-out" : sessionId && left === sessionId ? "elsewhere" : why;
+    if (isAskedForHere) ofThisTab((tab) => tab.setItem(key, sessionId ?? ""));
     generation++;
     heard = "elsewhere";
     stopListening();
     // In cookie mode the mark may be of a session that another tab has signed in to by now.
     if (!inCookie || sessionId === null || store.getItem(key) === sessionId) store.removeItem(key);
     if (signedIn) {
-      if (tell) announce({ out: sessionId, why: reason === "signed-out" ? "elsewhere" : reason });
+      if (tell && reason !== "no-cookie") announce({ out: sessionId, why: reason === "signed-out" ? "elsewhere" : reason });
       become({ signedIn: false, userId: null, sessionId: null, scopes: [], reason });
     }
     goToLogin(reason, !isAskedForHere);
@@ -146,6 +166,14 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     location.replace(target);
   }
 
+  /** From the sign-in page to the page that had led here, as another tab has signed in. */
+  function goBack() {
+    const next = safeNext(new URLSearchParams(location.search).get("next"), "");
+    if (loginUrl === null || isLeaving || !next || new URL(loginUrl, location.href).pathname !== location.pathname) return;
+    isLeaving = true;
+    location.replace(next);
+  }
+
   /** @param {{ user_id: string, session_id: string, scopes: string[], events?: string }} status */
   function arrive(status) {
     const isNews = !state.signedIn || state.sessionId !== status.session_id || `${state.scopes}` !== `${status.scopes}`;
@@ -158,7 +186,9 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
       if (state.sessionId && state.sessionId !== status.session_id) generation++; // a sign-in in another tab
       const { user_id: userId, session_id: sessionId, scopes } = status;
       heard = "elsewhere";
+      const wasSignedOut = !state.signedIn;
       become({ signedIn: true, userId, sessionId, scopes, reason: null });
+      if (wasSignedOut && isComingBack) goBack();
     }
     if (listen && status.events && !live && !closing.signal.aborted) listenAt(status.events);
   }
@@ -192,19 +222,46 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const response = await ask("/status");
     let status = response.status === 200 && isOurs(response) ? await response.json() : null;
     const refusal = await refusalIn(response);
-    if (refusal?.code === "invalid_token") status = { signed_in: false, reason: refusal.reason };
+    if (refusal?.code === "invalid_token") status = { signed_in: false, reason: refusal.reason ?? "revoked" };
     if (typeof status?.signed_in !== "boolean") throw new Error(`no answer to who is signed in (${response.status})`);
     if (asked !== generation || sent !== token()) return state.signedIn;
     if (status.signed_in) arrive(status);
-    else if (state.signedIn) leave(status.reason ?? "revoked");
+    else if (state.signedIn) leave(status.reason ?? (unconfirmed === generation ? "no-cookie" : "unknown"));
     return state.signedIn;
   }
 
   function check() {
-    checking ??= askStatus().finally(() => {
-      checking = null;
-    });
+    checking ??= askStatus()
+      .then(answered, (error) => {
+        isUnanswered = true;
+        askLater();
+        throw error;
+      })
+      .finally(() => {
+        checking = null;
+      });
     return checking;
+  }
+
+  /** @param {boolean} isIn */
+  function answered(isIn) {
+    isUnanswered = false;
+    pause = FIRST_PAUSE_MS;
+    unconfirmed = -1;
+    isComingBack = false;
+    clearTimeout(retry);
+    if (isHidden) show(!isLeaving);
+    return isIn;
+  }
+
+  /** Asks again until the server answers: what a page shows must not depend on one request that failed. */
+  function askLater() {
+    clearTimeout(retry);
+    if (closing.signal.aborted) return;
+    retry = setTimeout(() => {
+      if (document.visibilityState === "visible") recheck(); // else when it is
+    }, pause * (0.5 + Math.random()));
+    pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
   }
 
   /** Checks where nobody waits for the answer. One that was asked for before what has happened now says nothing of it. */
@@ -245,6 +302,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     const credentials = inCookie && isCrossOrigin ? "include" : request.credentials;
     const response = await fetch(new Request(request, { headers: dress(headers, sent), credentials }));
     if (!isTheirs) await judge(response, sent);
+    if (response.ok && isUnanswered) recheck(); // it answers again
     return response;
   }
 
@@ -258,14 +316,18 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
           : "the server sent no token although this client uses header mode",
       );
     }
-    generation++;
+    const mine = ++generation;
     heard = "elsewhere";
     checking = null;
+    unconfirmed = inCookie ? mine : -1;
     stopListening();
     store.setItem(key, success.token); // empty in cookie mode, until the server has said which session it is
     become({ signedIn: true, userId: success.auth_user_id, sessionId: null, scopes: success.scope_names, reason: null });
     if (!inCookie) announce({ in: null });
     await check().catch(() => {});
+    if (state.reason === "no-cookie" && generation === mine + 1) {
+      throw new CookieNotKeptError("the browser did not keep the session cookie: it blocks the cookies of this site");
+    }
   }
 
   /** @param {string} path */
@@ -304,7 +366,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
 
   /** @param {URL} url @param {AbortSignal} signal */
   async function hear(url, signal) {
-    for (let pause = 1000; !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       const connection = new AbortController();
       const cut = () => connection.abort();
       signal.addEventListener("abort", cut, { signal: connection.signal });
@@ -320,7 +382,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
           silence = setTimeout(cut, SILENCE_MS);
           line += part.value;
           if (/^event: ?session_ended/m.test(line)) recheck();
-          if (/^:/m.test(line)) pause = 1000; // it has lasted
+          if (/^:/m.test(line)) pause = FIRST_PAUSE_MS; // it has lasted
           line = line.slice(line.lastIndexOf("\n") + 1);
         }
       } catch {
@@ -356,12 +418,19 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     on(channel, "message", ({ data }) => {
       if ("leaving" in data) left = data.leaving;
       else if ("out" in data) endedElsewhere(data.out, data.why);
-      else recheck();
+      else comeBack();
     });
+  }
+
+  /** Another tab has signed in. */
+  function comeBack() {
+    isComingBack = true;
+    recheck();
   }
   on(window, "storage", (event) => {
     if (event.key !== null && event.key !== key) return;
-    if (event.key === null || event.newValue !== null) recheck(); // null: emptied as a whole, not by a sign-out
+    if (event.key === null) recheck(); // emptied as a whole, not by a sign-out
+    else if (event.newValue !== null) comeBack();
     // The message that says why is on its way, unless the tab that sends it has no channel, or was closed to it.
     else {
       const look = () => (store.getItem(key) === null ? endedElsewhere(inCookie ? event.oldValue : null) : recheck());
@@ -372,7 +441,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   const lookAgain = () => {
     if (document.visibilityState !== "visible") return;
     wake();
-    if (performance.now() - lastCheck > RECHECK_MS) recheck();
+    if (isUnanswered || performance.now() - lastCheck > RECHECK_MS) recheck();
   };
   on(window, "focus", lookAgain);
   on(document, "visibilitychange", lookAgain);
@@ -392,19 +461,23 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
   });
 
   // The back button may bring a page back from memory as it was. What is private on it is hidden before it goes there.
-  const show = (/** @type {boolean} */ visible) => {
+  /** @param {boolean} visible */
+  function show(visible) {
+    isHidden = !visible;
     document.documentElement.style.visibility = visible ? "" : "hidden";
-  };
+  }
   on(window, "pagehide", (event) => {
     stopListening();
     if (event.persisted && state.signedIn) show(false);
   });
-  on(window, "pageshow", async (event) => {
+  on(window, "pageshow", (event) => {
     if (!event.persisted) return;
     isLeaving = false;
     checking = null;
-    if (state.signedIn && store.getItem(key) === null) leave("elsewhere", { tell: false });
-    else if (state.signedIn) await check().catch(() => {});
+    if (!state.signedIn) return show(true);
+    if (store.getItem(key) !== null) return recheck(); // shown when the server has answered
+    const isOurs = ofThisTab((tab) => tab.getItem(key)) === state.sessionId;
+    leave(isOurs ? "signed-out" : "unknown", { tell: false });
     show(!isLeaving);
   });
 
@@ -424,6 +497,7 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
     },
     close() {
       closing.abort();
+      clearTimeout(retry);
       stopListening();
       channel?.close();
       listeners.clear();
@@ -432,7 +506,33 @@ export function createSessionClient({ base = "/session", mode = "cookie", loginU
 }
 
 /**
- * What all tabs share, or memory where the browser allows nothing.
+ * The channel of the tabs; null where the browser has or allows none.
+ * @param {string} name
+ */
+function channelOf(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Uses the storage of this tab, if the browser allows any.
+ * @template T
+ * @param {(tab: Storage) => T} use
+ * @returns {T | null}
+ */
+function ofThisTab(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The storage that all tabs share, or memory where the browser allows none.
  * @returns {TokenStorage}
  */
 function sharedStorage() {

@@ -191,7 +191,7 @@ def _normal(email: str) -> str:
 
 
 def _sign_up_errors(email: str, password: str) -> dict[str, str]:
-    errors = {}
+    errors: dict[str, str] = {}
     if not email:
         errors["email"] = "This does not look like an e-mail address. It should be like name@example.org."
     if len(password) < MIN_PASSWORD_LENGTH:

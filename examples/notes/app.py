@@ -35,7 +35,7 @@ from notes import Notes
 from services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 HERE = Path(__file__).parent
 
@@ -58,7 +58,7 @@ def create_app() -> SessionMiddleware:
     sessions = auth.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         async with pod:
             await create_tables(pod.store)
             yield
@@ -78,4 +78,4 @@ def create_app() -> SessionMiddleware:
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     # Browsers get their token in a cookie, programs get it in the answer to their sign-in.
     cookie = SessionCookie(name="notes", insecure_on_localhost=pod.run_mode == "development")
-    return SessionMiddleware(app, auth=auth, cookie=cookie)
+    return SessionMiddleware(app, auth=auth, cookie=cookie, except_paths=["/static/"])

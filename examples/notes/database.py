@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeDecorator
 from coatcheck import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from sqlalchemy import Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -46,7 +46,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 @asynccontextmanager
-async def transaction(store: Store) -> AsyncIterator[AsyncConnection]:
+async def transaction(store: Store) -> AsyncGenerator[AsyncConnection]:
     """The store's transaction, for our statements and Coatcheck's. Commits at the end, rolls back if the block raises.
 
     A database that fails during one of our statements raises `StoreUnavailable`, as Coatcheck's calls do.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from coatcheck import Scope
+from coatcheck import InvalidArgumentError, Scope
 
 if TYPE_CHECKING:
     from coatcheck import AuthenticationInfo, ServerSideSessions, SessionInfo
@@ -52,7 +52,10 @@ class Devices:
 
     async def end(self, caller: AuthenticationInfo, session_id: str) -> bool:
         """End one of the caller's sessions. False if the caller has no such session."""
-        return await self._sessions.revoke_session(session_id, auth_user_id=caller.user_identifier)
+        try:
+            return await self._sessions.revoke_session(session_id, auth_user_id=caller.user_identifier)
+        except InvalidArgumentError:  # it comes from the request, and is no id at all
+            return False
 
     async def end_others(self, caller: AuthenticationInfo) -> int:
         """End all of the caller's sessions except the current one; returns their number."""
@@ -68,6 +71,10 @@ class Devices:
 
         The next request of that session sees the change; nobody has to sign in again.
         """
-        return await self._sessions.update_scopes(
-            session_id=session_id, auth_user_id=caller.user_identifier, scopes=None if may_write else READ_ONLY
-        )
+        scopes = None if may_write else READ_ONLY
+        try:
+            return await self._sessions.update_scopes(
+                session_id=session_id, auth_user_id=caller.user_identifier, scopes=scopes
+            )
+        except InvalidArgumentError:  # as above
+            return False

@@ -17,7 +17,7 @@ from coatcheck import (
     RevocationIndeterminate,
     StoreUnavailable,
 )
-from coatcheck.web import reason_of, request_state, sign_in_location
+from coatcheck.web import is_cross_site, reason_of, request_state, sign_in_location
 from coatcheck.web.fastapi import exception_handlers as problem_handlers
 from devices import INACTIVITY_TIMEOUT, SESSION_LIFETIME
 from rendering import page
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 WHY_IT_ENDED = {
     "expired": f"Your session has run out, {SESSION_LIFETIME.days} days after you signed in.",
     "inactive": f"Your session has ended, as this device was not used for {INACTIVITY_TIMEOUT.days} days.",
-    # The row is gone, so the reason is not known.
+    "unknown": "Your session has ended.",  # the browser has no cookie any more
+    "no-cookie": "Your browser blocks the cookies of this site. Allow them, or you cannot stay signed in.",
+    # The row is gone: it was revoked, or ran out some time ago.
     "revoked": "This device was signed out: its session was ended from another of your devices or in another tab, "
-    "or ran out long ago.",
+    "or ran out some time ago. Was that not you? Sign in and look at My devices.",
 }
 """The text of the sign-in page when a session has ended by itself, by the `reason` in its URL."""
 
@@ -125,8 +127,8 @@ def _is_for_programs(request: Request) -> bool:
 
 
 async def _unsaved_note(request: Request) -> str | None:
-    """The text of the note in a form that was refused."""
-    if (request.method, request.url.path) != ("POST", "/notes"):
+    """The text of the note in a form of ours that was refused. Another site's text is not to become this person's."""
+    if (request.method, request.url.path) != ("POST", "/notes") or is_cross_site(request):
         return None
     text = (await request.form()).get("text")
     return text if isinstance(text, str) and text.strip() else None

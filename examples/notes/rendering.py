@@ -41,7 +41,7 @@ def page(
         caller = authentication_of(request)
     except StoreUnavailable:
         caller = None  # the page for an outage is rendered too
-    html = _templates.get_template(template).render(caller=caller, path=request.url.path, **context)
+    html = _templates.get_template(template, globals=_LIMITS).render(caller=caller, path=request.url.path, **context)
     return HTMLResponse(html, status, {**_HEADERS, **(headers or {})})
 
 
@@ -71,7 +71,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"ago": ago, "ticket_number": ticket_number}
-_templates.globals |= {
+_LIMITS = {
     "max_note_length": MAX_NOTE_LENGTH,
     "min_password_length": MIN_PASSWORD_LENGTH,
     "max_password_length": MAX_PASSWORD_LENGTH,

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
     from coatcheck.pod import Pod
+    from coatcheck.readiness import Readiness
     from coatcheck.scope import Scope
     from coatcheck.sessions import (
+        PepperNewlineWarning,
         ServerSideSessions,
         ServerSideSessionsConfig,
         ServerSideSessionsConfigFromPasswords,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
         WeakPepperWarning,
     )
     from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
+    from coatcheck.stores.store import Transaction
     from coatcheck.tokens import (
         AuthenticationInfo,
         AuthSuccess,
@@ -85,7 +88,9 @@ __all__ = [
     "NotOpenError",
     "OpenElsewhereError",
     "Page",
+    "PepperNewlineWarning",
     "Pod",
+    "Readiness",
     "RevocationIndeterminate",
     "Scope",
     "ServerSideSessions",
@@ -106,6 +111,7 @@ __all__ = [
     "TokenManagerBuilder",
     "TokenRefusal",
     "TooManyCookiesError",
+    "Transaction",
     "UnexpectedAnswerError",
     "UserAccess",
     "UserBlockedError",
@@ -151,15 +157,18 @@ _HOMES = {
     "UserId": "coatcheck.identifiers",
     "Page": "coatcheck.pages",
     "Pod": "coatcheck.pod",
+    "Readiness": "coatcheck.readiness",
     "Scope": "coatcheck.scope",
     "ServerSideSessions": "coatcheck.sessions",
     "ServerSideSessionsConfig": "coatcheck.sessions",
     "ServerSideSessionsConfigFromPasswords": "coatcheck.sessions",
     "ServerSideSessionsTokenManager": "coatcheck.sessions",
     "SessionInfo": "coatcheck.sessions",
+    "PepperNewlineWarning": "coatcheck.sessions",
     "WeakPepperWarning": "coatcheck.sessions",
     "Guarantee": "coatcheck.stores.guarantee",
     "GuaranteeLevel": "coatcheck.stores.guarantee",
+    "Transaction": "coatcheck.stores.store",
     "AuthenticationInfo": "coatcheck.tokens",
     "AuthSuccess": "coatcheck.tokens",
     "IssuesEndingTickets": "coatcheck.tokens",

@@ -16,15 +16,38 @@ if TYPE_CHECKING:
     from coatcheck.user_source import UserSource
 
 
+class StartCheck(Protocol):
+    """Something that compares this process with the store, when the pod starts and when it is asked for readiness."""
+
+    async def start(self) -> None:
+        """Look once. Log what is wrong, or raise ConfigurationError where the pod must not start."""
+        ...
+
+    async def problem(self) -> str | None:
+        """The problem as of now, in words; None: there is none."""
+        ...
+
+
+def _not_looked_at(_check: StartCheck) -> None:
+    """For contexts that are made without a pod."""
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext:
     """The parts that a token manager is built from. `user_source` None: users live in the store."""
 
     store: Store
+    """The store of the pod."""
     bus: EventBus
+    """The pod's `events`."""
     user_source: UserSource | None
+    """The application's own users; None: users live in the store."""
     get_password_or_raise: Callable[[str], str]
+    """Gives a password of the run mode by its key, or raises `ConfigurationError`."""
     at_shutdown: Callable[[Callable[[], Awaitable[None]]], None]
+    """Takes a function that the pod awaits when it closes."""
+    at_start: Callable[[StartCheck], None] = _not_looked_at
+    """Takes a check that the pod makes when it opens, and for `readiness()`."""
 
     def check_hook(self, name: str, hook: object) -> None:
         """Refuse a hook that runs inside a transaction if the store has no transactions.

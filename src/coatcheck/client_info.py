@@ -25,8 +25,11 @@ class ClientInfo:
     """
 
     label: str | None = None
+    """A name for people, such as "Firefox on Linux"; None: not known."""
     user_agent: str | None = None
+    """The User-Agent header; None: not sent, or not kept."""
     ip_address: str | None = None
+    """The address of the sign-in; None: not known, or not kept."""
 
     def __post_init__(self) -> None:
         """Check the texts: they go into a database and onto pages."""

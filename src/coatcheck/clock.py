@@ -8,6 +8,17 @@ from typing import Protocol
 
 from coatcheck.errors import InvalidArgumentError
 
+__all__ = [
+    "EPOCH",
+    "LATEST",
+    "MAX_TIME_US",
+    "Clock",
+    "SystemClock",
+    "duration_us",
+    "from_us",
+    "to_us",
+]
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9998, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 """The last moment that is stored: drivers use the very last moments of `datetime` for "never"."""

@@ -33,6 +33,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = [
+    "AuthenticationRequiredError",
+    "AuthorizationError",
+    "ClientError",
+    "CoatcheckError",
+    "ConfigurationError",
+    "CrossSiteRequestError",
+    "InsufficientScopeError",
+    "InvalidArgumentError",
+    "NotOpenError",
+    "OpenElsewhereError",
+    "RevocationIndeterminate",
+    "SignInError",
+    "SignInSupersededError",
+    "SignInWhileAuthenticatedError",
+    "StorageError",
+    "StoreUnavailable",
+    "TooManyCookiesError",
+    "UnexpectedAnswerError",
+    "UserBlockedError",
+    "UserNotFoundError",
+    "UserSourceUnavailable",
+]
+
 
 class CoatcheckError(Exception):
     """The root of every error this library raises on purpose."""

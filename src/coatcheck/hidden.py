@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Generic, SupportsIndex, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 T = TypeVar("T")
+S = TypeVar("S")
+
+
+def shown_when_made(show: Callable[[S], str]) -> Callable[[S], str]:
+    """A `__repr__` for an object that may be half made: error reporters show those whose `__init__` has failed."""
+
+    @wraps(show)
+    def shown(one: S) -> str:
+        try:
+            return show(one)
+        except AttributeError:
+            return f"{type(one).__name__}(...)"
+
+    return shown
 
 
 class HiddenText(str):

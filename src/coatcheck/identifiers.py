@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NewType
 from uuid import UUID
 
 from coatcheck.errors import InvalidArgumentError
+from coatcheck.hidden import HiddenText
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,9 @@ UserId = NewType("UserId", str)
 MAX_USER_ID_LENGTH = 255
 
 _UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_TOKEN_TEXT = re.compile(
+    r"c2Fz[A-Za-z0-9_-]{44,}"
+)  # what `token_format` writes: the base64url of "sas", an id, a secret
 # Control characters and lone surrogates: stores cannot keep them as text, and logs should not print them.
 _FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -31,8 +35,8 @@ def user_id_of(value: str | UUID, *, name: str = "auth_user_id") -> UserId:
     """Check a user id given by a caller and bring it to its one spelling.
 
     Raises:
-        InvalidArgumentError: it is neither text nor a UUID, is empty, is longer than 255 characters, or holds
-            control characters.
+        InvalidArgumentError: it is neither text nor a UUID, is empty, is longer than 255 characters, holds control
+            characters, or is a token.
     """
     if isinstance(value, UUID):
         return UserId(str(value))
@@ -42,6 +46,8 @@ def user_id_of(value: str | UUID, *, name: str = "auth_user_id") -> UserId:
         raise InvalidArgumentError(f"{name} must have 1 to {MAX_USER_ID_LENGTH} characters, not {len(value)}")
     if _FORBIDDEN_IN_USER_ID.search(value) is not None:
         raise InvalidArgumentError(f"{name} must not hold control characters or surrogates")
+    if is_like_token(value):
+        raise InvalidArgumentError(f"{name} must be a user's id, not a token; `validate_token` says whose it is")
     return UserId(value.lower() if _UUID_TEXT.fullmatch(value) else value)
 
 
@@ -52,6 +58,45 @@ def session_id_of(value: str | UUID) -> SessionId | None:
     if isinstance(value, str) and _UUID_TEXT.fullmatch(value) is not None:
         return SessionId(value.lower())
     return None
+
+
+def given_session_id(value: str | UUID, *, name: str = "session_id") -> SessionId:
+    """Check a session id given by a caller. The error does not repeat it: it may be a token.
+
+    Raises:
+        InvalidArgumentError: it is a token.
+        NotASessionIdError: it is anything else that is not a UUID.
+    """
+    found = session_id_of(value)
+    if found is not None:
+        return found
+    refuse_token(value, name=name)
+    given = (
+        f"a text of {len(value)} characters" if isinstance(value, str) else f"a value of type {type(value).__name__}"
+    )
+    raise NotASessionIdError(f"{name} must be the id of a session (a UUID), not {given}")
+
+
+def refuse_token(value: object, *, name: str) -> None:
+    """Refuse a token that is given in the place of its id.
+
+    Raises:
+        InvalidArgumentError: it is a token, which is not repeated.
+    """
+    if is_like_token(value):
+        raise InvalidArgumentError(
+            f"{name} must be an id, not a token, which still lives; `validate_token` gives the id as `auth_id`, and a "
+            "sign-in as `server_side_session_id`"
+        )
+
+
+def is_like_token(value: object) -> bool:
+    """Whether a value that is given as an id is a token, by its type or by the look of it."""
+    return isinstance(value, str) and (isinstance(value, HiddenText) or _TOKEN_TEXT.match(value) is not None)
+
+
+class NotASessionIdError(InvalidArgumentError):
+    """The given text is not the id of a session. It may be that of another kind of token."""
 
 
 def session_id_from_bytes(raw: bytes) -> SessionId:

@@ -22,10 +22,10 @@ HOOK_LIMIT = timedelta(seconds=10)
 
 
 async def in_time(answer: Awaitable[T], limit: timedelta, too_late: StoreUnavailable) -> T:
-    """What the application answers within `limit`.
+    """The answer of the application's own code, within `limit`.
 
     Raises:
-        StoreUnavailable: `too_late`, as the application took longer. What it was doing was cancelled.
+        StoreUnavailable: `too_late`, as the application took longer. Its call was cancelled.
     """
     try:
         async with asyncio.timeout(limit.total_seconds()) as timeout:
@@ -37,7 +37,7 @@ async def in_time(answer: Awaitable[T], limit: timedelta, too_late: StoreUnavail
 
 
 async def hook_in_time(answer: Awaitable[T], name: str) -> T:
-    """What the hook of this name answers within `HOOK_LIMIT`.
+    """The answer of the hook of this name, within `HOOK_LIMIT`.
 
     Raises:
         StoreUnavailable: it took longer, so that its transaction must not be committed.

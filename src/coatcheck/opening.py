@@ -11,17 +11,25 @@ import asyncio
 import os
 import secrets
 import threading
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from coatcheck.errors import NotOpenError, OpenElsewhereError
 
-running_loop = asyncio._get_running_loop  # noqa: SLF001 (in asyncio's `__all__`; get_running_loop raises where there is none)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# In asyncio's `__all__`; `get_running_loop` raises where there is none.
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 (see above)
 """The running event loop; None in a thread that runs none."""
 
 _NOWHERE = object()
 """In the place of an event loop. None stands for code that runs without one."""
 
-NOT_OPEN = "the store is not open; use it inside `async with pod`"
+NOT_OPEN = (
+    "the store is not open; use it inside `async with pod`, or have the application open it: "
+    "FastAPI(lifespan=pod.lifespan), Starlette(lifespan=pod.lifespan), and in its tests `with TestClient(app)`"
+)
 
 
 class Opening:
@@ -37,7 +45,7 @@ class Opening:
         """Nothing is open yet."""
         self.loop: object = _NOWHERE
         """The event loop in which calls are answered; something that is never running where they are refused."""
-        self.name = ""
+        self.name: str = ""
         """A random name for this opening, by which a process knows its own announcements and locks."""
         self._home: object = _NOWHERE  # as `loop`, but until the closing is done
         self._pid = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar, overload
+from typing import ClassVar, Generic, TypeVar, overload
 
 from coatcheck.errors import InvalidArgumentError
+from coatcheck.hidden import shown_when_made
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class Page(Sequence[T], Generic[T]):
     def __init__(self, items: Sequence[T], next_after: str | None = None) -> None:
         """Make a page of `items`; `next_after` is None where nothing follows."""
         self._items = tuple(items)
-        self.next_after = next_after
+        self.next_after: str | None = next_after
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -46,8 +47,9 @@ class Page(Sequence[T], Generic[T]):
             return self._items == tuple(other)
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # compares equal to lists, which have no hash
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # compares equal to lists, which have no hash
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the items and the continuation."""
         return f"Page({list(self._items)!r}, next_after={self.next_after!r})"

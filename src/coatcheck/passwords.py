@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.hidden import Hidden, HiddenText, shown_when_made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,7 @@ class Passwords:
             }
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the keys only."""
         return f"Passwords({sorted(self._values)})"

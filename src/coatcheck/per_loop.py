@@ -14,7 +14,7 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """One `T` for each event loop, so that no timer, task or future of one is met in another.
 
-    What was made for a loop that has ended is forgotten, also where that loop ended without a word.
+    A value that was made for a loop that has ended is forgotten, also where that loop ended without a word.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,15 @@ from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.background.pruner import Pruner
 from coatcheck.background.relay import Relay
 from coatcheck.builders import BuildContext
-from coatcheck.errors import ConfigurationError, OpenElsewhereError
+from coatcheck.errors import ConfigurationError, OpenElsewhereError, StoreUnavailable
 from coatcheck.events import EventBus
-from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.hidden import Hidden, HiddenText, shown_when_made
 from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
+from coatcheck.readiness import Readiness
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.urls import store_from_url
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from coatcheck.auth.users import AfterUserCreated, BeforeUserCreated
-    from coatcheck.builders import TokenManagerBuilder
+    from coatcheck.builders import StartCheck, TokenManagerBuilder
     from coatcheck.clock import Clock
     from coatcheck.stores.store import Store
     from coatcheck.tokens import TokenManager
@@ -75,7 +77,7 @@ class Pod:
             prune_interval: about how often expired sessions are removed; None: never.
             require: the least guarantee that the store must give as it is configured (`Store.guarantee`); below it the
                 pod does not start. None: the guarantee is logged, as a warning if it is less than STRICT.
-            clock: the clock of a SQLite store that is given by URL, for tests.
+            clock: for tests, the clock of a SQLite or Redis store that is given by URL. PostgreSQL has its own.
 
         Raises:
             ConfigurationError: a setting or the passwords file is wrong; the message says how.
@@ -94,15 +96,23 @@ class Pod:
         if store is None:
             named = HiddenText(variables.reveal().get(STORE_VARIABLE, ""))
             store = named or f"sqlite:///{folder.absolute().parent / 'coatcheck.db'}"
-        self.store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
+        if clock is not None and not isinstance(store, str):
+            raise ConfigurationError(
+                f"clock is for a store that is given by its URL; give it to the store itself: "
+                f"{type(store).__name__}(..., clock=clock)"
+            )
+        self.store: Store = store_from_url(store, clock=clock, migrates=migrates) if isinstance(store, str) else store
         self._watch = GuaranteeWatch(self.store, required=require)
         self._opening = Opening()
-        self.events = EventBus(self._opening)
+        self.events: EventBus = EventBus(self._opening)
         self._relay = Relay(self.store, self.events)
         self._auth_services: AuthServices | None = None
+        self._start_checks: list[StartCheck] = []
+        self._require = require
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._pruner = None if prune_interval is None else Pruner(self.store, self.events, interval=prune_interval)
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the store and the run mode."""
         return f"Pod({self.store!r}, run_mode={self.run_mode!r})"
@@ -143,12 +153,14 @@ class Pod:
             ConfigurationError: a setting is wrong or a password is missing; the services stay as they were.
         """
         closing: list[Callable[[], Awaitable[None]]] = []
+        start_checks: list[StartCheck] = []
         context = BuildContext(
             store=self.store,
             bus=self.events,
             user_source=None if user_source is None else LimitedUserSource(user_source, user_source_timeout),
             get_password_or_raise=self.get_password_or_raise,
             at_shutdown=closing.append,
+            at_start=start_checks.append,
         )
         self._auth_services = AuthServices(
             token_manager_builders,
@@ -157,6 +169,7 @@ class Pod:
             after_user_created=after_user_created,
         )
         self._closing += closing
+        self._start_checks = start_checks
         return self._auth_services
 
     @property
@@ -175,7 +188,8 @@ class Pod:
 
         Raises:
             StoreUnavailable: the store cannot be reached.
-            ConfigurationError: it promises less than `require`; the message says why.
+            ConfigurationError: it promises less than `require`, or may not be used by this version or with these
+                peppers; the message says why.
             OpenElsewhereError: the pod is open already, here, in another event loop or in a parent process.
         """
         self._opening.begin()
@@ -192,17 +206,37 @@ class Pod:
     ) -> None:
         """Stop pruning, finish the revocations that have begun, and close the store.
 
-        In a forked child this does nothing: the connections are the parent's.
+        A cancellation waits until it is done: a pod that is half closed could not be opened again. In a forked
+        child this does nothing: the connections are the parent's.
 
         Raises:
             OpenElsewhereError: the pod is open in another event loop.
         """
         if not self._opening.stop():
             return
+        await to_its_end(self._close())
+
+    async def readiness(self) -> Readiness:
+        """Whether the store answers, and what is wrong: a pepper that the store does not know, too weak a guarantee.
+
+        For health checks: each call costs a few small reads, and as long as the store's timeout while it is down.
+
+        Raises:
+            NotOpenError: the pod is not open here.
+        """
+        problems: list[str] = []
         try:
-            await self._close()
-        finally:
-            self._opening.end()
+            guarantee = await self.store.guarantee()
+            if self._require is not None and guarantee.level < self._require:
+                problems.append(f"the store no longer promises {self._require.name}. It promises {guarantee}")
+        except StoreUnavailable as error:
+            return Readiness(store_answers=False, problems=(f"the store does not answer: {error}",))
+        for check in self._start_checks:
+            with suppress(StoreUnavailable):  # a part of it does answer, as above
+                problem = await check.problem()
+                if problem is not None:
+                    problems.append(problem)
+        return Readiness(store_answers=True, problems=tuple(problems))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -224,28 +258,32 @@ class Pod:
         await self.store.open()
         try:
             await self._watch.start()
+            for check in self._start_checks:
+                await check.start()
             await self._relay.start()
         except BaseException:
-            await self._watch.stop()
-            await self._relay.stop()
-            await self.store.close()
+            await to_its_end(self._close_what_is_open())
             raise
         if self._pruner is not None:
             self._pruner.start()
 
     async def _close(self) -> None:
         try:
-            await self._watch.stop()
-            await self._relay.stop()
-            if self._pruner is not None:
-                await self._pruner.stop()
-            for close in self._closing:
-                await close()
+            await self._close_what_is_open()
         finally:
-            try:
-                await self.store.close()
-            finally:
-                _stores_in_use.discard(id(self.store))
+            _stores_in_use.discard(id(self.store))
+            self._opening.end()
+
+    async def _close_what_is_open(self) -> None:
+        """Close each part, whether or not it is open and whatever another part raises; the store last."""
+        async with AsyncExitStack() as parts:  # they are closed in the reverse order
+            parts.push_async_callback(self.store.close)
+            for close in reversed(self._closing):
+                parts.push_async_callback(close)
+            if self._pruner is not None:
+                parts.push_async_callback(self._pruner.stop)
+            parts.push_async_callback(self._relay.stop)
+            parts.push_async_callback(self._watch.stop)
 
 
 def _run_mode_in(variables: Hidden[Mapping[str, str]]) -> str:

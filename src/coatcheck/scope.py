@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import InvalidArgumentError
@@ -10,6 +11,12 @@ from coatcheck.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
+
+__all__ = [
+    "MAX_SCOPE_LENGTH",
+    "Scope",
+    "scope_set",
+]
 
 MAX_SCOPE_LENGTH = 255
 
@@ -47,12 +54,23 @@ def scope_set(scopes: Iterable[str], *, name: str = "scopes") -> frozenset[Scope
     """Check a collection of scopes and make it a set.
 
     Raises:
-        InvalidArgumentError: one of them is not a scope, or `scopes` is a plain string, which would otherwise become
-            a set of one-letter scopes.
+        InvalidArgumentError: one of them is not a scope, or `scopes` is a plain string or the set of its letters,
+            `set("notes:read")`.
     """
     if isinstance(scopes, str | bytes):
         raise InvalidArgumentError(f"{name} must be a collection of scopes, not one text; write {{Scope(...)}}")
-    return frozenset(Scope(scope) for scope in scopes)
+    checked = frozenset(Scope(scope) for scope in scopes)
+    if isinstance(scopes, AbstractSet) and _are_the_letters_of_a_text(scopes):
+        raise InvalidArgumentError(
+            f"{name} has {len(checked)} scopes of one letter each, as in set('notes:read'); write {{'notes:read'}}, or "
+            "{Scope('r'), Scope('w'), Scope('x')} where such scopes are meant"
+        )
+    return checked
+
+
+def _are_the_letters_of_a_text(scopes: AbstractSet[str]) -> bool:
+    """Three at least, as "r" and "w" are names of scopes. A `Scope` was written as one, or has been checked before."""
+    return len(scopes) >= 3 and all(len(scope) == 1 and not isinstance(scope, Scope) for scope in scopes)
 
 
 def _shown(value: object) -> str:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
-    from redis.asyncio import Connection as RedisConnection
+    from redis.asyncio import SSLConnection as RedisSSLConnection
+    from redis.asyncio.connection import AbstractConnection as RedisConnection
     from sqlalchemy import Connection as SqlConnection
 
 STARLETTE_HANDLED_TOO_LATE = "Caught handled exception, but response already started."
@@ -50,6 +52,15 @@ def redis_stream_writer(connection: RedisConnection) -> asyncio.StreamWriter:
     if writer is None:
         raise ConnectionError("the connection is not connected")
     return writer
+
+
+def use_ssl_context(connection: RedisSSLConnection, context: ssl.SSLContext) -> None:
+    """Let a `redis.asyncio.SSLConnection` encrypt with `context`.
+
+    redis-py makes its own only where there is none yet. Its own believes the system's certificates beside those of the
+    file that it is given.
+    """
+    connection.ssl_context.context = context
 
 
 def sqlalchemy_isolation_level(connection: SqlConnection) -> str | None:

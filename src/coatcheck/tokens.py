@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from coatcheck.client_info import UNKNOWN_CLIENT, ClientInfo
+from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import HiddenText
 from coatcheck.token_format import session_id_in
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from collections.abc import Set as AbstractSet
     from datetime import datetime
     from uuid import UUID
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from coatcheck.scope import Scope
     from coatcheck.stores.records import Position, UserEpochs
     from coatcheck.stores.store import Transaction
+
+__all__ = [
+    "AuthSuccess",
+    "AuthenticationInfo",
+    "IssuesEndingTickets",
+    "SignInAttempt",
+    "Token",
+    "TokenInfo",
+    "TokenManager",
+    "TokenRefusal",
+    "TokenStanding",
+]
 
 
 class Token(HiddenText):
@@ -41,10 +55,15 @@ class AuthSuccess:
     """
 
     auth_strategy: str
+    """The issuer's name, "session"."""
     token: Token = field(repr=False)
+    """The token, for the client alone. Empty where it went into a cookie."""
     token_expires_at: datetime | None
+    """The absolute deadline, an aware UTC datetime; None: there is none."""
     auth_user_id: UserId
+    """The user who has signed in."""
     scope_names: frozenset[Scope]
+    """The scopes at the moment of sign-in; they may change."""
 
     @property
     def server_side_session_id(self) -> SessionId:
@@ -61,8 +80,11 @@ class AuthenticationInfo:
     """The caller: the answer of a validation that succeeded. `auth_id` is the session's id."""
 
     user_identifier: UserId
+    """The id of the user."""
     scopes: frozenset[Scope]
+    """The scopes of the session, as of this validation."""
     auth_id: str
+    """The id of the session, by which it can be revoked. It is no secret."""
 
     def __init__(self, user_identifier: UserId, scopes: frozenset[Scope], auth_id: str) -> None:
         """Take the three fields.
@@ -73,6 +95,19 @@ class AuthenticationInfo:
         _set_user_identifier(self, user_identifier)
         _set_scopes(self, scopes)
         _set_auth_id(self, auth_id)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
+        """Refuse to be a model of pydantic's, and so a bare parameter of a FastAPI route or its response.
+
+        Raises:
+            ConfigurationError: always; it says what to write.
+        """
+        raise ConfigurationError(
+            "a bare AuthenticationInfo is neither read from a request nor written into a response; write "
+            '`caller: SignedIn`, `caller: MaybeSignedIn` or `caller: Annotated[AuthenticationInfo, Requires("read")]`, '
+            "of coatcheck.web.fastapi, and answer with members of your own"
+        )
 
 
 _set_user_identifier, _set_scopes, _set_auth_id = (
@@ -88,11 +123,17 @@ class TokenRefusal(Enum):
     """
 
     NOT_A_TOKEN = "not_a_token"  # noqa: S105 (a reason, not a password)
+    """The text is not a token of ours."""
     UNKNOWN = "unknown"
+    """There is no such session: it was ended, or never was."""
     WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
+    """There is such a session, and the secret is not its own."""
     CORRUPT = "corrupt"
+    """The stored data of the session cannot be read."""
     EXPIRED = "expired"
+    """The absolute deadline has come."""
     INACTIVE = "inactive"
+    """The session was not used for too long."""
 
     @property
     def is_for_the_holder(self) -> bool:
@@ -108,7 +149,9 @@ class TokenStanding(NamedTuple):
     """
 
     answer: AuthenticationInfo | TokenRefusal
+    """The caller, or the reason why there is none."""
     ends_in_us: int | None = None
+    """Microseconds until a deadline; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +162,23 @@ class TokenInfo:
     """
 
     user_id: UserId
+    """The user of the token."""
     token_id: str
+    """The id of the token, by which it can be revoked. It is no secret."""
     token_issuer: str
+    """The name of the manager that has issued it."""
     scopes: frozenset[Scope]
+    """The scopes of the token, as of now."""
     method: str
+    """How the user signed in."""
     created_at: datetime
+    """The moment of sign-in, in UTC."""
     last_used_at: datetime
+    """About when it was last used, in UTC."""
     expires_at: datetime | None
+    """The absolute deadline, in UTC; None: there is none."""
     client: ClientInfo = UNKNOWN_CLIENT
+    """The device that signed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +190,23 @@ class SignInAttempt:
     """
 
     user_id: UserId | None
+    """The user who signs in; None: not known when the attempt began."""
     epochs: UserEpochs | None = None
+    """The user's epochs when the attempt began."""
     began_at: Position | None = None
+    """The position in the history of the store when the attempt began, where the user was not known."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
+        """Refuse to be a model of pydantic's, and so a bare parameter of a FastAPI route or its response.
+
+        Raises:
+            ConfigurationError: always; it says what to write.
+        """
+        raise ConfigurationError(
+            "a bare SignInAttempt is neither read from a request nor written into a response; write "
+            "`attempt: Annotated[SignInAttempt, BeginsSignIn(auth)]`, of coatcheck.web.fastapi"
+        )
 
 
 @runtime_checkable
@@ -213,11 +280,13 @@ class TokenManager(Protocol):
         """
         ...
 
-    async def explain_token(self, token: str) -> AuthenticationInfo | TokenRefusal:
+    # Not `async def`, for which pyright (and so an editor) asks for a coroutine object of the interpreter's own, where
+    # a manager that hands on another's coroutine saves a call for every request. An `async def` is one of these too.
+    def explain_token(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """The caller that the token stands for, or the reason why there is none."""
         ...
 
-    async def examine_token(self, token: str) -> TokenStanding:
+    def examine_token(self, token: str) -> Coroutine[Any, Any, TokenStanding]:
         """The caller and the time until a deadline, without counting as a use: the idle deadline does not move.
 
         Raises:
@@ -249,6 +318,7 @@ class TokenManager(Protocol):
         """End one token. True if there was one; an unknown id is no error. With `auth_user_id`, only if it is theirs.
 
         Raises:
+            InvalidArgumentError: `token_id` is no id, the token itself for example; nothing was ended.
             RevocationIndeterminate: it is not known whether the token has ended; treat it as live and try again.
         """
         ...

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.stores.store import Transaction
 
+__all__ = [
+    "UserAccess",
+    "UserSource",
+]
+
 
 class UserAccess(Protocol):
     """The facts about a user that a sign-in needs."""

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+__all__ = [
+    "auth_success_json",
+    "auth_success_of",
+    "timestamp",
+]
+
 _VISIBLE = re.compile(r"[!-~]*")
 
 

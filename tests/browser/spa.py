@@ -6,6 +6,8 @@ so nothing on them is private until the server has answered.
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from typing import Literal
 
 from fastapi import FastAPI, Request
@@ -68,9 +70,13 @@ Mode = Literal["cookie", "header"]
 
 
 def create_app() -> FastAPI:
-    """The application, on the store at COATCHECK_STORE."""
+    """The application, on the store at COATCHECK_STORE. Its sessions live SPA_SECONDS, without that for ever."""
     pod = Pod(config_dir="no-such-folder")
-    auth = pod.initialize_auth_services(token_manager_builders=[ServerSideSessionsConfigFromPasswords()])
+    lifetime = os.environ.get("SPA_SECONDS")
+    config = ServerSideSessionsConfigFromPasswords(
+        default_session_lifetime=None if lifetime is None else timedelta(seconds=int(lifetime))
+    )
+    auth = pod.initialize_auth_services(token_manager_builders=[config])
     app = FastAPI(lifespan=pod.lifespan)
     app.add_middleware(SessionMiddleware, auth=auth, cookie=SessionCookie(insecure_on_localhost=True))
     app.include_router(session_router(auth), prefix="/session")

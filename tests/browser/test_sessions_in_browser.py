@@ -170,8 +170,24 @@ class TestTheEndOfASession:
         second = Tab(await context.new_page(), tab.url, tab.mode)
         await second.open()
         # In cookie mode opening the page has removed the cookie, without which the server does not give the reason.
-        reason = "revoked" if tab.mode == "cookie" else "expired"
+        reason = "unknown" if tab.mode == "cookie" else "expired"
         await second.is_on_the_sign_in_page(f"?next=%2F{tab.mode}%2Fapp&reason={reason}")
+
+
+class TestAbsoluteDeadline:
+    """Reached in the browser's own time, so that the cookie's Max-Age counts too."""
+
+    @pytest.fixture
+    def server(self, store_url: str) -> Iterator[AppServer]:
+        env = {**PEPPER, "COATCHECK_STORE": store_url, "SPA_SECONDS": "4"}
+        options = ("--factory", "--log-level", "warning")
+        with no_errors_in(AppServer.uvicorn("tests.browser.spa:create_app", *options, env=env)) as running:
+            yield running
+
+    async def test_a_page_that_is_open_at_the_deadline_is_told_that_the_session_has_expired(
+        self, tab: Tab, mode: str
+    ) -> None:
+        await tab.is_on_the_sign_in_page(f"?next=%2F{mode}%2Fapp&reason=expired")
 
 
 class TestSigningOut:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos import redis_sentinel_failover
 from chaos.redis_cluster_failover import CONTROL, Cluster
 from coatcheck.stores.redis.store import RedisStore
-from coatcheck.testing.samples import insert, new_session, register
+from coatcheck.testing.samples import ADA, insert, new_session, register
 from tests.chaos.programs import results_of
 
 if TYPE_CHECKING:
@@ -53,4 +54,35 @@ async def test_on_a_cluster_a_session_whose_ending_did_not_wait_for_the_replica_
         cluster.primary.kill()
         cluster.fail_over()
         async with RedisStore(cluster.store) as store:
+            assert [await store.read_session(one) is not None for one in made] == [True] * 5
+
+
+@pytest.mark.extended
+@pytest.mark.sentinel
+@pytest.mark.timeout(240)
+def test_with_sentinels_a_write_that_waited_for_the_replica_survives_and_an_old_primary_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    document = results_of("redis_sentinel_failover", tmp_path)
+    assert document["waiting"]["undone"] == 0
+    replaced = document["old primary goes on"]
+    assert (replaced["revoked"], replaced["accepted"], replaced["later"]) == (20, 0, 0)
+
+
+@pytest.mark.sentinel
+async def test_with_sentinels_a_session_whose_ending_did_not_wait_for_the_replica_comes_back() -> None:
+    """As in a row of the program, but without a race: such a failover does lose revocations."""
+    with closing(redis_sentinel_failover.Service(redis_sentinel_failover.CONTROL)) as service:
+        async with RedisStore(service.store, timeout_seconds=20) as store:
+            await register(store, ADA)
+            made = [(await insert(store, new_session())).id for _ in range(5)]
+            waiting_store = service.store.replace("replicas=0", "replicas=1")
+            async with RedisStore(waiting_store, timeout_seconds=20) as waiting:
+                await waiting.set_session_scopes(made[0], frozenset())  # the replica has this write, and all before it
+            service.hold_back_the_replica()
+            assert len((await store.end_user_sessions(ADA)).ended) == 5
+            assert [await store.read_session(one) for one in made] == [None] * 5
+        service.primary.kill()
+        service.fail_over()
+        async with RedisStore(service.store) as store:
             assert [await store.read_session(one) is not None for one in made] == [True] * 5

@@ -136,9 +136,10 @@ class TestWhoIsSignedIn:
         [
             ("expired", "expired"),
             ("inactive", "inactive"),
-            (None, "revoked"),
-            ("something new", "revoked"),
-            (7, "revoked"),
+            ("revoked", "revoked"),
+            (None, "unknown"),
+            ("something new", "unknown"),
+            (7, "unknown"),
         ],
     )
     async def test_the_reason_of_the_end_and_the_login_page_are_told(
@@ -674,9 +675,13 @@ class TestCookieMode:
         assert program.storage.read() is None
 
     @pytest.mark.parametrize(
-        "refusal",
-        [{"code": "invalid_token", "reason": "expired"}, {"code": "authentication_required", "reason": "expired"}],
-        ids=["refused", "gone"],
+        ("refusal", "reason"),
+        [
+            ({"code": "invalid_token", "reason": "expired"}, SignOutReason.EXPIRED),
+            ({"code": "invalid_token"}, SignOutReason.REVOKED),
+            ({"code": "authentication_required"}, SignOutReason.UNKNOWN),  # no cookie was sent
+        ],
+        ids=["expired", "refused", "gone"],
     )
     @pytest.mark.parametrize(
         ("status", "is_kept"),
@@ -693,6 +698,7 @@ class TestCookieMode:
     def test_in_cookie_mode_the_server_is_asked_again_before_the_session_ends(
         self,
         refusal: dict[str, str],
+        reason: SignOutReason,
         status: httpx.Response | httpx.ConnectError,
         is_kept: bool,
     ) -> None:
@@ -714,7 +720,7 @@ class TestCookieMode:
             manager.listen(changes.append)
             assert http.get(f"{SERVER}/notes", auth=manager.auth).status_code == 401
         assert asked == ["/notes", "/session/status"]
-        assert changes == ([] if is_kept else [AuthChange(None, SignOutReason.EXPIRED)])
+        assert changes == ([] if is_kept else [AuthChange(None, reason)])
 
 
 class TestSettings:

@@ -133,6 +133,29 @@ class PostgresServer:
         """Let its processes go on."""
         self._signal(signal.SIGCONT)
 
+    def allow(self, *rules: str) -> None:
+        """Replace the rules of pg_hba.conf, from now on for new connections."""
+        (self._data / "pg_hba.conf").write_text("".join(f"{rule}\n" for rule in rules))
+        self._run("pg_ctl", "reload", "-D", str(self._data))
+
+    def speak_tls(self, certificate: bytes, key: bytes) -> None:
+        """Restart with a certificate (PEM)."""
+        self.stop()
+        for name, content in (("server.crt", certificate), ("server.key", key)):
+            path = self._data / name
+            path.write_bytes(content)
+            path.chmod(0o600)
+            if self._account:
+                os.chown(path, self._account["user"], self._account["group"])
+        self._settings["ssl"] = "on"
+        self.start()
+
+    def stop_tls(self) -> None:
+        """Restart without TLS."""
+        self.stop()
+        del self._settings["ssl"]
+        self.start()
+
     def promote(self) -> None:
         """Make a primary of a standby, and wait until it is one."""
         self._run("pg_ctl", "promote", "-D", str(self._data), "--wait")

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from redis import Redis
@@ -21,10 +21,7 @@ from redis.retry import Retry
 
 from tests.servers.ports import free_port
 from tests.servers.programs import wait_for_end
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from tests.servers.removable import Removable
 
 Program = Literal["redis-server", "valkey-server"]
 
@@ -33,8 +30,11 @@ _OLDEST = 7
 _DOES_NOT_ANSWER = (ConnectionError, TimeoutError, BusyLoadingError)
 
 
-class RedisServer:
+class RedisServer(Removable):
     """One server with a folder of its own. Every call blocks until it is done, also within an event loop."""
+
+    arguments: tuple[str, ...] = ()
+    """The arguments of the command line behind the name of the configuration file."""
 
     def __init__(self, program: Program = "redis-server", /, **settings: str) -> None:
         """Start a server, with its own defaults but for `settings`, which become lines of its configuration file.
@@ -53,14 +53,6 @@ class RedisServer:
         lines = [f"{name.replace('_', '-')} {value}\n" for name, value in {**ours, **settings}.items()]
         self._configuration.write_text("".join(lines))  # once: what CONFIG REWRITE adds stays
         self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
     @property
     def url(self) -> str:
@@ -103,7 +95,10 @@ class RedisServer:
         """Start the server and wait until it answers. Its port and its folder stay the same."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_found(self._program), str(self._configuration)], cwd=self._folder, stdout=log, stderr=log
+                [_found(self._program), str(self._configuration), *self.arguments],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
             )
         give_up = time.monotonic() + _START_SECONDS
         while not self._is_ready(self._process.pid):

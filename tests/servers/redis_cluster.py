@@ -9,11 +9,10 @@ from redis.crc import key_slot
 
 from tests.servers.ports import free_ports
 from tests.servers.redis import Program, RedisServer, scheme
+from tests.servers.removable import Removable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
-    from typing import Self
 
 _SLOTS = 16_384
 _SETTLE_SECONDS = 30
@@ -43,7 +42,7 @@ class ClusterNode(RedisServer):
         return _is_primary(self.view[self.id])
 
 
-class RedisCluster:
+class RedisCluster(Removable):
     """Primaries and their replicas. Every call blocks until it is done, also within an event loop."""
 
     def __init__(
@@ -78,14 +77,6 @@ class RedisCluster:
         except BaseException:
             self.remove()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
 
     @property
     def url(self) -> str:

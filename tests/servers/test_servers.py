@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from tests.servers.redis import Program
+    from tests.servers.redis_sentinel import Watched
 
 
 class TestPostgres:
@@ -268,6 +269,34 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 DROPPED = (ConnectionError, asyncio.IncompleteReadError)
+
+
+class TestRedisSentinel:
+    def test_the_sentinels_let_a_replica_take_the_place_of_a_killed_primary_which_follows_it_then(
+        self, redis_sentinel: Watched
+    ) -> None:
+        old = redis_sentinel.primary
+        old.ask("SET", "kept", "7")
+        assert old.ask("WAIT", 1, 10_000) == 1
+        redis_sentinel.set_down_after(1000)
+        old.kill()
+        new = redis_sentinel.wait_for_failover(old)
+        assert new is not old
+        assert new.ask("GET", "kept") == "7"
+
+        redis_sentinel.wait_until_settled()
+        assert redis_sentinel.replica is old
+        assert old.ask("ROLE")[:3] == ["slave", "127.0.0.1", new.port]
+
+    def test_a_failover_by_hand_happens_at_once_and_by_itself_none(self, redis_sentinel: Watched) -> None:
+        old = redis_sentinel.primary
+        assert redis_sentinel.fail_over() is not old
+        assert [one.epoch for one in redis_sentinel.sentinels] == [1, 1, 1]
+
+    @pytest.mark.extended
+    def test_valkey_has_sentinels_too(self, shared_valkey_sentinel: Watched) -> None:
+        assert shared_valkey_sentinel.url.startswith("valkey+sentinel://127.0.0.1:")
+        assert "valkey_version" in shared_valkey_sentinel.primary.ask("INFO", "server")
 
 
 class TestProxy:

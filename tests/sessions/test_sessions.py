@@ -154,7 +154,6 @@ class TestScopes:
         success = await world.sign_in(await world.user("a"))
         await world.sessions.revoke_session(success.server_side_session_id)
         assert not await world.sessions.update_scopes(session_id=success.server_side_session_id, scopes={"a"})
-        assert not await world.sessions.update_scopes(session_id="no id", scopes={"a"})
         assert not await world.is_valid(success)
 
     async def test_a_call_for_one_user_does_not_change_the_scopes_of_another_users_session(self, world: World) -> None:
@@ -481,7 +480,6 @@ class TestListing:
         assert await world.sessions.get_session(session_id) == found
         assert await world.sessions.get_session(session_id, auth_user_id=bob.id) is None
         assert await world.sessions.get_session(unknown_id()) is None
-        assert await world.sessions.get_session("no id") is None
 
     async def test_a_listing_has_its_times_in_utc(self, world: World) -> None:
         now = await world.now()
@@ -572,7 +570,6 @@ class TestRevoking:
         delete = world.sessions.admin.delete_sessions
         assert await delete(auth_user_id=bob.id, method="email") == ()
         assert await delete(session_id=first.server_side_session_id, auth_user_id=bob.id) == ()
-        assert await delete(session_id="not an id") == ()
         (gone,) = await delete(auth_user_id=ann.id, method="google")
         assert (gone.user_id, gone.session_id) == (ann.id, second.server_side_session_id)
         (gone,) = await delete(session_id=first.server_side_session_id)

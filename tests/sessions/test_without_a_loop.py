@@ -17,7 +17,7 @@ from coatcheck.identifiers import UserId
 from coatcheck.sessions import ServerSideSessions
 from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
 from coatcheck.stores.records import SessionFilter
-from coatcheck.stores.sql import session_statements, user_statements
+from coatcheck.stores.sql import schema_version, session_statements, user_statements
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, reading_of
 from coatcheck.stores.sql.schema import metadata, sqlite_metadata
 from coatcheck.stores.sql.sqlite.store import SqliteDialect
@@ -26,7 +26,7 @@ from coatcheck.stores.sql.transactions import Transactions
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
@@ -66,6 +66,9 @@ class BlockingConnection:
 
     async def execute(self, *arguments: Any) -> Any:
         return self.sync_connection.execute(*arguments)
+
+    async def run_sync(self, call: Callable[[Connection], T]) -> T:
+        return call(self.sync_connection)
 
     async def exec_driver_sql(self, *arguments: Any) -> Any:
         return self.sync_connection.exec_driver_sql(*arguments)
@@ -112,6 +115,8 @@ class BlockingStore(SqlStore):
         engine = create_engine(self._url)
         for tables in (metadata, sqlite_metadata):
             tables.create_all(engine)
+        with engine.begin() as connection:
+            schema_version.note(connection, version=schema_version.CODE, compatible_with=schema_version.CODE)
         return cast("AsyncEngine", BlockingEngine(engine))
 
     async def _open_direct(self) -> None:

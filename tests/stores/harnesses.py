@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from coatcheck.testing import TransactionKind
     from tests.servers.pgbouncer import PgBouncer
 
-TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases")
+TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases", "coatcheck_peppers")
 SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
 _HOW_MANY_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 _LEVELS = "SELECT enumvals FROM pg_settings WHERE name = 'default_transaction_isolation'"
@@ -300,12 +300,14 @@ class RedisHarness(StoreHarness):
 
     has_transactions = False
 
-    def __init__(self, url: str) -> None:
-        """`url` names a server, or all members of a Cluster."""
+    def __init__(self, url: str, *, watched: Sequence[int] = ()) -> None:
+        """`url` names a server, or all members of a Cluster, or sentinels, which watch over the ports `watched`."""
         super().__init__()
         self._url = url
         self.clock = StandingClock()
-        self._proxies = {address: Proxy(address.port) for address in parse_url(url).addresses}
+        self._named = parse_url(url).addresses
+        servers = [Address("127.0.0.1", port) for port in watched] or self._named
+        self._proxies = {address: Proxy(address.port) for address in servers}
         self._connections = [Redis(host=address.host, port=address.port) for address in self._proxies]
         self._fences = [
             connection.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py does not say
@@ -327,7 +329,7 @@ class RedisHarness(StoreHarness):
 
     def make_store(self) -> Store:
         parts = urlsplit(self._url)
-        hosts = ",".join(str(self._through_proxy(address)) for address in self._proxies)
+        hosts = ",".join(str(self._through_proxy(address)) for address in self._named)
         store_url = f"{parts.scheme}://{hosts}{parts.path}"
         # Outages cut the line, so that nobody waits for the limit; a replica may be waited for a good while.
         return RedisStore(store_url, clock=self.clock, remap=self._through_proxy, timeout_seconds=_TIMEOUT_SECONDS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.servers.pgbouncer import PgBouncer
     from tests.servers.redis import RedisServer
     from tests.servers.redis_cluster import RedisCluster
+    from tests.servers.redis_sentinel import Watched
 
 NOT_SCOPES = ["", "null", "true", "1", "not json", '"notes:read"', "{}", '{"a": 1}', "[1]", "[null]", '[["a"]]',
               '["a", ""]', '["a b"]', '["\\ud800"]', '["a"', "[" * 100_000]  # fmt: skip
@@ -138,6 +139,31 @@ class TestValkey(_OnRedis):
             yield harness
 
 
+@pytest.mark.extended  # with sentinels a store goes to a single server, once it knows which
+@pytest.mark.sentinel
+class TestRedisSentinel(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_redis_sentinel: Watched) -> AsyncIterator[RedisHarness]:
+        async with _sentinel_harness(shared_redis_sentinel) as harness:
+            yield harness
+
+
+@pytest.mark.extended  # as above
+@pytest.mark.sentinel
+@pytest.mark.valkey
+class TestValkeySentinel(_OnRedis):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def servers(shared_valkey_sentinel: Watched) -> AsyncIterator[RedisHarness]:
+        async with _sentinel_harness(shared_valkey_sentinel) as harness:
+            yield harness
+
+
+def _sentinel_harness(watched: Watched) -> RedisHarness:
+    return RedisHarness(watched.url, watched=[server.port for server in watched.servers])
+
+
 @pytest.mark.extended  # Valkey and a Cluster are each held to every promise by themselves
 @pytest.mark.valkey
 class TestValkeyCluster(_OnRedis):
@@ -227,3 +253,10 @@ def test_redis_does_as_the_model_does(redis_url: str, histories: int) -> None:
 def test_a_redis_cluster_does_as_the_model_does(redis_cluster_url: str, histories: int) -> None:
     # Fewer histories: each step lists everybody, over three servers.
     check_store_against_model(lambda: RedisHarness(redis_cluster_url), max_examples=histories // 3)
+
+
+@pytest.mark.extended
+@pytest.mark.sentinel
+@pytest.mark.timeout(600)  # as above
+def test_a_redis_that_sentinels_watch_over_does_as_the_model_does(shared_redis_sentinel: Watched) -> None:
+    check_store_against_model(lambda: _sentinel_harness(shared_redis_sentinel), max_examples=25)

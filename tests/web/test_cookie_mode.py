@@ -146,15 +146,17 @@ class TestLifetime:
         ("left", "max_age"),
         [
             (None, None),
-            (timedelta(hours=1), 3600),
-            (timedelta(seconds=1, microseconds=999_999), 1),
+            (timedelta(hours=1), 3600 + 600),
+            (timedelta(seconds=1, microseconds=999_999), 1 + 600),
             (timedelta(days=3650), 400 * 24 * 3600),
-            (timedelta(0), 0),
-            (timedelta(seconds=-5), 0),
+            (timedelta(0), 600),
+            (timedelta(seconds=-5), 600),
         ],
     )
-    def test_the_cookie_lives_as_long_as_the_session_can(self, left: timedelta | None, max_age: int | None) -> None:
-        """Max age from the token's expiry, a browser-session cookie without one."""
+    def test_the_cookie_lives_ten_minutes_longer_than_the_session_can(
+        self, left: timedelta | None, max_age: int | None
+    ) -> None:
+        """So that the server can say that it has expired. A browser-session cookie where it has no deadline."""
         here = SID.on(RequestFacts("GET", "https", [], None))
         value = here.carrying(success_of("c2Fz", None if left is None else NOW + left), now=NOW).decode()
         assert ("Max-Age" in value) == (max_age is not None)
@@ -387,6 +389,40 @@ class TestOtherSites:
         """Login CSRF: the person would write into the attacker's account."""
         answer = await signed_in(auth, manager, [*HOST, *headers], mode="cookie")
         assert (answer.status, answer.code, answer.header("set-cookie")) == (403, "cross_site_request", None)
+
+    async def test_a_proxy_that_changes_the_host_needs_no_setting_where_the_browser_says_the_site(
+        self, auth: FakeAuth, manager: FakeTokenManager
+    ) -> None:
+        changed = [(b"host", b"backend:8000"), (b"origin", b"https://app.example.org"), *cookie(manager.sign_in())]
+        app = SessionMiddleware(whoami, auth=auth, cookie=SID)
+        said = [*changed, (b"sec-fetch-site", b"same-origin")]
+        assert (await request(app, headers=said, method="POST", scheme="https")).body == b"ann"
+        assert (await request(app, headers=changed, method="POST", scheme="https")).code == "cross_site_request"
+
+    async def test_a_development_server_that_changes_the_host_is_named_as_a_trusted_origin(
+        self, auth: FakeAuth, manager: FakeTokenManager
+    ) -> None:
+        """vite with changeOrigin: the Host of the API, the Origin of the page; a WebSocket without Sec-Fetch-Site."""
+        page = (b"origin", b"http://localhost:5173")
+        headers = [(b"host", b"localhost:8000"), page, (b"cookie", b"sid=" + manager.sign_in().encode())]
+        named = SessionCookie(name="sid", insecure_on_localhost=True, trusted_origins=("http://localhost:5173",))
+        unnamed = SessionCookie(name="sid", insecure_on_localhost=True)
+        call = await websocket(SessionMiddleware(whoami, auth=auth, cookie=unnamed), headers=headers, scheme="ws")
+        assert call.denial.code == "cross_site_request"
+        answer = await request(SessionMiddleware(whoami, auth=auth, cookie=named), headers=headers, method="POST")
+        assert answer.body == b"ann"
+        seen: list[object] = []
+
+        async def live(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            seen.append(authentication_of(scope))
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+
+        await websocket(SessionMiddleware(live, auth=auth, cookie=named), headers=headers, scheme="ws")
+        assert getattr(seen[0], "user_identifier", None) == "ann"
+        other = [(name, b"http://127.0.0.1:5173" if name == b"origin" else value) for name, value in headers]
+        call = await websocket(SessionMiddleware(whoami, auth=auth, cookie=named), headers=other, scheme="ws")
+        assert call.denial.code == "cross_site_request"
 
     async def test_coming_back_from_another_provider_signs_in(self, auth: FakeAuth, manager: FakeTokenManager) -> None:
         """The last step of OAuth is a redirect, which `state` protects; it is a GET from another site."""

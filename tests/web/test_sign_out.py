@@ -103,49 +103,49 @@ async def ann(world: World) -> AuthSuccess:
 
 
 @pytest.fixture
-def browser(world: World, ann: AuthSuccess) -> Browser:
+def device(world: World, ann: AuthSuccess) -> Browser:
     return Browser(app_of(world.auth), {SESSION: ann.token})
 
 
 @pytest.mark.parametrize(("error", "calls"), OUTAGES.values(), ids=OUTAGES)
 async def test_it_can_be_repeated_until_the_session_is_over(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages, error: Exception, calls: tuple[str, ...]
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages, error: Exception, calls: tuple[str, ...]
 ) -> None:
     outage.begin(error, calls)
     for _ in range(3):
-        answer = await browser.post()
+        answer = await device.post()
         assert answer.status == 503
-        assert set(browser.jar) == {TICKET}, "the token is gone, and the ticket is there"
+        assert set(device.jar) == {TICKET}, "the token is gone, and the ticket is there"
         assert answer.header("cache-control") == "no-store"
-    assert browser.attributes[TICKET] == "Max-Age=86400; Path=/; HttpOnly; SameSite=Strict; Secure"
+    assert device.attributes[TICKET] == "Max-Age=86400; Path=/; HttpOnly; SameSite=Strict; Secure"
     outage.end()
     assert await world.is_valid(ann)
-    assert (await browser.post()).json == {"ended": 1}
+    assert (await device.post()).json == {"ended": 1}
     assert not await world.is_valid(ann)
-    assert browser.jar == {}
+    assert device.jar == {}
 
 
 async def test_where_the_lost_answer_was_that_it_is_over_the_repeat_says_so(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
 ) -> None:
     outage.begin(LOST, WRITES)
-    await browser.post()
+    await device.post()
     outage.end()
     await world.sessions.revoke_session(ann.server_side_session_id)
-    assert ((await browser.post()).json, browser.jar) == ({"ended": 0}, {})
+    assert ((await device.post()).json, device.jar) == ({"ended": 0}, {})
 
 
 async def test_the_ticket_does_nothing_but_end(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
 ) -> None:
     outage.begin(DOWN, WRITES)
-    await browser.post()
+    await device.post()
     outage.end()
-    ticket = browser.jar[TICKET]
-    assert (await browser.status()).json["signed_in"] is False
-    assert (await browser.post("sign-out-all")).status == 401
+    ticket = device.jar[TICKET]
+    assert (await device.status()).json["signed_in"] is False
+    assert (await device.post("sign-out-all")).status == 401
     for shown in ({SESSION: ticket}, {}):
-        thief = Browser(browser.app, dict(shown))
+        thief = Browser(device.app, dict(shown))
         headers = () if shown else tuple(bearer(ticket))
         assert (await thief.post("sign-out-all", *headers)).code == "invalid_token"
         assert (await thief.post("sign-out", *headers)).json == {"ended": 0}
@@ -153,42 +153,42 @@ async def test_the_ticket_does_nothing_but_end(
 
 
 async def test_a_session_that_was_signed_in_to_meanwhile_ends_with_it(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
 ) -> None:
     outage.begin(DOWN, WRITES)
-    await browser.post()
+    await device.post()
     outage.end()
     newer = await world.sign_in(await world.user())
-    browser.jar[SESSION] = newer.token
-    assert (await browser.status()).json["signed_in"] is True
-    assert (await browser.post()).json == {"ended": 2}
+    device.jar[SESSION] = newer.token
+    assert (await device.status()).json["signed_in"] is True
+    assert (await device.post()).json == {"ended": 2}
     assert [await world.is_valid(one) for one in (ann, newer)] == [False, False]
-    assert browser.jar == {}
+    assert device.jar == {}
 
 
 async def test_a_second_outage_loses_neither_of_two_sign_outs(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
 ) -> None:
     """The browser keeps one ticket. Until that one is used up, the newer session keeps its cookie."""
     outage.begin(DOWN, WRITES)
-    await browser.post()
+    await device.post()
     newer = await world.sign_in(await world.user())
-    browser.jar[SESSION] = newer.token
-    assert (await browser.post()).status == 503
-    assert set(browser.jar) == {SESSION, TICKET}
+    device.jar[SESSION] = newer.token
+    assert (await device.post()).status == 503
+    assert set(device.jar) == {SESSION, TICKET}
     outage.end()
-    assert (await browser.post()).json == {"ended": 2}
+    assert (await device.post()).json == {"ended": 2}
     assert [await world.is_valid(one) for one in (ann, newer)] == [False, False]
 
 
 async def test_another_site_cannot_use_the_ticket(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
 ) -> None:
     outage.begin(DOWN, WRITES)
-    await browser.post()
+    await device.post()
     outage.end()
-    assert (await browser.post("sign-out", (b"sec-fetch-site", b"cross-site"))).code == "cross_site_request"
-    assert set(browser.jar) == {TICKET}
+    assert (await device.post("sign-out", (b"sec-fetch-site", b"cross-site"))).code == "cross_site_request"
+    assert set(device.jar) == {TICKET}
     assert await world.is_valid(ann)
 
 
@@ -202,9 +202,9 @@ async def test_what_is_no_ticket_ends_nothing_and_is_left_alone(world: World, le
 
 async def test_a_cookie_that_is_no_token_stays_in_an_outage(world: World, outage: Outages) -> None:
     """Another framework's."""
-    browser = Browser(app_of(world.auth), {SESSION: "eyJhIjoxfQ.aGVsbG8.c2ln"})
+    device = Browser(app_of(world.auth), {SESSION: "eyJhIjoxfQ.aGVsbG8.c2ln"})
     outage.begin(DOWN, WRITES + READS)
-    assert ((await browser.post()).json, set(browser.jar)) == ({"ended": 0}, {SESSION})
+    assert ((await device.post()).json, set(device.jar)) == ({"ended": 0}, {SESSION})
 
 
 @pytest.mark.parametrize(("error", "calls"), OUTAGES.values(), ids=OUTAGES)
@@ -219,22 +219,22 @@ async def test_a_program_keeps_its_token_and_gets_no_cookie(
 
 @pytest.mark.parametrize(("error", "calls"), OUTAGES.values(), ids=OUTAGES)
 async def test_signing_out_everywhere_keeps_the_cookie_until_it_is_confirmed(
-    world: World, ann: AuthSuccess, browser: Browser, outage: Outages, error: Exception, calls: tuple[str, ...]
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages, error: Exception, calls: tuple[str, ...]
 ) -> None:
     """A ticket ends one session; this is repeated with the session's own cookie."""
     outage.begin(error, calls)
-    assert (await browser.post("sign-out-all")).status == 503
-    assert set(browser.jar) == {SESSION}
+    assert (await device.post("sign-out-all")).status == 503
+    assert set(device.jar) == {SESSION}
     outage.end()
-    assert ((await browser.post("sign-out-all")).json, browser.jar) == ({"ended": 1}, {})
+    assert ((await device.post("sign-out-all")).json, device.jar) == ({"ended": 1}, {})
     assert not await world.is_valid(ann)
 
 
 async def test_a_manager_without_tickets_keeps_the_cookie(auth: FakeAuth, manager: FakeTokenManager) -> None:
-    browser = Browser(app_of(auth), {SESSION: manager.sign_in()})
+    device = Browser(app_of(auth), {SESSION: manager.sign_in()})
     manager.revocations_are_lost = True
-    assert ((await browser.post()).status, set(browser.jar)) == (503, {SESSION})
+    assert ((await device.post()).status, set(device.jar)) == (503, {SESSION})
     manager.revocations_are_lost, manager.is_down = False, True
-    assert ((await browser.post()).status, set(browser.jar)) == (503, {SESSION})
+    assert ((await device.post()).status, set(device.jar)) == (503, {SESSION})
     manager.is_down = False
-    assert ((await browser.post()).json, browser.jar) == ({"ended": 1}, {})
+    assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})

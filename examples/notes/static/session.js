@@ -8,8 +8,12 @@ const isPrivate = "private" in document.body.dataset;
 const session = createSessionClient({
   base: "/api/session",
   mode: "cookie",
-  loginUrl: isPrivate ? "/sign-in" : null,
+  loginUrl: isPrivate || location.pathname === "/sign-in" ? "/sign-in" : null,
 });
+
+// A form cannot tell that the cookie it gets is not kept.
+const warning = document.querySelector("#no-cookies");
+if (warning) warning.hidden = navigator.cookieEnabled;
 
 // Signing out works as a form. By way of the session the other tabs hear of it at once; if the server cannot be
 // reached, the form is sent after all, and the browser says what is wrong.
@@ -26,7 +30,7 @@ const note = document.querySelector("form[action='/notes'] textarea");
 let writer = null;
 session.onAuthChange(({ signedIn, userId, reason }) => {
   if (!signedIn) {
-    const isKept = writer && note?.value.trim() && ["revoked", "expired", "inactive"].includes(reason);
+    const isKept = writer && note?.value.trim() && ["revoked", "expired", "inactive", "unknown"].includes(reason);
     if (isKept) sessionStorage.setItem(DRAFT, JSON.stringify({ writer, text: note.value }));
     return;
   }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import ConfigurationError, InvalidArgumentError
+from coatcheck.identifiers import NotASessionIdError, refuse_token
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.tokens import AuthenticationInfo, IssuesEndingTickets, TokenRefusal, TokenStanding
 
@@ -39,7 +41,7 @@ class MultiTokenManager:
                     f"two token managers issue tokens as {issuer!r}; give the second another issuer, or, for an "
                     "earlier pepper, use fallback_session_key_hash_peppers"
                 )
-        self.managers = tuple(managers)
+        self.managers: tuple[TokenManager, ...] = tuple(managers)
 
     @property
     def primary(self) -> TokenManager:
@@ -179,11 +181,18 @@ class MultiTokenManager:
         transaction: Transaction | None = None,
     ) -> bool:
         """See `TokenManager.revoke_token`; reaches every manager."""
-        ended = False
+        refuse_token(token_id, name="token_id")
+        ended, refusal, is_an_id = False, None, False
         for manager in self._issuing_as(token_issuer):
-            ended |= await manager.revoke_token(
-                token_id=token_id, auth_user_id=auth_user_id, token_issuer=token_issuer, transaction=transaction
-            )
+            try:
+                ended |= await manager.revoke_token(
+                    token_id=token_id, auth_user_id=auth_user_id, token_issuer=token_issuer, transaction=transaction
+                )
+                is_an_id = True
+            except NotASessionIdError as error:  # it may be the id of another manager's token
+                refusal = error
+        if refusal is not None and not is_an_id:
+            raise refusal
         return ended
 
     def ending_ticket(self, token: str) -> str | None:
@@ -225,9 +234,10 @@ class MultiTokenManager:
         if replaced is None:
             return
         for manager in self.managers[1:]:
-            await manager.revoke_token(
-                token_id=replaced.auth_id, auth_user_id=replaced.user_identifier, transaction=transaction
-            )
+            with suppress(NotASessionIdError):  # then it is the id of another manager's token
+                await manager.revoke_token(
+                    token_id=replaced.auth_id, auth_user_id=replaced.user_identifier, transaction=transaction
+                )
 
     def _issuing_as(self, token_issuer: str | None) -> Iterator[TokenManager]:
         return (manager for manager in self.managers if token_issuer in {None, manager.issuer})

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coatcheck.auth.users import AfterUserCreated, BeforeUserCreated
+    from coatcheck.events import EventBus
 
 M = TypeVar("M", bound="TokenManager")
 
@@ -34,8 +35,10 @@ class AuthServices:
         Raises:
             ConfigurationError: an item is neither a builder nor a manager, or a builder refuses its settings.
         """
-        self.events = context.bus
-        self.token_manager = MultiTokenManager([_built(builder, context) for builder in token_manager_builders])
+        self.events: EventBus = context.bus
+        self.token_manager: MultiTokenManager = MultiTokenManager(
+            [_built(builder, context) for builder in token_manager_builders]
+        )
         self._auth_users: AuthUsers | None = None
         if context.user_source is None:
             context.check_hook("before_user_created", before_user_created)

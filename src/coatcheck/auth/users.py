@@ -35,9 +35,13 @@ class AuthUser:
     """One user. `created_at` is an aware UTC datetime."""
 
     id: UserId
+    """The id, one for ever."""
     created_at: datetime
+    """The moment of creation, in UTC."""
     scopes: frozenset[Scope]
+    """The scopes of sessions that follow the user."""
     blocked: bool
+    """Whether the user may not sign in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ class NewAuthUser:
     """A user about to be created, as `before_user_created` sees and may change it."""
 
     scopes: frozenset[Scope]
+    """The scopes the user will have."""
     blocked: bool
+    """Whether the user will not be able to sign in."""
 
 
 BeforeUserCreated: TypeAlias = "Callable[[NewAuthUser, AsyncConnection], Awaitable[NewAuthUser]]"

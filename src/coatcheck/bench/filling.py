@@ -49,7 +49,7 @@ class Population:
     ) -> None:
         """Plan the sessions; nothing is stored yet."""
         self.size = size
-        self.users = 1 if of_one_user else max(1, size // 2)
+        self.users: int = 1 if of_one_user else max(1, size // 2)
         self._hasher = hasher
         self._unused_from = size if unused_from is None else unused_from
         self._now_us = time.time_ns() // 1000

@@ -6,7 +6,7 @@ import typer
 
 from coatcheck.cli.bench import bench
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
+app: typer.Typer = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
 app.command()(bench)
 
 

@@ -46,7 +46,9 @@ def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
     code = problem.get("code")
     if code != "invalid_token" and not (in_cookie and code == "authentication_required"):
         return None
-    return _reason(problem.get("reason"))
+    if code == "authentication_required":
+        return SignOutReason.UNKNOWN
+    return _reason(problem.get("reason"), otherwise=SignOutReason.REVOKED)
 
 
 def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | None:
@@ -63,7 +65,9 @@ def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | No
         or not isinstance(status.get("signed_in"), bool)
     ):
         raise UnexpectedAnswerError(response.url.path, response.status_code)
-    return None if status["signed_in"] else _reason(status.get("reason"))
+    if status["signed_in"]:
+        return None
+    return _reason(status.get("reason"), otherwise=SignOutReason.UNKNOWN)
 
 
 def confirms_sign_out(response: httpx.Response, origin: httpx.URL) -> bool:
@@ -90,5 +94,6 @@ def _json(body: bytes | None) -> object:
     return value
 
 
-def _reason(word: object) -> SignOutReason:
-    return {"expired": SignOutReason.EXPIRED, "inactive": SignOutReason.INACTIVE}.get(str(word), SignOutReason.REVOKED)
+def _reason(word: object, *, otherwise: SignOutReason) -> SignOutReason:
+    told = {reason.value: reason for reason in (SignOutReason.EXPIRED, SignOutReason.INACTIVE, SignOutReason.REVOKED)}
+    return told.get(str(word), otherwise)

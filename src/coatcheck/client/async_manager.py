@@ -67,7 +67,7 @@ class AsyncClientSessionManager:
             client_label=client_label,
         )
         self._callbacks = Callbacks(login_url, on_sign_in_required)
-        self.auth = SessionAuth(self._flows, run_async=self._run)
+        self.auth: SessionAuth = SessionAuth(self._flows, run_async=self._run)
         self._owns_http = http is None
         cookies, mounts = CookieJar(), without_proxy(self._flows.origin)
 

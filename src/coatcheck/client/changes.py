@@ -33,10 +33,13 @@ class SignOutReason(Enum):
     ELSEWHERE = "elsewhere"
     """Another process or thread that uses the same storage has signed out."""
 
+    UNKNOWN = "unknown"
+    """Nobody can say: the server was shown no cookie, which this program may have dropped at its deadline."""
+
     @property
     def is_the_servers(self) -> bool:
         """Whether the server has ended the session, so that the user has to sign in again."""
-        return self in {SignOutReason.EXPIRED, SignOutReason.INACTIVE, SignOutReason.REVOKED}
+        return self not in {SignOutReason.SIGNED_OUT, SignOutReason.ELSEWHERE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class AuthChange:
     """The session from now on. With `auth_info` None nobody is signed in, and `reason` says why."""
 
     auth_info: AuthSuccess | None
+    """The session; None: nobody is signed in."""
     reason: SignOutReason | None = None
+    """Why nobody is; None: somebody is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,9 @@ class SignInRequired:
     """The server has ended the session. `login_url` is the page to sign in again; None if none is configured."""
 
     reason: SignOutReason
+    """Why the session has ended."""
     login_url: str | None
+    """The page to sign in again; None: none is configured."""
 
 
 def login_url_for(login_url: str, reason: SignOutReason) -> str:

@@ -23,7 +23,7 @@ class EventLines:
 
     def __init__(self) -> None:
         """Begin an empty stream."""
-        self.comments = 0
+        self.comments: int = 0
         self._rest = b""
         self._name = ""
         self._data: list[bytes] = []

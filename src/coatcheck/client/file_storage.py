@@ -24,7 +24,7 @@ from coatcheck.client.private_files import (
 )
 from coatcheck.client.text_storage import TextStorage
 from coatcheck.errors import StorageError
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,7 @@ class FileStorage(TextStorage):
         self._path = _absolute(path)
         self._lock_path = self._path.with_name(f"{self._path.name}.lock")
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Name the file."""
         return f"FileStorage({str(self._path)!r})"

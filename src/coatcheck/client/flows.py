@@ -85,9 +85,9 @@ class Flows:
         """See `ClientSessionManager`."""
         if mode not in {"header", "cookie"}:
             raise ConfigurationError('mode must be "header" or "cookie"')
-        self.origin = _checked_origin(server_url)
-        self.loopback = LoopbackOnly(self.origin)
-        self.local = LocalSession(storage)
+        self.origin: httpx.URL = _checked_origin(server_url)
+        self.loopback: LoopbackOnly = LoopbackOnly(self.origin)
+        self.local: LocalSession = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
         self._in_cookie = mode == "cookie"
         self._signing_out: AuthSuccess | None = None

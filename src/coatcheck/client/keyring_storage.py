@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.client.text_storage import TextStorage
 from coatcheck.errors import ConfigurationError, StorageError
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +30,7 @@ class KeyringStorage(TextStorage):
         self._service = service
         self._account = account
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Name the entry."""
         return f"KeyringStorage({self._service!r}, {self._account!r})"

@@ -76,7 +76,7 @@ class ClientSessionManager:
             client_label=client_label,
         )
         self._callbacks = Callbacks(login_url, on_sign_in_required)
-        self.auth = SessionAuth(self._flows, run=self._run)
+        self.auth: SessionAuth = SessionAuth(self._flows, run=self._run)
         self._owns_http = http is None
         if http is None:
             http = httpx.Client(base_url=server_url, auth=self.auth, mounts=without_proxy(self._flows.origin))

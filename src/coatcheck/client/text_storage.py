@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import InvalidArgumentError, StorageError
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.wire import auth_success_json, auth_success_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class KeyValueStorage(TextStorage):
         self._values = values
         self._key = key
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Name the key."""
         return f"KeyValueStorage({self._key!r})"

@@ -19,7 +19,9 @@ class RevokedAuthenticationUser:
     """All sessions of a user ended. `except_auth_id` is the one that was spared, if any."""
 
     user_id: UserId
+    """The user whose sessions have all ended."""
     except_auth_id: str | None = None
+    """The one session that lives on; None: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class RevokedAuthenticationAuthId:
     """One session ended."""
 
     user_id: UserId
+    """The user of the session."""
     auth_id: str
+    """The id of the session that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,11 @@ class RevokedAuthenticationScope:
     """Scopes were taken from one session, or (`auth_id` None) from all sessions of a user."""
 
     user_id: UserId
+    """The user of the sessions."""
     scopes: frozenset[Scope]
+    """The scopes that were lost."""
     auth_id: str | None = None
+    """The session that lost them; None: all of the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class AnnouncementsMissed:
     """
 
     user_id: UserId | None = None
+    """The user whose sessions may have ended; None: any user."""
 
 
 Message: TypeAlias = (

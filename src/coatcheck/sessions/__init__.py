@@ -5,9 +5,10 @@ from coatcheck.sessions.config import ServerSideSessionsConfig, ServerSideSessio
 from coatcheck.sessions.manager import ServerSideSessionsTokenManager
 from coatcheck.sessions.server_side_sessions import ServerSideSessions
 from coatcheck.sessions.session_info import SessionInfo
-from coatcheck.sessions.settings import WeakPepperWarning
+from coatcheck.sessions.settings import PepperNewlineWarning, WeakPepperWarning
 
 __all__ = [
+    "PepperNewlineWarning",
     "PepperUsage",
     "ServerSideSessions",
     "ServerSideSessionsAdmin",

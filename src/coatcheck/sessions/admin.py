@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.records import EndedSession
     from coatcheck.stores.store import Store, Transaction
 
-from coatcheck.identifiers import SessionId, session_id_of, user_id_of
+from coatcheck.identifiers import SessionId, given_session_id, user_id_of
 from coatcheck.pages import page_size
 
 _DELETE_CHUNK = 500
@@ -33,8 +33,11 @@ class PepperUsage:
     """
 
     pepper_id: str | None
+    """A short name made of the pepper, which does not give it away; None: the session has none."""
     role: str
+    """One of "primary", "fallback" and "unknown"."""
     sessions: int
+    """The number of sessions under it."""
 
 
 class ServerSideSessionsAdmin:
@@ -61,14 +64,12 @@ class ServerSideSessionsAdmin:
         `revoke_all_sessions`: it also stops sign-ins under way.
 
         Raises:
-            InvalidArgumentError: no filter is given.
+            InvalidArgumentError: no filter is given, or `session_id` is not a UUID.
             RevocationIndeterminate: the outcome is not known, or some sessions were deleted before the store failed.
         """
         if auth_user_id is None and session_id is None and method is None:
             raise InvalidArgumentError("give at least one of auth_user_id, session_id and method")
-        one = None if session_id is None else session_id_of(session_id)
-        if session_id is not None and one is None:
-            return ()
+        one = None if session_id is None else given_session_id(session_id)
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
         which = SessionFilter(user_id=user_id, session_id=one, method=method)
         if transaction is None:

@@ -45,6 +45,7 @@ class ServerSideSessionsConfig(ServerSideSessionsSettings):
         """
         context.check_hook("on_session_created", self.on_session_created)
         sessions = ServerSideSessions(context.store, self, bus=context.bus, user_source=context.user_source)
+        context.at_start(sessions.peppers)
         context.at_shutdown(sessions.close)
         return ServerSideSessionsTokenManager(sessions)
 

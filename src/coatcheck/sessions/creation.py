@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.scope import Scope
     from coatcheck.sessions.key_hash import KeyHasher
+    from coatcheck.sessions.pepper_registry import PepperRegistry
     from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.records import SessionRecord
     from coatcheck.stores.store import InsideTransaction, Store, Transaction
@@ -61,6 +62,7 @@ class SessionCreator:
         self,
         store: Store,
         hasher: KeyHasher,
+        peppers: PepperRegistry,
         settings: ServerSideSessionsSettings,
         bus: EventBus,
         user_source: UserSource | None,
@@ -68,6 +70,7 @@ class SessionCreator:
         """`user_source` None: users live in the store. The session that a new one replaces is published on `bus`."""
         self._store = store
         self._hasher = hasher
+        self._peppers = peppers
         self._settings = settings
         self._bus = bus
         self._user_source = user_source
@@ -96,6 +99,8 @@ class SessionCreator:
         """Insert a session and make its token. The arguments are those of `ServerSideSessions.create_session`."""
         if attempt is not None and attempt.user_id not in {None, user_id}:
             raise InvalidArgumentError("attempt was begun for another user; begin one for this user")
+        if transaction is None:  # in the caller's it would wait for its end, where one writes at a time
+            await self._peppers.before_insert()
         own_scopes = None if scopes is None else scope_set(scopes)
         expires_at_us = None if expires_at is None else _deadline_us(expires_at)
         lifetime = self._settings.default_session_lifetime

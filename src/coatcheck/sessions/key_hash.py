@@ -12,13 +12,15 @@ import secrets
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from coatcheck.stores.records import KeyHash
+from coatcheck.hidden import shown_when_made
+from coatcheck.stores.records import KeyHash, PepperRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERSION = b"\x01"
 _DIGEST_LENGTH = 64
+_CHECK_LENGTH = 32
 
 
 class Pepper:
@@ -33,8 +35,9 @@ class Pepper:
     def __init__(self, text: str) -> None:
         """Take the pepper as text; its UTF-8 bytes are what is hashed."""
         self._bytes = text.encode()
-        self.id = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
+        self.id: str = hmac.new(self._bytes, b"coatcheck pepper id", hashlib.sha512).hexdigest()[:8]
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the id only."""
         return f"Pepper(id={self.id!r})"
@@ -46,6 +49,13 @@ class Pepper:
     def key_for(self, purpose: bytes) -> bytes:
         """A key for something else than hashing secrets, 64 bytes. It says nothing about the keys of other purposes."""
         return hmac.digest(self._bytes, purpose, "sha512")
+
+    def record(self) -> PepperRecord:
+        """The record by which a store knows this pepper, so that a process notices if its own is another one.
+
+        The check value confirms a guessed pepper. So does the stored hash of a session whose token is known.
+        """
+        return PepperRecord(self.id, self.key_for(b"coatcheck pepper check value")[:_CHECK_LENGTH])
 
     def digest(self, secret: bytes, salt: bytes = b"") -> bytes:
         """SHA-512(secret + salt + pepper), 64 bytes."""

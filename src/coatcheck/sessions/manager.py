@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import SignInWhileAuthenticatedError
-from coatcheck.identifiers import user_id_of
+from coatcheck.identifiers import given_session_id, user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page
 from coatcheck.sessions.limits import STRATEGY
 from coatcheck.tokens import AuthenticationInfo, TokenInfo
@@ -127,7 +127,7 @@ class ServerSideSessionsTokenManager:
         if token_issuer not in {None, STRATEGY}:
             return False
         return await self.server_side_sessions.revoke_session(
-            token_id, auth_user_id=auth_user_id, transaction=transaction
+            given_session_id(token_id, name="token_id"), auth_user_id=auth_user_id, transaction=transaction
         )
 
     def ending_ticket(self, token: str) -> str | None:
@@ -147,8 +147,9 @@ class ServerSideSessionsTokenManager:
     ) -> tuple[str, ...]:
         if token_issuer not in {None, STRATEGY}:
             return ()
+        spared = None if except_token_id is None else given_session_id(except_token_id, name="except_token_id")
         return await self.server_side_sessions.revoke_all_sessions(
-            auth_user_id, method=method, except_session_id=except_token_id, transaction=transaction
+            auth_user_id, method=method, except_session_id=spared, transaction=transaction
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck.errors import InvalidArgumentError
 from coatcheck.events.publishing import published
-from coatcheck.identifiers import session_id_of, user_id_of
+from coatcheck.identifiers import given_session_id, session_id_of, user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
@@ -15,6 +15,7 @@ from coatcheck.sessions.ending_tickets import EndingTickets
 from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
 from coatcheck.sessions.limits import check_duration, check_method
+from coatcheck.sessions.pepper_registry import PepperRegistry
 from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ServerSideSessions:
-    """The sessions of one store. `admin` has the calls for operators."""
+    """The sessions of one store. `admin` has the calls for operators, `peppers` compares peppers with the store's."""
 
     def __init__(
         self,
@@ -60,11 +61,12 @@ class ServerSideSessions:
         self._store = store
         self._bus = bus
         self._touches = TouchChannel(store) if touches is None else touches
-        self._creator = SessionCreator(store, hasher, settings, bus, user_source)
+        self.peppers: PepperRegistry = PepperRegistry(store, settings.peppers)
+        self._creator = SessionCreator(store, hasher, self.peppers, settings, bus, user_source)
         self._tickets = EndingTickets(settings.peppers)
         self._endings = Endings(bus, Finisher() if finisher is None else finisher)
-        self.validator = Validator(store, hasher, self._touches)
-        self.admin = ServerSideSessionsAdmin(store, settings.peppers, bus, self._endings)
+        self.validator: Validator = Validator(store, hasher, self._touches)
+        self.admin: ServerSideSessionsAdmin = ServerSideSessionsAdmin(store, settings.peppers, bus, self._endings)
 
     def explain(self, token: str) -> Coroutine[Any, Any, AuthenticationInfo | TokenRefusal]:
         """The caller that the token stands for, or the reason why there is none.
@@ -188,10 +190,12 @@ class ServerSideSessions:
         auth_user_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> SessionInfo | None:
-        """One session, live or past a deadline; None if there is none. With `auth_user_id` it must be that user's."""
-        wanted = session_id_of(session_id)
-        if wanted is None:
-            return None
+        """One session, live or past a deadline; None if there is none. With `auth_user_id` it must be that user's.
+
+        Raises:
+            InvalidArgumentError: `session_id` is not a UUID, a token for example.
+        """
+        wanted = given_session_id(session_id)
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
         page = await self._store.list_sessions(
             SessionFilter(user_id=user_id, session_id=wanted), limit=1, transaction=transaction
@@ -205,19 +209,18 @@ class ServerSideSessions:
         auth_user_id: str | UUID | None = None,
         transaction: Transaction | None = None,
     ) -> bool:
-        """End one session now. True if there was one; an id that is unknown or is not a UUID ends nothing.
+        """End one session now. True if there was one; an unknown id ends nothing.
 
         With `auth_user_id` the session is ended only if it is that user's: one statement decides both. After this
         returns, no validation that starts later succeeds, on any server. Inside the caller's transaction, that holds
         from the commit on.
 
         Raises:
+            InvalidArgumentError: `session_id` is not a UUID, a token for example; nothing was ended.
             RevocationIndeterminate: it is not known whether the session has ended; treat it as live and try again.
             StoreUnavailable: nothing was ended.
         """
-        wanted = session_id_of(session_id)
-        if wanted is None:
-            return False
+        wanted = given_session_id(session_id)
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
         which = SessionFilter(user_id=user_id, session_id=wanted)
         deletion = self._store.delete_sessions(which, transaction=transaction)
@@ -265,9 +268,7 @@ class ServerSideSessions:
             StoreUnavailable: nothing was ended.
         """
         user_id = user_id_of(auth_user_id)
-        spared = None if except_session_id is None else session_id_of(except_session_id)
-        if except_session_id is not None and spared is None:
-            raise InvalidArgumentError("except_session_id must be a session id (a UUID)")
+        spared = None if except_session_id is None else given_session_id(except_session_id, name="except_session_id")
 
         ending = self._store.end_user_sessions(
             user_id, method=method, except_session_id=spared, transaction=transaction
@@ -291,7 +292,7 @@ class ServerSideSessions:
         for applications with users of their own: `AuthUsers.update` does it by itself.
 
         Raises:
-            InvalidArgumentError: neither id is given, or `scopes` is not allowed.
+            InvalidArgumentError: neither id is given, `session_id` is not a UUID, or `scopes` is not allowed.
             StoreUnavailable: the store cannot answer.
         """
         wanted = None if scopes is None else scope_set(scopes)
@@ -330,9 +331,7 @@ class ServerSideSessions:
         user_id: UserId | None,
         transaction: Transaction | None,
     ) -> bool:
-        wanted = session_id_of(session_id)
-        if wanted is None:
-            return False
+        wanted = given_session_id(session_id)
         rescope = self._store.set_session_scopes(wanted, scopes, user_id=user_id, transaction=transaction)
         change = await published(self._bus, rescope, user_id=user_id, transaction=transaction)
         return change is not None

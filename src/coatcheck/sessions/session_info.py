@@ -25,15 +25,25 @@ class SessionInfo:
     """
 
     id: SessionId
+    """The id of the session. It is no secret."""
     user_id: UserId
+    """The user of the session."""
     method: str
+    """How the user signed in."""
     scopes: frozenset[Scope]
+    """The scopes of the session, as of now."""
     follows_user: bool
+    """Whether its scopes are the user's, and change with them."""
     created_at: datetime
+    """The moment of sign-in, in UTC."""
     last_used_at: datetime
+    """About when it was last used, in UTC."""
     expires_at: datetime | None
+    """The absolute deadline, in UTC; None: there is none."""
     expire_after_unused_for: timedelta | None
+    """How long it lives without being used; None: there is no such limit."""
     client: ClientInfo
+    """The device that signed in."""
 
 
 def session_info(listed: ListedSession) -> SessionInfo:

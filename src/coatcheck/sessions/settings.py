@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, TypeAlias
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.hidden import Hidden
+from coatcheck.hidden import Hidden, shown_when_made
 from coatcheck.sessions.key_hash import KeyHasher, Pepper
 from coatcheck.sessions.limits import (
     MAX_SALT_LENGTH,
@@ -31,6 +31,10 @@ SessionCreatedHook: TypeAlias = "Callable[[UserId, SessionId, AsyncConnection], 
 
 class WeakPepperWarning(UserWarning):
     """A pepper is allowed but shorter than the recommended 32 bytes."""
+
+
+class PepperNewlineWarning(UserWarning):
+    """A pepper ends with a newline, as a file has it that was read without stripping."""
 
 
 class ServerSideSessionsSettings:
@@ -83,24 +87,25 @@ class ServerSideSessionsSettings:
             )
 
         self._peppers = tuple(peppers)
-        self.default_session_lifetime = check_duration("default_session_lifetime", default_session_lifetime)
-        self.default_session_inactivity_timeout = check_duration(
+        self.default_session_lifetime: timedelta | None = check_duration(
+            "default_session_lifetime", default_session_lifetime
+        )
+        self.default_session_inactivity_timeout: timedelta | None = check_duration(
             "default_session_inactivity_timeout", default_session_inactivity_timeout
         )
-        self.session_key_secret_length = check_length(
+        self.session_key_secret_length: int = check_length(
             "session_key_secret_length", session_key_secret_length, MIN_SECRET_LENGTH, MAX_SECRET_LENGTH
         )
-        self.session_key_hash_salt_length = check_length(
+        self.session_key_hash_salt_length: int = check_length(
             "session_key_hash_salt_length", session_key_hash_salt_length, MIN_SALT_LENGTH, MAX_SALT_LENGTH
         )
         if on_session_created is not None and not callable(on_session_created):
             raise ConfigurationError("on_session_created must be an async function or None")
         self.on_session_created = on_session_created
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show everything but the peppers."""
-        if not hasattr(self, "on_session_created"):  # a traceback with local variables can show a half-built object
-            return f"{type(self).__name__}(...)"
         return (
             f"{type(self).__name__}(fallbacks={len(self._peppers) - 1}, "
             f"lifetime={self.default_session_lifetime}, inactivity_timeout={self.default_session_inactivity_timeout}, "
@@ -135,6 +140,13 @@ def _pepper(name: str, text: Hidden[str]) -> Pepper:
         warnings.warn(
             f"{name} has {encoded} bytes; {RECOMMENDED_PEPPER_BYTES} random bytes or more are recommended",
             WeakPepperWarning,
+            stacklevel=3,
+        )
+    if text.reveal().endswith(("\n", "\r")):
+        warnings.warn(
+            f"{name} ends with a newline, which is part of the pepper: a server that reads it without the newline "
+            "accepts none of these sessions. If it came from a file, strip it, and keep this text among the fallbacks",
+            PepperNewlineWarning,
             stacklevel=3,
         )
     return Pepper(text.reveal())

@@ -44,7 +44,7 @@ class TouchChannel:
         self._writer: asyncio.Task[None] | None = None
         self._writing: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the timer, the writer and the lock
-        self.dropped = 0
+        self.dropped: int = 0
         self._overflowed = 0
 
     def note_use(self, use: SessionUse, *, delay_us: int) -> None:

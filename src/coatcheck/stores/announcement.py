@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
 
+__all__ = [
+    "Announcement",
+    "decode",
+    "encode",
+    "from_others",
+]
+
 MAX_BYTES = 7999
 """How long a text may be: PostgreSQL's limit for the payload of a NOTIFY."""
 
@@ -40,9 +47,13 @@ class Announcement:
     """One change. Without `removed_scopes` sessions ended: one, or without `session_id` all but `spared`."""
 
     user_id: UserId
+    """The user of the sessions."""
     session_id: SessionId | None = None
+    """The one session that is meant; None: all of the user's."""
     removed_scopes: frozenset[Scope] | None = None
+    """The scopes that were lost; None: the sessions have ended."""
     spared: SessionId | None = None
+    """The one session that lives on; None: none does."""
 
 
 def encode(announcement: Announcement, origin: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.opening import Opening, running_loop
+from coatcheck.stores.failures import cannot_answer
 from coatcheck.stores.reusable_timeout import ReusableTimeout
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Batcher(Generic[K, V]):
         except TimeoutError as error:
             # No answer within the limit is an outage. Callers that came meanwhile need not wait as long again.
             waiting, self._waiting = self._waiting, []
-            message = "the store cannot answer (TimeoutError)"
+            message = cannot_answer(error)
             _fail(batch, self._when_cut_off(message), error)
             _fail(waiting, StoreUnavailable(message), error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the callers get it, and the worker goes on)

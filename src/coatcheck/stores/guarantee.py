@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+__all__ = [
+    "Finding",
+    "Guarantee",
+    "GuaranteeLevel",
+    "guarantee_of",
+]
+
 
 class GuaranteeLevel(IntEnum):
     """How far a revocation holds, the weakest first: levels can be compared."""
 
     BEST_EFFORT = 0
+    """A revocation is stored, and nothing more is promised."""
     EVENTUAL = 1
+    """Validations may succeed for a time after a revocation, without a bound."""
     STRICT_UNTIL_CRASH = 2
+    """A crash of the database may undo the last revocations."""
     STRICT_UNTIL_POWER_LOSS = 3
+    """A power cut may undo the last revocations."""
     STRICT_UNTIL_FAILOVER = 4
+    """Another server that takes over may not know the last revocations."""
     STRICT = 5
     """The highest: what a failover leaves is a condition, not a level (docs/decisions/0005)."""
 
@@ -53,9 +65,13 @@ class Guarantee:
     """
 
     level: GuaranteeLevel
+    """How far a confirmed revocation is kept."""
     reasons: tuple[str, ...]
+    """Why it is not STRICT."""
     conditions: tuple[str, ...]
+    """The conditions on which it rests, and which cannot be looked up."""
     settings: Mapping[str, str]
+    """The settings that were looked at, with their values."""
     notes: tuple[str, ...] = ()
     """What comes later than it could as the store is configured, whatever the level; in sentences."""
 

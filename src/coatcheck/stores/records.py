@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
@@ -13,13 +14,43 @@ if TYPE_CHECKING:
     from coatcheck.scope import Scope
     from coatcheck.stores.announcement import Announcement
 
+__all__ = [
+    "Change",
+    "EndedSession",
+    "ExpiredSweep",
+    "IdleSweep",
+    "InsertRefusal",
+    "Insertion",
+    "KeyHash",
+    "ListedSession",
+    "NewSession",
+    "PepperCount",
+    "Position",
+    "Rehash",
+    "ScopeChange",
+    "SessionFilter",
+    "SessionReading",
+    "SessionRecord",
+    "SessionUse",
+    "UserChange",
+    "UserEpochs",
+    "UserRecord",
+    "revocations_step",
+]
+
+_LARGEST_STEP = 2**31
+"""Small beside the 63 bits of the epoch, and too large for two steps to be equal by chance."""
+
 
 class KeyHash(NamedTuple):
     """The stored hash of a secret. `pepper_id` names the pepper; None where the writer did not say."""
 
     hash: bytes
+    """The hash of the secret, the salt and the pepper."""
     salt: bytes
+    """The salt."""
     pepper_id: str | None
+    """The short name of the pepper; None: the writer did not say."""
 
     def __repr__(self) -> str:
         """Show the pepper's id only."""
@@ -35,15 +66,25 @@ class SessionRecord:
     """
 
     id: SessionId
+    """The id of the session. It is no secret."""
     user_id: UserId
+    """The user of the session."""
     method: str
+    """How the user signed in."""
     scopes: frozenset[Scope] | None
+    """The scopes of the session; None: the stored text is no set of scopes."""
     follows_user: bool
+    """Whether its scopes are the user's, and change with them."""
     created_at_us: int
+    """The moment of insertion."""
     last_used_at_us: int
+    """About when it was last used."""
     expires_at_us: int | None
+    """The absolute deadline; None: there is none."""
     expire_after_unused_for_us: int | None
+    """How many microseconds it lives without being used; None: there is no such limit."""
     key: KeyHash
+    """The hash of its secret."""
 
 
 class SessionReading(NamedTuple):
@@ -53,13 +94,21 @@ class SessionReading(NamedTuple):
     """
 
     id: SessionId
+    """The id of the session. It is no secret."""
     user_id: UserId
+    """The user of the session."""
     scopes: frozenset[Scope] | None
+    """The scopes of the session; None: the stored text is no set of scopes."""
     last_used_at_us: int
+    """About when it was last used."""
     expires_at_us: int | None
+    """The absolute deadline; None: there is none."""
     expire_after_unused_for_us: int | None
+    """How many microseconds it lives without being used; None: there is no such limit."""
     key: KeyHash
+    """The hash of its secret."""
     now_us: int
+    """The store's clock when this was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +116,9 @@ class ListedSession:
     """A session as lists show it: with the client it was made on, which no validation reads."""
 
     session: SessionRecord
+    """The session."""
     client: ClientInfo
+    """The device that signed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +130,27 @@ class NewSession:
     """
 
     id: SessionId
+    """The id of the session. It is no secret."""
     user_id: UserId
+    """The user of the session."""
     method: str
+    """How the user signed in."""
     scopes: frozenset[Scope]
+    """The scopes of the session."""
     follows_user: bool
+    """Whether its scopes are the user's, and change with them."""
     expires_at_us: int | None
+    """The absolute deadline; None: `lifetime_us` counts."""
     lifetime_us: int | None
+    """Microseconds from the insertion to the absolute deadline; None: there is none."""
     expire_after_unused_for_us: int | None
+    """How many microseconds it lives without being used; None: there is no such limit."""
     key: KeyHash
+    """The hash of its secret."""
     client: ClientInfo = UNKNOWN_CLIENT
+    """The device that signs in."""
     replaces: SessionId | None = None
+    """The session that ends in the same step; None: none does."""
 
     def expires_at_us_from(self, now_us: int) -> int | None:
         """The absolute deadline of a session that is inserted at this time; None where it has none."""
@@ -117,7 +179,9 @@ class SessionUse:
     """A session was used at this time of the store's clock."""
 
     session_id: SessionId
+    """The session."""
     used_at_us: int
+    """The moment of its use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +189,11 @@ class Rehash:
     """Replace one stored hash by another, if it is still the one that was read."""
 
     session_id: SessionId
+    """The session."""
     old: KeyHash
+    """The hash that was read."""
     new: KeyHash
+    """The hash that takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +201,11 @@ class SessionFilter:
     """Which sessions are meant: those that match everything that is not None."""
 
     user_id: UserId | None = None
+    """Sessions of this user."""
     session_id: SessionId | None = None
+    """This session."""
     method: str | None = None
+    """Sessions with this method of sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +213,18 @@ class EndedSession:
     """A session that was just deleted."""
 
     user_id: UserId
+    """The user of the session."""
     session_id: SessionId
+    """The id of the session."""
+
+
+def revocations_step(transaction: object | None) -> int:
+    """By how much an ending moves the `revocations` epoch of its user.
+
+    In the application's transaction it is a random number: a sign-in that has read the epoch there must not be good
+    again when that transaction is rolled back and another ending moves the epoch.
+    """
+    return 1 if transaction is None else 1 + secrets.randbelow(_LARGEST_STEP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +237,9 @@ class UserEpochs:
     """
 
     revocations: int = 0
+    """Moves when all sessions of the user are ended."""
     rescopes: int = 0
+    """Moves when the user's scopes are changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +251,17 @@ class UserRecord:
     """
 
     id: UserId
+    """The id of the user."""
     created_at_us: int
+    """The moment of insertion."""
     scopes: frozenset[Scope]
+    """The scopes of sessions that follow the user."""
     blocked: bool
+    """Whether the user may not sign in."""
     is_registered: bool
+    """Whether `insert_user` has made the user."""
     epochs: UserEpochs
+    """The counters by which a sign-in knows that it was overtaken."""
 
 
 Position = NewType("Position", str)
@@ -183,7 +272,9 @@ class InsertRefusal(Enum):
     """Why a store did not insert a session."""
 
     USER_REVOKED = "all sessions of the user were ended since the epochs were read, or after the position"
+    """All sessions of the user were ended meanwhile."""
     USER_RESCOPED = "the scopes of the user changed since the epochs were read"
+    """The user's scopes changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +286,9 @@ class Change:
     """
 
     ended: tuple[EndedSession, ...] = ()
+    """The sessions that were deleted."""
     announced: tuple[Announcement, ...] = ()
+    """The announcements for other processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +296,7 @@ class Insertion(Change):
     """A session that was inserted. The session that it has replaced, if any, is in `ended`."""
 
     session: SessionRecord
+    """The session as it was inserted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +304,9 @@ class UserChange(Change):
     """A user after a change, and the scopes that were taken away from them and from their sessions."""
 
     user: UserRecord
+    """The user after the change."""
     removed_scopes: frozenset[Scope] = frozenset()
+    """The scopes that were taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +314,9 @@ class ScopeChange(Change):
     """A session after its scopes were changed, and the scopes it lost."""
 
     session: SessionRecord
+    """The session after the change."""
     removed_scopes: frozenset[Scope]
+    """The scopes that it has lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +324,7 @@ class ExpiredSweep(Change):
     """One step of pruning by the absolute deadline. `is_done`: it found fewer sessions than it may delete."""
 
     is_done: bool
+    """Whether it found fewer sessions than it may delete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +332,7 @@ class IdleSweep(Change):
     """One step of pruning by the idle deadline, and the id to go on after (None: done)."""
 
     next_after: SessionId | None
+    """The id to go on after; None: all were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,4 +340,16 @@ class PepperCount:
     """How many sessions were hashed with a pepper; `pepper_id` None counts rows that do not say."""
 
     pepper_id: str | None
+    """The short name of the pepper; None: rows that do not say."""
     sessions: int
+    """The number of sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class PepperRecord:
+    """A pepper that sessions of this store are hashed with: its id, and 32 bytes by which a process knows it again."""
+
+    id: str
+    """The short name of the pepper."""
+    check_value: bytes = field(repr=False)
+    """The 32 bytes."""

@@ -1,4 +1,4 @@
-"""The interface that every store implements, in four parts: a reader of one part needs to see only that part.
+"""The interface that every store implements, in five parts: a reader of one part needs to see only that part.
 
 | part | what for | its caller |
 |---|---|---|
@@ -6,6 +6,7 @@
 | `Sessions` | insert, list, change, end | sign-ins and revocations |
 | `Users` | users and their scopes, and the epochs that stop a sign-in which was overtaken | sign-ins, `AuthUsers` |
 | `Upkeep` | prune, lock, count | the pruner and operators |
+| `Peppers` | which peppers its sessions are hashed with | the start of a pod |
 
 `Store` is all of them, with a lifespan and transactions. No part is optional.
 
@@ -33,12 +34,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
-
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.pages import Page
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         ListedSession,
         NewSession,
         PepperCount,
+        PepperRecord,
         Position,
         Rehash,
         ScopeChange,
@@ -64,7 +66,18 @@ if TYPE_CHECKING:
         UserRecord,
     )
 
-    Transaction: TypeAlias = AsyncConnection | AsyncSession
+__all__ = [
+    "InsideTransaction",
+    "SessionReads",
+    "Sessions",
+    "Store",
+    "Transaction",
+    "Upkeep",
+    "Users",
+]
+
+Transaction: TypeAlias = AsyncConnection | AsyncSession
+"""The application's transaction, which a call takes part in; from `store.transaction()` or an engine of its own."""
 
 InsideTransaction: TypeAlias = "Callable[[AsyncConnection], Awaitable[None]]"
 """Called inside the transaction of an insertion. If it raises, nothing is inserted."""
@@ -173,6 +186,8 @@ class Sessions(Protocol):
     ) -> Change:
         """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
 
+        Inside the caller's transaction the epoch moves by a random number, and else by 1 (`records.revocations_step`).
+
         The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
 
         Raises:
@@ -277,7 +292,19 @@ class Upkeep(Protocol):
         ...
 
 
-class Store(SessionReads, Sessions, Users, Upkeep, Protocol):
+class Peppers(Protocol):
+    """Which peppers the sessions of this store are hashed with. The peppers themselves are not in the store."""
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        """Every pepper that was ever registered, in order of id."""
+        ...
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        """Note those whose ids are not known yet. A record that is there already stays as it is."""
+        ...
+
+
+class Store(SessionReads, Sessions, Users, Upkeep, Peppers, Protocol):
     """Where sessions and users live."""
 
     has_transactions: bool

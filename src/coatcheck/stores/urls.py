@@ -14,22 +14,28 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_REDIS = tuple(
-    f"{name}{cluster}://" for name in ("redis", "rediss", "valkey", "valkeys") for cluster in ("", "+cluster")
+_REDIS = (
+    "unix://",
+    *(
+        f"{name}{kind}://"
+        for name in ("redis", "rediss", "valkey", "valkeys")
+        for kind in ("", "+cluster", "+sentinel", "+unix", "+socket")
+    ),
 )
 _ALLOWED = (
     "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database "
     "(with standbys host:5432,host:5432; through a pooler ?listen=host:5432), "
-    "redis://user:password@host:6379/0 or redis+cluster://host:6379,host:6379"
+    "redis://user:password@host:6379/0, redis+cluster://host:6379,host:6379, "
+    "redis+sentinel://host:26379,host:26379/service or unix:///path/to/redis.sock"
 )
 
 
 def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
-    """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL.
+    """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL, which has its own.
 
     Raises:
-        ConfigurationError: the URL names no store this library has, or a package it needs is not installed. The URL
-            itself is not repeated: it may hold a password.
+        ConfigurationError: the URL names no store this library has, a package it needs is not installed, or the store
+            takes no `clock`. The URL itself is not repeated: it may hold a password.
     """
     url = HiddenText(url)
     if url.startswith(_SQLITE):
@@ -43,6 +49,11 @@ def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = Tru
 
         return SqliteStore(Path(str(path)), clock=clock, migrates=migrates)
     if url.startswith(_POSTGRES):
+        if clock is not None:
+            raise ConfigurationError(
+                "clock is not for PostgreSQL, whose server tells the time; allowed are SQLite, Redis and, in tests, "
+                "MemoryStore(clock=clock)"
+            )
         try:
             from coatcheck.stores.sql.postgresql.store import PostgresStore  # noqa: PLC0415 (a store is imported when it is used)
         except ModuleNotFoundError as missing:

@@ -30,7 +30,13 @@ A store of your own is held to the conformance suite. Write a `StoreHarness` for
 `PausingStore` is for tests above a store: it stops calls by name, so that a test chooses which call overtakes which.
 """
 
-import pytest
+from coatcheck.extras import missing_extra
+
+try:
+    import hypothesis  # noqa: F401 (imported below; missing it is said here)
+    import pytest
+except ModuleNotFoundError as _missing:
+    raise missing_extra(_missing, module=__name__, extra="testing") from _missing
 
 pytest.register_assert_rewrite(
     "coatcheck.testing.conformance", "coatcheck.testing.samples", "coatcheck.testing.machine"

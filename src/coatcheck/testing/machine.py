@@ -111,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Start from nothing."""
         super().__init__()
         self.run(self.harness.reset())
-        self.model = Model(self.run(self.harness.now_us()))
+        self.model: Model = Model(self.run(self.harness.now_us()))
         self.ever: list[SessionId] = []
         self.attempts: dict[UserId, list[Attempt]] = {KEPT: [], APPLICATIONS: []}
 

@@ -22,6 +22,7 @@ class TransactionKind:
     """A way in which transactions are begun: an isolation level, a driver's option, a BEGIN by hand."""
 
     name: str
+    """The name of the kind, in the names of tests."""
 
     begin: Callable[[], AbstractAsyncContextManager[Transaction]]
     """A new transaction, as the application begins it: committed at the end of the block, rolled back if it raises."""

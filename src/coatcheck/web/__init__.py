@@ -13,7 +13,7 @@ from coatcheck.web.middleware import SessionMiddleware
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.browser_client import browser_client_path
 from coatcheck.web.sign_in import check_may_sign_in, client_of, forget_cookie, hand_out, sign_in
-from coatcheck.web.sign_in_page import sign_in_location
+from coatcheck.web.sign_in_page import next_location, sign_in_location
 from coatcheck.web.sign_out import SignedOut, sign_out
 from coatcheck.web.state import SCOPE_KEY, RequestState, authentication_of, request_state
 
@@ -36,6 +36,7 @@ __all__ = [
     "forget_cookie",
     "hand_out",
     "is_cross_site",
+    "next_location",
     "problem_of",
     "reason_of",
     "request_state",

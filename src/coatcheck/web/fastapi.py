@@ -20,15 +20,22 @@ The same on WebSocket routes. Refusals are RFC 9457 problems (see `http/problems
 
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Annotated, Any, TypeAlias
+from inspect import Signature
+from typing import Annotated, Any, NoReturn, TypeAlias
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
-from fastapi.openapi.models import HTTPBearer
-from fastapi.params import Depends as DependsParameter
-from fastapi.params import Security as SecurityParameter
-from fastapi.security import SecurityScopes
-from fastapi.security.base import SecurityBase
-from starlette.requests import HTTPConnection
+from coatcheck.errors import ConfigurationError
+from coatcheck.extras import missing_extra
+
+try:
+    from fastapi import APIRouter, Path, Query, Request, Response, Security
+    from fastapi.openapi.models import HTTPBearer
+    from fastapi.params import Depends as DependsParameter
+    from fastapi.params import Security as SecurityParameter
+    from fastapi.security import SecurityScopes
+    from fastapi.security.base import SecurityBase
+    from starlette.requests import HTTPConnection
+except ModuleNotFoundError as _missing:
+    raise missing_extra(_missing, module=__name__, extra="fastapi") from _missing
 
 from coatcheck.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from coatcheck.tokens import AuthenticationInfo, SignInAttempt
@@ -53,6 +60,18 @@ the application's own middleware instead of outside of it, so that what those ad
 refusals too.
 """
 
+__all__ = [
+    "BeginsSignIn",
+    "MaybeSignedIn",
+    "Requires",
+    "SignedIn",
+    "exception_handlers",
+    "possible_caller",
+    "problem_responses",
+    "required_caller",
+    "session_router",
+]
+
 
 class _SessionScheme(SecurityBase):
     """The OpenAPI security scheme of our tokens. It reads nothing itself: `SessionMiddleware` has done so."""
@@ -60,33 +79,49 @@ class _SessionScheme(SecurityBase):
     scheme_name = "session"
 
     def __init__(self) -> None:
-        self.model = HTTPBearer(
+        self.model: HTTPBearer = HTTPBearer(
             bearerFormat="opaque",
             description="The token of a server-side session, as a sign-in hands it out.",
         )
 
 
 class _RequiredCaller(_SessionScheme):
+    """Requires a caller with the scopes of the route."""
+
     async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> AuthenticationInfo:
         return require(connection, *scopes.scopes)
 
 
 class _PossibleCaller(_SessionScheme):
+    """Gives the caller, or None."""
+
     async def __call__(self, connection: HTTPConnection) -> AuthenticationInfo | None:
         return authentication_of(connection)
 
 
-required_caller = _RequiredCaller()
+required_caller: _RequiredCaller = _RequiredCaller()
 """The dependency behind `Requires` and `SignedIn`, for `app.dependency_overrides` in an application's own tests."""
 
-possible_caller = _PossibleCaller()
+possible_caller: _PossibleCaller = _PossibleCaller()
 """The dependency behind `MaybeSignedIn`, for the same."""
 
 
-def Requires(*scopes: str) -> SecurityParameter:  # noqa: N802 (reads as a type in an annotation, as FastAPI's own do)
+class _Requirement(SecurityParameter):
+    """The parameter that `Requires` returns: FastAPI's own, and an error inside of another `Depends`."""
+
+    def __call__(self) -> NoReturn:
+        raise _inside_depends("Requires(...)", "Annotated[AuthenticationInfo, Requires(...)]")
+
+    @property
+    def __signature__(self) -> Signature:
+        self()
+
+
+def Requires(*scopes: str) -> Any:  # noqa: N802, ANN401 (as FastAPI's own, and typed as they are: a default of any type)
     """The caller, who is signed in and has all of `scopes`.
 
         user: Annotated[AuthenticationInfo, Requires("notes:write")]
+        user: AuthenticationInfo = Requires("notes:write")              # the same
 
     Without scopes, being signed in is enough. Also usable in `dependencies=[Requires("admin")]` of a route, a router
     or an application. A caller who is not signed in gets 401, one who lacks a scope 403, and all get 503 while
@@ -95,8 +130,7 @@ def Requires(*scopes: str) -> SecurityParameter:  # noqa: N802 (reads as a type 
     Raises:
         InvalidArgumentError: a scope is misspelt. Raised where the route is defined.
     """
-    parameter: SecurityParameter = Security(required_caller, scopes=required_scopes(scopes))
-    return parameter
+    return _Requirement(required_caller, scopes=required_scopes(scopes))
 
 
 SignedIn: TypeAlias = Annotated[AuthenticationInfo, Requires()]
@@ -106,7 +140,18 @@ MaybeSignedIn: TypeAlias = Annotated[AuthenticationInfo | None, Security(possibl
 """The caller, or None where nobody is signed in: `user: MaybeSignedIn`. While the store is down, 503 and not None."""
 
 
-def BeginsSignIn(auth: HasTokenManager) -> DependsParameter:  # noqa: N802 (reads as a type in an annotation)
+class _SignInBegins(DependsParameter):
+    """The parameter that `BeginsSignIn` returns, for the same reason."""
+
+    def __call__(self) -> NoReturn:
+        raise _inside_depends("BeginsSignIn(...)", "Annotated[SignInAttempt, BeginsSignIn(auth)]")
+
+    @property
+    def __signature__(self) -> Signature:
+        self()
+
+
+def BeginsSignIn(auth: HasTokenManager) -> Any:  # noqa: N802, ANN401 (as `Requires`)
     """The sign-in that begins with this request, before anything of its user is read.
 
         async def sign_in_route(
@@ -121,8 +166,7 @@ def BeginsSignIn(auth: HasTokenManager) -> DependsParameter:  # noqa: N802 (read
     async def begin() -> SignInAttempt:
         return await auth.token_manager.begin_sign_in()
 
-    parameter: DependsParameter = Depends(begin)
-    return parameter
+    return _SignInBegins(begin)
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -219,6 +263,13 @@ def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         return browser_client_response(request, request.url.path.rpartition("/")[2])
 
     return router
+
+
+def _inside_depends(given: str, written: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{given} stands inside of Depends(...) or Security(...), and is a dependency already; write {written}, or "
+        "dependencies=[Requires(...)] of a route, without Depends"
+    )
 
 
 class _EventStream(Response):

@@ -26,15 +26,18 @@ from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
 from coatcheck.web.http.devices import ClientCapture
 from coatcheck.web.http.event_stream import asks_for_event_stream
+from coatcheck.web.http.except_paths import ExceptPaths
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
+from coatcheck.web.not_run import LEFT_ALONE
 from coatcheck.web.refusals import answer_to, answerable_in, left_the_function_that_asked
+from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from coatcheck.web.auth_services import HasTokenManager, HasTokenManagerAndEvents
@@ -69,6 +72,7 @@ class SessionMiddleware:
         cookie: SessionCookie | None = None,
         clients: ClientCapture | None = None,
         live: LiveConnections | None = None,
+        except_paths: Iterable[str] = (),
     ) -> None:
         """Wrap `app`. `auth` is what `pod.initialize_auth_services(...)` returned.
 
@@ -76,8 +80,12 @@ class SessionMiddleware:
         says what is kept of a client that signs in; None keeps what `ClientCapture()` does. `live` watches over
         connections that stay open; None: `LiveConnections(auth)`, with its own settings.
 
+        `except_paths` are left alone, as if the middleware were not there: no token is read, no header is added. A path
+        that ends with a slash is everything below it, another is that path alone: `["/static/", "/healthz"]`, below
+        the application's prefix (`root_path`). Routes there cannot ask who is calling (`ConfigurationError`).
+
         Raises:
-            ConfigurationError: `cookie`, `clients` or `live` is something else.
+            ConfigurationError: `cookie`, `clients`, `live` or `except_paths` is something else.
         """
         if cookie is not None and not isinstance(cookie, SessionCookie):
             raise ConfigurationError("cookie must be None or a SessionCookie, for example SessionCookie()")
@@ -92,15 +100,24 @@ class SessionMiddleware:
         if live is None and isinstance(getattr(auth, "events", None), EventBus):
             live = LiveConnections(cast("HasTokenManagerAndEvents", auth))
         self._live = live
+        excepted = ExceptPaths(except_paths)
+        self._except_paths = excepted if excepted.are_any else None
         self._settings = WebSettings(clients or ClientCapture(), ends_with_session=live is not None)
 
-    async def __call__(  # noqa: C901 (in parts it would be a call more for every request)
+    async def __call__(  # noqa: C901, PLR0912 (in parts it would be a call more for every request)
         self, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         """Handle one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
+        if self._except_paths is not None and (
+            path_below(scope.get("root_path", ""), scope["path"]) in self._except_paths
+        ):
+            scope[SCOPE_KEY] = scope[REPLY_KEY] = scope[SETTINGS_KEY] = LEFT_ALONE
+            await self._app(scope, receive, send)
+            return
+        scope[ROOT_KEY] = scope.get("root_path", "")
         cookie = None if self._cookie is None else self._cookie.on(facts_of(scope))
         credential = presented_credential(scope["headers"], None if cookie is None else cookie.name)
         token: Token | None

@@ -37,5 +37,5 @@ def settings_of(connection: Mapping[str, Any]) -> WebSettings:
     """
     settings = connection.get(SETTINGS_KEY)
     if not isinstance(settings, WebSettings):
-        raise middleware_did_not_run()
+        raise middleware_did_not_run(settings)
     return settings

@@ -9,11 +9,12 @@ from coatcheck.errors import CrossSiteRequestError, SignInError, StoreUnavailabl
 from coatcheck.tokens import Token
 from coatcheck.web.asgi import facts_of
 from coatcheck.web.exchanges.reply import reply_of
+from coatcheck.web.http.cookie import form_origins
 from coatcheck.web.settings import settings_of
 from coatcheck.web.state import request_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from collections.abc import Set as AbstractSet
     from typing import Any
     from uuid import UUID
@@ -33,6 +34,7 @@ async def sign_in(
     scopes: AbstractSet[str] | None = None,
     attempt: SignInAttempt | None = None,
     mode: Mode | None = None,
+    from_origins: Collection[str] = (),
 ) -> AuthSuccess:
     """Sign in the client behind `request`, whose credentials you have checked, and give it its token.
 
@@ -43,6 +45,12 @@ async def sign_in(
     each sign-in has a fresh token and none is left over (ASVS 7.2.4). In cookie mode the token goes into the cookie,
     and the `token` of what is returned is empty. `mode` None does as the client asks for in `Coatcheck-Mode`; "cookie"
     is for forms in HTML, which send no such header.
+
+    `from_origins` is for the callback of an identity provider whose page sends a form to it (OIDC `form_post`, SAML):
+    `["https://appleid.apple.com"]` lets such a form set the cookie, in this call only. "null" among them is for
+    providers that hide their origin. Check beforehand that this browser began the sign-in, by something that such a
+    POST brings along: the session cookie and other Lax cookies do not come with it. Else anybody can sign a browser in
+    to their own account. For the same reason a session that the browser had is not replaced: its cookie is.
 
     With a transaction of your own: `check_may_sign_in` first, then `issue_token` with `client=client_of(request)` and
     `replacing=`, and `hand_out` once it is committed.
@@ -57,7 +65,7 @@ async def sign_in(
         ConfigurationError: cookie mode without a `SessionCookie`, over plain http, or over a WebSocket.
         StoreUnavailable: the store cannot answer (HTTP 503).
     """
-    check_may_sign_in(request, mode)
+    check_may_sign_in(request, mode, from_origins=from_origins)
     state = request_state(request)
     caller = state.authentication
     try:
@@ -73,18 +81,21 @@ async def sign_in(
     except (SignInError, StoreUnavailable) as error:
         state.note_failure(error)
         raise
-    return hand_out(request, success, mode)
+    return hand_out(request, success, mode, from_origins=from_origins)
 
 
-def check_may_sign_in(request: Mapping[str, Any], mode: Mode | None = None) -> None:
+def check_may_sign_in(
+    request: Mapping[str, Any], mode: Mode | None = None, *, from_origins: Collection[str] = ()
+) -> None:
     """Check that `hand_out` will be able to give this client a token, before one is made.
 
     Raises:
         CrossSiteRequestError, ConfigurationError: as `sign_in`.
     """
     reply = reply_of(request)
+    origins = form_origins(from_origins)
     try:
-        reply.check_may_hand_out(reply.mode(facts_of(request), mode))
+        reply.check_may_hand_out(reply.mode(facts_of(request), mode), origins)
     except CrossSiteRequestError as error:
         request_state(request).note_failure(error)
         raise
@@ -95,7 +106,9 @@ def client_of(request: Mapping[str, Any]) -> ClientInfo:
     return settings_of(request).clients.of(facts_of(request))
 
 
-def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None = None) -> AuthSuccess:
+def hand_out(
+    request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None = None, *, from_origins: Collection[str] = ()
+) -> AuthSuccess:
     """Give the client its token: in cookie mode with the response, else in what this returns for the body.
 
     Call it when the session is committed. The cookie is sent with whatever response follows.
@@ -105,7 +118,7 @@ def hand_out(request: Mapping[str, Any], success: AuthSuccess, mode: Mode | None
     """
     reply = reply_of(request)
     mode = reply.mode(facts_of(request), mode)
-    reply.hand_out(success, mode)
+    reply.hand_out(success, mode, form_origins(from_origins))
     return replace(success, token=Token("")) if mode == "cookie" else success
 
 

@@ -18,6 +18,7 @@ class SignedOut:
     """How many sessions a sign-out ended; 0 where there was none."""
 
     ended: int
+    """The number of sessions that have ended."""
 
 
 async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:

@@ -21,12 +21,17 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.websockets import WebSocket
-
 from coatcheck.errors import AuthorizationError, InvalidArgumentError, SignInError, StoreUnavailable
+from coatcheck.extras import missing_extra
+
+try:
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.websockets import WebSocket
+except ModuleNotFoundError as _missing:
+    raise missing_extra(_missing, module=__name__, extra="starlette") from _missing
+
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.web.http.problems import Problem, invalid_request
 from coatcheck.web.refusals import answer_to, answerable_in
@@ -36,7 +41,7 @@ from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.sign_out import sign_out as sign_out_here
-from coatcheck.web.state import SCOPE_KEY
+from coatcheck.web.state import SCOPE_KEY, RequestState
 from coatcheck.wire import timestamp
 
 if TYPE_CHECKING:
@@ -48,6 +53,15 @@ if TYPE_CHECKING:
     from coatcheck.web.auth_services import HasTokenManager
 
     ExceptionHandlers = dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+
+__all__ = [
+    "browser_client_response",
+    "exception_handlers",
+    "problem_response",
+    "requires",
+    "session_events_response",
+    "session_routes",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,7 +193,8 @@ async def _answer(connection: Request | WebSocket, error: Exception) -> Response
     answerable = answerable_in(error)
     if answerable is None or isinstance(connection, WebSocket):
         raise error  # SessionMiddleware knows more, and how to end a WebSocket connection
-    return problem_response(answer_to(answerable, connection.get(SCOPE_KEY)))
+    state = connection.get(SCOPE_KEY)
+    return problem_response(answer_to(answerable, state if isinstance(state, RequestState) else None))
 
 
 exception_handlers: ExceptionHandlers = {AuthorizationError: _answer, SignInError: _answer, StoreUnavailable: _answer}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import AuthenticationRequiredError, InsufficientScopeError
+from coatcheck.hidden import shown_when_made
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 from coatcheck.web.not_run import middleware_did_not_run
 
@@ -32,6 +33,7 @@ class RequestState:
         """Show this verdict."""
         self._verdict = verdict
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the answer."""
         return f"RequestState({self._verdict.answer!r})"
@@ -104,7 +106,7 @@ def request_state(connection: Mapping[str, Any]) -> RequestState:
     except KeyError:
         state = None
     if not isinstance(state, RequestState):
-        raise middleware_did_not_run()
+        raise middleware_did_not_run(state)
     return state
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from coatcheck import (
     ConfigurationError,
@@ -168,11 +175,27 @@ class TestAccessRules:
             guarantee = await store.guarantee()
         assert guarantee.settings["appendonly"] == guarantee.settings["no-appendfsync-on-rewrite"] == "no"
 
-    async def test_a_wrong_password_is_an_outage_that_does_not_repeat_it(self, server: RedisServer) -> None:
-        store = RedisStore(self._url(server).replace(PASSWORD, f"{PASSWORD}-wrong"))
-        with pytest.raises(StoreUnavailable) as caught:
+    @pytest.mark.parametrize("given", [f"sessions:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@"])
+    async def test_a_wrong_user_or_password_at_the_start_is_no_outage_and_is_not_repeated(
+        self, server: RedisServer, given: str
+    ) -> None:
+        store = RedisStore(self._url(server).replace(f"sessions:{PASSWORD}@", given))
+        with pytest.raises(ConfigurationError, match="check user name and password of the store URL") as caught:
             await store.open()
+        assert repr(store) in str(caught.value)
         assert PASSWORD not in _chain(caught.value)
+
+    async def test_a_database_that_the_server_does_not_have_is_no_outage(self, redis_server: RedisServer) -> None:
+        store = RedisStore(f"redis://127.0.0.1:{redis_server.port}/99")
+        with pytest.raises(ConfigurationError, match="check that it has a database 99"):
+            await store.open()
+
+    async def test_a_password_that_is_changed_while_the_store_is_open_is_an_outage(self, server: RedisServer) -> None:
+        async with RedisStore(self._url(server)) as store:
+            server.ask("ACL SETUSER", "sessions", "resetpass", ">another")
+            server.ask("CLIENT KILL", "USER", "sessions")
+            with pytest.raises(StoreUnavailable, match=r"\(AuthenticationError\)$"):
+                await store.read_user(ADA)
 
     async def test_a_cluster_needs_two_more_access_rules(self, shared_redis_cluster: RedisCluster) -> None:
         cluster = shared_redis_cluster
@@ -198,8 +221,12 @@ class TestEncryption:
         return str(path)
 
     @pytest.fixture
-    def tls_port(self, tmp_path: Path, ca_certs: str) -> Iterator[int]:
-        """The port of a server whose certificate is for the name localhost."""
+    def tls_port(self, tls_server: RedisServer) -> int:
+        return int(tls_server.ask("CONFIG GET", "tls-port")["tls-port"])
+
+    @pytest.fixture
+    def tls_server(self, tmp_path: Path, ca_certs: str) -> Iterator[RedisServer]:
+        """A server whose certificate is for the name localhost."""
         certificate, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
         issued = self.AUTHORITY.issue_cert("localhost")
         issued.cert_chain_pems[0].write_to_path(certificate)
@@ -210,8 +237,8 @@ class TestEncryption:
             tls_key_file=str(key),
             tls_ca_cert_file=ca_certs,
             tls_auth_clients="no",
-        ):
-            yield port
+        ) as server:
+            yield server
 
     async def test_an_encrypted_server_is_a_store_like_any_other(self, tls_port: int, ca_certs: str) -> None:
         async with RedisStore(f"rediss://localhost:{tls_port}?ca_certs={ca_certs}") as store:
@@ -233,6 +260,109 @@ class TestEncryption:
         """The certificate has an unknown authority, or another name; or the connection is not encrypted."""
         with pytest.raises(StoreUnavailable):
             await RedisStore(place.format(tls_port, ca_certs)).open()
+
+    async def test_the_certificates_of_the_system_do_not_count_beside_those_of_the_url(
+        self, tls_port: int, ca_certs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(other)
+        monkeypatch.setenv("SSL_CERT_FILE", ca_certs)  # where the system's are
+        async with RedisStore(f"rediss://localhost:{tls_port}"):
+            pass
+        with pytest.raises(StoreUnavailable):
+            await RedisStore(f"rediss://localhost:{tls_port}?ca_certs={other}").open()
+
+    async def test_the_name_in_the_certificate_need_not_be_checked_where_the_url_names_its_file(
+        self, tls_port: int, ca_certs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As for a hoster whose certificates are signed by one of its own, and have other names."""
+        url = f"rediss://127.0.0.1:{tls_port}?ssl_check_hostname=false&ssl_ca_certs="
+        async with RedisStore(f"{url}{ca_certs}") as store:
+            await read_present(store, (await sign_in(store)).id)
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(other)
+        monkeypatch.setenv("SSL_CERT_FILE", ca_certs)
+        with pytest.raises(StoreUnavailable):
+            await RedisStore(f"{url}{other}").open()
+
+    @pytest.fixture
+    def client_files(self, tmp_path: Path) -> tuple[Path, Path, Path]:
+        """A client's certificate, its key, and the key once more, encrypted."""
+        issued = self.AUTHORITY.issue_cert("client")
+        files = tmp_path / "client.pem", tmp_path / "client.key", tmp_path / "encrypted.key"
+        issued.cert_chain_pems[0].write_to_path(files[0])
+        issued.private_key_pem.write_to_path(files[1])
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        encryption = BestAvailableEncryption(PASSWORD.encode())
+        files[2].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+        return files
+
+    async def test_a_client_certificate_is_shown_where_the_server_wants_one(
+        self, tls_server: RedisServer, tls_port: int, ca_certs: str, client_files: tuple[Path, Path, Path]
+    ) -> None:
+        tls_server.ask("CONFIG SET", "tls-auth-clients", "yes")
+        certificate, key, encrypted = client_files
+        url = f"rediss://localhost:{tls_port}?ca_certs={ca_certs}"
+        with pytest.raises(StoreUnavailable):
+            await RedisStore(url).open()
+        for key_options in (f"ssl_keyfile={key}", f"ssl_keyfile={encrypted}&ssl_password={PASSWORD}"):
+            async with RedisStore(f"{url}&ssl_certfile={certificate}&{key_options}") as store, Listening(store):
+                await read_present(store, (await sign_in(store)).id)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("ca_certs=/no/such.pem", "ca_certs .* cannot be read"),
+            ("ssl_certfile=/no/such.pem", "ssl_certfile .* cannot be read"),
+            ("ssl_certfile={certificate}&ssl_keyfile=/no/such.key", "ssl_keyfile .* cannot be read"),
+            ("ca_certs={key}", "without what belongs there"),
+            ("ssl_certfile={certificate}", "without what belongs there"),
+            ("ssl_certfile={certificate}&ssl_keyfile={encrypted}&ssl_password=wrong", "ssl_password is not the key's"),
+            ("ssl_certfile={certificate}&ssl_keyfile={encrypted}", "ssl_password is not the key's"),
+        ],
+    )
+    async def test_a_file_that_cannot_be_used_is_named_before_anything_is_connected(
+        self, options: str, said: str, client_files: tuple[Path, Path, Path]
+    ) -> None:
+        certificate, key, encrypted = client_files
+        given = options.format(certificate=certificate, key=key, encrypted=encrypted)
+        with pytest.raises(ConfigurationError, match=said) as caught:
+            await RedisStore(f"rediss://localhost:{free_port()}?{given}").open()
+        assert "wrong" not in _chain(caught.value)
+
+    async def test_a_file_that_goes_later_is_an_outage_also_for_listeners(self, tls_port: int, ca_certs: str) -> None:
+        """Certificates that are renewed may be away for a moment."""
+        async with RedisStore(f"rediss://localhost:{tls_port}?ca_certs={ca_certs}") as store:
+            _move(ca_certs, f"{ca_certs}.away")
+            async with asyncio.timeout(30):
+                listening = asyncio.ensure_future(anext(store.announcements()))
+                with pytest.raises(StoreUnavailable):
+                    await store.end_user_sessions(ADA)  # by a connection that is not made yet
+                _move(f"{ca_certs}.away", ca_certs)
+                assert await listening is None  # it has begun
+                await store.end_user_sessions(ADA)
+
+
+class TestSockets:
+    async def test_a_store_is_reached_through_a_unix_socket(self) -> None:
+        with (
+            tempfile.TemporaryDirectory(prefix="coatcheck-") as folder,  # a socket's path must be short
+            RedisServer(unixsocket=f"{folder}/redis.sock", requirepass=PASSWORD),
+        ):
+            for url in (
+                f"unix://:{PASSWORD}@{folder}/redis.sock?db=2",
+                f"redis+socket://{folder}/redis.sock?password={PASSWORD}&virtual_host=2",
+            ):
+                async with RedisStore(url) as store, RedisStore(url) as other, Listening(other) as listening:
+                    session = await sign_in(store)
+                    await read_present(other, session.id)
+                    await store.end_user_sessions(ADA)
+                    assert await listening.next() == Announcement(ADA)
+                assert repr(store) == f"RedisStore({folder}/redis.sock/2)"
+
+    async def test_a_socket_that_is_not_there_is_an_outage(self) -> None:
+        with pytest.raises(StoreUnavailable):
+            await RedisStore("unix:///no/such/redis.sock").open()
 
 
 class TestSecrets:
@@ -307,6 +437,10 @@ def test_a_hook_that_would_run_inside_a_transaction_is_refused_by_its_name(hook:
             token_manager_builders=[ServerSideSessionsConfig(session_key_hash_pepper=PEPPER, **of_sessions)],  # type: ignore[arg-type]
             **of_users,  # type: ignore[arg-type]
         )
+
+
+def _move(before: str, after: str) -> None:
+    Path(before).rename(after)
 
 
 def _chain(error: BaseException | None) -> str:

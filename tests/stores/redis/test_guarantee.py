@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import pytest
 
 from coatcheck import GuaranteeLevel
 from coatcheck.stores.redis.guarantee import judge
+from coatcheck.stores.redis.url import Sentinels
+
+if TYPE_CHECKING:
+    from coatcheck.stores.guarantee import Guarantee
 
 SOUND = {
     "appendonly": "yes",
@@ -85,6 +92,43 @@ def test_a_store_that_waits_for_a_replica_counts_as_replicated_while_none_is_con
     assert found.level == GuaranteeLevel.BEST_EFFORT
     assert "waits for 1" in found.reasons[0]
     assert found.conditions == ("The disk keeps what it says it has written.",)
+
+
+def _with_sentinels(changed: dict[str, str], *, replicas: int, believes_any: bool = False) -> Guarantee:
+    sentinels = Sentinels("service", believes_any, None, None)
+    return judge([SOUND | changed], is_cluster=False, replicas=replicas, sentinels=sentinels)
+
+
+def test_with_sentinels_it_is_best_effort_even_while_no_replica_is_connected() -> None:
+    for replicas, said in ((0, "does not wait for any"), (1, "waits for 1, which Redis need not choose")):
+        found = _with_sentinels({}, replicas=replicas)
+        assert found.level == GuaranteeLevel.BEST_EFFORT
+        assert said in found.reasons[0]
+        assert "No other server takes over." not in found.conditions
+
+
+@pytest.mark.parametrize(
+    ("least", "lag", "said"),
+    [
+        ("0", "10", "is not set: .* for as long as it stands alone"),
+        ("1", "0", "is not set: .* for as long as it stands alone"),
+        ("1", "10", "is 1, min-replicas-max-lag 10: .* for about 10 seconds"),
+    ],
+)
+def test_where_no_revocation_waits_the_setting_of_the_server_limits_what_is_lost(
+    least: str, lag: str, said: str
+) -> None:
+    settings = {"min-replicas-to-write": least, "min-replicas-max-lag": lag}
+    reasons = _with_sentinels(settings, replicas=0).reasons
+    assert len(reasons) == 2
+    assert re.search(said, reasons[1])
+    assert len(_with_sentinels(settings, replicas=1).reasons) == 1
+
+
+def test_sentinels_of_which_any_is_believed_are_a_reason_of_their_own() -> None:
+    reasons = _with_sentinels({}, replicas=1, believes_any=True).reasons
+    assert len(reasons) == 2
+    assert "sentinels is any" in reasons[1]
 
 
 def test_primaries_that_are_down_are_a_condition() -> None:

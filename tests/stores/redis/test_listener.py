@@ -23,7 +23,7 @@ from tests.servers.scripted_redis import ScriptedRedis
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from redis.asyncio import Connection
+    from redis.asyncio.connection import AbstractConnection
 
     from tests.servers.redis import RedisServer
     from tests.servers.redis_cluster import RedisCluster
@@ -44,7 +44,16 @@ class Places:
     def all(self) -> Mapping[Address, str]:
         return {Address("127.0.0.1", port): str(number) for number, port in enumerate(self.ports)}
 
+    async def open(self) -> None:
+        raise NotImplementedError
+
     def of(self, shard: str) -> Address | None:
+        raise NotImplementedError
+
+    def vouches_for(self, address: Address) -> bool:
+        raise NotImplementedError
+
+    def promotable(self) -> int:
         raise NotImplementedError
 
     async def refresh(self) -> None:
@@ -68,7 +77,7 @@ class First(Places):
         return {Address("127.0.0.1", self.ports[0]): "00"}
 
 
-def _connect(address: Address) -> Connection:
+def _connect(address: Address) -> AbstractConnection:
     return parse_url("redis://db").connection(address, timeout_seconds=5)
 
 

@@ -236,7 +236,7 @@ class TestExpiry:
             session = await sign_in(store, ADA, **fields)
             await store.delete_sessions(SessionFilter(session_id=session.id))
         await store.delete_user(ADA)
-        assert set(redis_server.ask("KEYS", "*")) == {ROOT, f"{ROOT}:user:ada"}
+        assert set(redis_server.ask("KEYS", "*")) == {ROOT, f"{ROOT}:user:ada", "coatcheck:{00}:format"}
 
 
 async def test_the_servers_clock_decides_and_its_own_expiry_is_later(redis_url: str, shared_redis: RedisServer) -> None:

@@ -103,7 +103,7 @@ class TestDemoted:
             await sign_in(store)
             await read_something(store)
             redis_server.ask("REPLICAOF", "127.0.0.1", "1")
-            with pytest.raises(StoreUnavailable, match=r"replica, whose data may be old|ReadOnlyError|READONLY"):
+            with pytest.raises(StoreUnavailable, match=r"replica, or was replaced|ReadOnlyError|READONLY"):
                 await read_something(store)
             redis_server.ask("REPLICAOF", "NO", "ONE")
             await read_something(store)

@@ -22,6 +22,11 @@ def test_a_new_server_is_accepted(version: str) -> None:
     check([{"redis_version": version, "cluster_enabled": "0"}], is_cluster=False)
 
 
+def test_a_sentinel_is_not_taken_for_a_server() -> None:
+    with pytest.raises(ConfigurationError, match=r"is a sentinel; the store URL must begin with redis\+sentinel://"):
+        check([{"redis_version": "7.0.15", "redis_mode": "sentinel"}], is_cluster=False)
+
+
 @pytest.mark.redis
 async def test_a_member_of_a_cluster_is_not_taken_for_a_single_server(redis_cluster_url: str, redis_url: str) -> None:
     member = redis_cluster_url.replace("+cluster", "").partition(",")[0]

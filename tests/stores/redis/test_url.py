@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coatcheck import ConfigurationError
+from coatcheck.stores.redis.encryption import Encryption
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.urls import store_from_url
@@ -26,37 +27,69 @@ PASSWORD = "hunter2-geheim"
         ("valkey://[::1]", [("::1", 6379)]),
         ("valkey://[::1]:7000", [("::1", 7000)]),
         ("redis://ann:secret@[2001:db8::1]:7000/0", [("2001:db8::1", 7000)]),
+        ("redis+sentinel://a,b:7001,[::1]:7002/service", [("a", 26379), ("b", 7001), ("::1", 7002)]),
+        ("unix:///run/redis%20s/redis.sock", [("/run/redis s/redis.sock", 0)]),
+        ("redis+socket:///run/redis.sock?virtual_host=2", [("/run/redis.sock", 0)]),
+        ("valkey+unix:///run/valkey.sock", [("/run/valkey.sock", 0)]),
         ("redis+cluster://a,b:7001,[::1]:7002", [("a", 6379), ("b", 7001), ("::1", 7002)]),
         ("valkeys+cluster://ann:secret@a:1", [("a", 1)]),
     ],
 )
-def test_a_url_names_one_server_or_the_members_of_a_cluster(url: str, addresses: list[tuple[str, int]]) -> None:
+def test_a_url_names_one_server_the_members_of_a_cluster_sentinels_or_a_socket(
+    url: str, addresses: list[tuple[str, int]]
+) -> None:
     target = parse_url(url)
     assert target.addresses == tuple(Address(*address) for address in addresses)
     assert target.is_cluster == ("+cluster" in url)
-    assert [str(address) for address in target.addresses] == [
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses
-    ]
+    assert [str(address) for address in target.addresses] == [_written(*address) for address in addresses]
+
+
+def _written(host: str, port: int) -> str:
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
 @pytest.mark.parametrize("cluster", ["", "+cluster"])
 def test_every_scheme_is_accepted_and_an_s_means_tls(scheme: str, cluster: str) -> None:
     url = f"{scheme}{cluster}://db"
-    assert parse_url(url).is_encrypted == (scheme in {"rediss", "valkeys"})
+    assert (parse_url(url).encryption is not None) == (scheme in {"rediss", "valkeys"})
     assert isinstance(store_from_url(url), RedisStore)
 
 
 def test_each_missing_part_of_a_url_has_a_default() -> None:
     target = parse_url("redis://db")
     assert target.addresses == (Address("db", 6379),)
-    assert (target.database, target.prefix, target.replicas, target.ca_certs) == (0, "coatcheck", None, None)
+    assert (target.database, target.prefix, target.replicas, target.encryption) == (0, "coatcheck", None, None)
+    assert target.sentinels is None
     assert (target.username, target.password) == (None, None)
+
+
+def test_a_url_of_sentinels_names_their_service_a_database_and_their_own_password() -> None:
+    url = (
+        f"rediss+sentinel://ann:{PASSWORD}@a,b/my.service-1/3?sentinel_username=s&sentinel_password=p%40&sentinels=any"
+    )
+    target = parse_url(url)
+    assert target.sentinels is not None
+    assert (target.sentinels.service, target.database, target.waits_for) == ("my.service-1", 3, 1)
+    assert (target.sentinels.username, target.sentinels.password) == ("s", "p@")
+    assert target.sentinels.believes_any
+    assert (target.username, target.password) == ("ann", PASSWORD)
+    assert "p@" not in repr(target)
+    assert repr(RedisStore(url)) == "RedisStore(a:26379,b:26379/my.service-1/3)"
+
+
+def test_a_database_a_user_and_a_password_may_be_options() -> None:
+    target = parse_url(f"unix:///run/redis.sock?db=4&username=ann&password={PASSWORD}%40")
+    assert (target.database, target.username, target.password) == (4, "ann", f"{PASSWORD}@")
+    assert parse_url("redis://ann@db/4?db=4&username=ann").database == 4
 
 
 def test_options_come_behind_a_question_mark() -> None:
     target = parse_url("rediss://db/2?prefix=shop_1-a&replicas=2&ca_certs=/etc/ca%20s.pem")
-    assert (target.database, target.prefix, target.replicas, target.ca_certs) == (2, "shop_1-a", 2, "/etc/ca s.pem")
+    assert (target.database, target.prefix, target.replicas) == (2, "shop_1-a", 2)
+    assert target.encryption == Encryption("/etc/ca s.pem")
 
 
 @given(username=st.text(max_size=20), password=st.text(min_size=1, max_size=20))
@@ -99,7 +132,32 @@ def test_any_name_and_password_can_be_percent_encoded(username: str, password: s
         ("redis://db?replicas=-1", "replicas"),
         ("redis://db?replicas=101", "replicas"),
         ("redis://db?replicas=", "replicas"),
-        ("redis://db?db=3", "option"),
+        ("redis://db?ba=3", "unknown option"),
+        ("redis://db/1?db=3", "the database twice"),
+        ("redis://db?db=1&db=3", "db twice"),
+        ("redis://db?db=one", "the database"),
+        ("redis+cluster://db?db=1", "the database"),
+        ("redis://ann:a@db?password=b", "the password twice"),
+        ("redis://ann:a@db?username=bob", "the user twice"),
+        ("redis://db?protocol=4", "protocol"),
+        ("rediss://db?ssl_check_hostname=perhaps&ca_certs=/a", "ssl_check_hostname .* must be true or false"),
+        ("rediss://db?ssl_keyfile=/key.pem", "no ssl_certfile"),
+        ("rediss://db?ssl_certfile=", "ssl_certfile"),
+        ("redis://db?ssl_certfile=/a", "ssl_certfile .* it is for rediss://"),
+        ("redis://db?sentinels=any", r"sentinels .* it is for redis\+sentinel://"),
+        ("redis://db?sentinel_password=a", r"sentinel_password .* it is for redis\+sentinel://"),
+        ("redis+sentinel://db", "no service"),
+        ("redis+sentinel://db/", "no service"),
+        ("redis+sentinel://db/a%20b", "no service"),
+        ("redis+sentinel://db/a/b", "the database"),
+        ("redis+sentinel:///a", "no host"),
+        ("redis+sentinel://db/a?sentinels=all", "most or any"),
+        ("unix://run/redis.sock", "three slashes"),
+        ("unix://", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("rediss+unix:///run/redis.sock", "TLS and a Unix socket"),
+        ("unix:///run/redis.sock?ca_certs=/a", "ca_certs .* it is for rediss://"),
+        ("redis+nothing://db", "not one of Redis"),
         ("redis://db?ca_certs=/etc/ca.pem", "ca_certs"),
         ("rediss://db?ca_certs=", "ca_certs"),
         ("postgresql://db", "Redis or Valkey"),
@@ -136,7 +194,13 @@ def test_a_number_sign_in_a_password_does_not_turn_its_beginning_into_a_host() -
 def test_no_repr_shows_a_password() -> None:
     url = f"redis://ann:{PASSWORD}@db:7000/3?prefix=shop"
     target, store = parse_url(url), RedisStore(url)
-    for shown in (repr(target), repr(store), repr(target.connection(Address("db", 1), timeout_seconds=1))):
+    encrypted = parse_url(f"rediss://db?ssl_certfile=/a&ssl_password={PASSWORD}")
+    for shown in (
+        repr(encrypted),
+        repr(target),
+        repr(store),
+        repr(target.connection(Address("db", 1), timeout_seconds=1)),
+    ):
         assert PASSWORD not in shown
     assert repr(store) == "RedisStore(db:7000/3)"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +22,7 @@ from coatcheck.errors import (
     UserSourceUnavailable,
 )
 from coatcheck.tokens import TokenRefusal
+from coatcheck.web.http import problems
 from coatcheck.web.http.problems import Problem, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
@@ -30,6 +33,13 @@ def header(problem: Problem, name: bytes) -> bytes | None:
     values = [value for found, value in problem.headers if found == name]
     assert len(values) <= 1
     return values[0] if values else None
+
+
+def test_the_reference_lists_the_answers_that_the_module_lists() -> None:
+    reference = (Path(__file__).parents[3] / "docs/reference/http.md").read_text(encoding="utf-8")
+    in_module = re.findall(r"^\| `(\w+)` \| (\d+) \|", problems.__doc__ or "", flags=re.MULTILINE)
+    in_reference = re.findall(r"^\| (\d+) \| `(\w+)` \|", reference, flags=re.MULTILINE)
+    assert sorted(in_reference) == sorted((status, code) for code, status in in_module)
 
 
 def test_without_a_token_the_challenge_names_no_error() -> None:

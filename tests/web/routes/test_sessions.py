@@ -70,14 +70,20 @@ async def test_am_i_signed_in(app: AsgiApp, manager: FakeTokenManager) -> None:
 
 
 @pytest.mark.parametrize("refusal", list(TokenRefusal))
-async def test_only_the_holder_of_an_ended_session_is_told_why(
+async def test_only_the_holder_of_an_ended_session_is_told_its_deadline(
     app: AsgiApp, manager: FakeTokenManager, refusal: TokenRefusal
 ) -> None:
     token = manager.sign_in()
     manager.end(token, refusal)
     answer = await request(app, "/session/status", headers=bearer(token))
     assert answer.json["signed_in"] is False
-    assert answer.json["reason"] == (refusal.value if refusal.is_for_the_holder else None)
+    others = None if refusal is TokenRefusal.NOT_A_TOKEN else "revoked"
+    assert answer.json["reason"] == (refusal.value if refusal.is_for_the_holder else others)
+
+
+async def test_a_client_that_shows_no_token_is_given_no_reason(app: AsgiApp) -> None:
+    answer = await request(app, "/session/status")
+    assert (answer.json["signed_in"], answer.json["reason"]) == (False, None)
 
 
 async def test_down_is_not_signed_out(app: AsgiApp, manager: FakeTokenManager) -> None:

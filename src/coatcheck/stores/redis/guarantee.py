@@ -9,12 +9,21 @@ from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
+    from coatcheck.stores.redis.url import Sentinels
+
+SETTINGS = (
+    *("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy"),
+    *("min-replicas-to-write", "min-replicas-max-lag"),
+)
 """The settings that are asked for with CONFIG GET."""
 
 FACTS = {
-    **{name: name for name in ("redis_version", "valkey_version", "role", "connected_slaves", "cluster_enabled")},
+    **{
+        name: name
+        for name in ("redis_version", "valkey_version", "redis_mode", "role", "connected_slaves", "cluster_enabled")
+    },
     "maxmemory_policy": "maxmemory-policy",
+    "server_mode": "redis_mode",  # Valkey's name for it
 }
 """The lines taken from INFO, each with its name in CONFIG, or the name it would have there."""
 
@@ -26,30 +35,59 @@ _UNTOLD = (
 )
 _NOTHING_KEPT = "Every session ends when the server stops: it keeps nothing on disk."
 _SILENT = "The primaries that do not answer now are set up like those that do."
+_ANY_IS_BELIEVED = (
+    "sentinels is any: a process that is cut off from most sentinels goes on with the primary that it knows, also when "
+    "that one was replaced, and accepts sessions that were revoked on the new one."
+)
 _NOT_UNDER_WAY = "No slot is being moved to another server."
 
 
-def judge(servers: Sequence[Mapping[str, str]], *, is_cluster: bool, replicas: int, silent: int = 0) -> Guarantee:
+def judge(
+    servers: Sequence[Mapping[str, str]],
+    *,
+    is_cluster: bool,
+    replicas: int,
+    sentinels: Sentinels | None = None,
+    silent: int = 0,
+) -> Guarantee:
     """The guarantee of these primaries, each given by its settings and facts; of several the weakest counts.
 
-    `replicas` is how many replicas each revocation waits for, `silent` how many more primaries do not answer.
+    `replicas` is how many replicas each revocation waits for, `sentinels` who may put one of them in the primary's
+    place, `silent` how many more primaries do not answer.
     """
     findings: dict[str, GuaranteeLevel] = {}
     conditions: dict[str, None] = {}
     for server in servers:
         # A store that waits for replicas has some, even while none of them is connected.
-        is_replicated = is_cluster or replicas > 0 or server.get("connected_slaves", "0") != "0"
+        has_replicas = is_cluster or sentinels is not None
+        is_replicated = has_replicas or replicas > 0 or server.get("connected_slaves", "0") != "0"
         for level, why in _findings(server, is_replicated=is_replicated, replicas=replicas):
             findings[why] = min(level, findings.get(why, level))
         conditions.update(dict.fromkeys(_conditions(server, is_cluster=is_cluster, is_replicated=is_replicated)))
     if silent:
         conditions[_SILENT] = None
+    if sentinels is not None and sentinels.believes_any:
+        findings[_ANY_IS_BELIEVED] = GuaranteeLevel.BEST_EFFORT
+    if sentinels is not None and not replicas and servers:
+        findings |= dict.fromkeys(_loss_of_one_that_stands_alone(servers), GuaranteeLevel.BEST_EFFORT)
     level = min(findings.values(), default=GuaranteeLevel.STRICT)
     settings = {
         name: ", ".join(dict.fromkeys(server[name] for server in servers if name in server))
         for name in dict.fromkeys(name for server in servers for name in server)
     }
     return Guarantee(level, tuple(findings), tuple(conditions), settings | {"replicas_waited_for": str(replicas)})
+
+
+def _loss_of_one_that_stands_alone(servers: Sequence[Mapping[str, str]]) -> list[str]:
+    """Where no revocation waits for a replica, the server's own setting limits the time for which they are lost."""
+    least, lag = (servers[0].get(f"min-replicas-{name}") for name in ("to-write", "max-lag"))
+    if least is None:
+        return []
+    setting, how_long = f"min-replicas-to-write is {least}, min-replicas-max-lag {lag}", f"about {lag} seconds"
+    if "0" in {least, lag}:
+        setting, how_long = "min-replicas-to-write is not set", "as long as it stands alone"
+    why = f"{setting}: a primary that has lost its replicas acknowledges what no other server has, for {how_long}."
+    return [why]
 
 
 def _findings(server: Mapping[str, str], *, is_replicated: bool, replicas: int) -> list[tuple[GuaranteeLevel, str]]:

@@ -17,7 +17,7 @@ class Keys:
         """All begin with `prefix`."""
         self._prefix = prefix
         # Each database of a server has its own keys, but all databases share the server's channels.
-        self.channel = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
+        self.channel: str = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
 
     def root(self, shard: str) -> str:
         """The beginning of every key of a shard. A Cluster hashes only the part in braces, so they share a slot."""
@@ -50,3 +50,11 @@ class Keys:
     def users(self, shard: str) -> str:
         """The ids of all registered users of a shard."""
         return f"{self.root(shard)}:users"
+
+    def format(self, shard: str) -> str:
+        """The version of the stored format, and the lowest version that code must know to use it."""
+        return f"{self.root(shard)}:format"
+
+    def peppers(self, shard: str) -> str:
+        """The peppers that sessions are hashed with, as text."""
+        return f"{self.root(shard)}:peppers"

@@ -19,7 +19,7 @@ from coatcheck.errors import NotOpenError, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from redis.asyncio import Connection
+    from redis.asyncio.connection import AbstractConnection
 
     from coatcheck.stores.redis.transport.topology import Servers
     from coatcheck.stores.redis.url import Address
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 5.0
 """A listener notices after this time, and at most twice this time, that it misses announcements."""
 
+_LOOK_SECONDS = 0.5  # so soon a listener leaves a server that was replaced
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -39,7 +40,7 @@ class Listener:
     def __init__(
         self,
         servers: Servers,
-        connect: Callable[[Address], Connection],
+        connect: Callable[[Address], AbstractConnection],
         publish: Callable[[str, str, str], Awaitable[object]],
         *,
         channel: str,
@@ -66,16 +67,17 @@ class Listener:
         """
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            connection = await self._subscribed()
-            if connection is None:
+            subscribed = await self._subscribed()
+            if subscribed is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 await self._servers.refresh()
                 continue
+            address, connection = subscribed
             pause = _FIRST_PAUSE_SECONDS
             try:
                 yield None
-                async for text in self._heard(connection):
+                async for text in self._heard(connection, address):
                     yield text
             except (RedisError, OSError, StoreUnavailable, NotOpenError) as error:
                 _log.debug("listening ended: %s", type(error).__name__)
@@ -83,12 +85,14 @@ class Listener:
                 await connection.disconnect(nowait=True)
             yield None
 
-    async def _subscribed(self) -> Connection | None:
+    async def _subscribed(self) -> tuple[Address, AbstractConnection] | None:
         addresses = list(self._servers.all())
         if not addresses:
             return None
-        connection = self._connect(random.choice(addresses))  # noqa: S311 (spreads load, guards nothing)
+        address = random.choice(addresses)  # noqa: S311 (spreads load, guards nothing)
+        connection = None
         try:
+            connection = self._connect(address)
             async with asyncio.timeout(self._answer_seconds):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py does not say
                 await connection.send_command("SUBSCRIBE", self._channel, self._own_channel, check_health=False)
@@ -96,14 +100,16 @@ class Listener:
                     await connection.read_response(disable_decoding=True)
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             _log.debug("not listening yet: %s", type(error).__name__)
-            await connection.disconnect(nowait=True)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
             return None
         except BaseException:
-            await connection.disconnect(nowait=True)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
             raise
-        return connection
+        return address, connection
 
-    async def _heard(self, connection: Connection) -> AsyncGenerator[str | None, None]:
+    async def _heard(self, connection: AbstractConnection, address: Address) -> AsyncGenerator[str | None, None]:
         loop = asyncio.get_running_loop()
         missing: set[str] = set()
         next_probe = loop.time() + self._heartbeat_seconds
@@ -112,18 +118,22 @@ class Listener:
                 missing = set(self._servers.all().values())
                 next_probe = loop.time() + self._heartbeat_seconds
                 await asyncio.gather(*(self._publish(shard, self._own_channel, shard) for shard in missing))
-            message = await _read(connection, next_probe - loop.time())
+            message = await _read(connection, min(next_probe - loop.time(), _LOOK_SECONDS))
+            if not self._servers.is_cluster and address not in self._servers.all():
+                raise StoreUnavailable("another server has taken the place of the one that is listened to")
             if message is not None:
                 _, channel, payload = message
                 if channel.decode() == self._own_channel:
                     missing.discard(payload.decode())
                 else:
                     yield _text(payload)
-            elif missing:  # and every message that has come was read, so the probes have not come
+            elif (
+                missing and loop.time() >= next_probe
+            ):  # and every message that has come was read, so the probes have not come
                 raise StoreUnavailable("announcements do not come through")
 
 
-async def _read(connection: Connection, seconds: float) -> Sequence[bytes] | None:
+async def _read(connection: AbstractConnection, seconds: float) -> Sequence[bytes] | None:
     """The next message, or None if none comes within `seconds`."""
     # Twice: redis-py gives up before it looks, and a message that came while this process stood still came in time.
     for limit in (max(0.0, seconds), 0.0):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from redis.exceptions import AuthenticationError, ResponseError
+
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.redis.guarantee import FACTS, SETTINGS
 
@@ -14,6 +16,16 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.transport.calls import ServerCalls
 
 _OLDEST = 7
+
+
+def setup_mistake(unavailable: StoreUnavailable, database: int) -> str | None:
+    """The mistake in the set-up that this error at the start shows, and its remedy; None for an outage."""
+    kind = str(unavailable).rpartition("(")[2]
+    if kind == f"{AuthenticationError.__name__})":
+        return "the server refuses the user or the password; check user name and password of the store URL"
+    if kind == f"{ResponseError.__name__})" and database:
+        return f"the server refuses the connection; check that it has a database {database} (its setting `databases`)"
+    return None
 
 
 async def facts_of_each(calls: ServerCalls) -> Sequence[Mapping[str, str]]:
@@ -35,10 +47,15 @@ def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
     """Check that the servers are of a kind that can be used.
 
     Raises:
-        ConfigurationError: a server is too old; or it is a member of a Cluster and the URL does not say so, or the
-            reverse.
+        ConfigurationError: a server is too old; or it is a sentinel, or a member of a Cluster, and the URL does not say
+            so, or the reverse.
     """
     for server in servers:
+        if server.get("redis_mode") == "sentinel":
+            raise ConfigurationError(
+                "the server is a sentinel; the store URL must begin with redis+sentinel:// and name its service, "
+                "redis+sentinel://host:26379,host:26379/service"
+            )
         version = server["redis_version"]  # Valkey has the version of Redis that it is compatible with
         if int(version.partition(".")[0]) < _OLDEST:
             raise ConfigurationError(f"the server is Redis {version}; 7.0 or newer is needed, or Valkey")

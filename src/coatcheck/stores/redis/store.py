@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, InvalidArgumentError, RevocationIndeterminate, StoreUnavailable
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.records import (
@@ -25,6 +25,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    PepperRecord,
     Position,
     Rehash,
     ScopeChange,
@@ -38,7 +39,8 @@ from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
-from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each
+from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each, setup_mistake
+from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.redis.user_hash import user_of, user_row
@@ -85,13 +87,16 @@ class RedisStore:
         """A store on the servers that `url` names.
 
         Args:
-            url: `redis://user:password@host:6379/0`, or `redis+cluster://host:6379,host:6379`; with TLS `rediss`.
+            url: `redis://user:password@host:6379/0`, `redis+cluster://host:6379,host:6379`,
+                `redis+sentinel://host:26379,host:26379/service` or `unix:///path/to/socket`; with TLS `rediss`.
                 `?prefix=` is what all keys begin with ("coatcheck"), `?replicas=` how many replicas must have a
-                revocation before it returns (1 on a Cluster, else 0), `?ca_certs=` a file of certificates.
+                revocation before it returns (1 on a Cluster, each that sentinels might promote, else 0), `?ca_certs=` a
+                file of certificates. docs/how-to/redis.md has all of them.
             clock: for tests; None: the servers' own clocks.
-            remap: where to connect to a member of a Cluster that calls itself by an address (behind NAT).
-            timeout_seconds: after so long without an answer the store counts as unavailable; one member of a Cluster
-                after half of it.
+            remap: where to connect to a server that members of a Cluster, or sentinels, call by an address (behind
+                NAT).
+            timeout_seconds: after so long without an answer the store counts as unavailable; one member of a Cluster,
+                or the primary that sentinels watch over, after half of it.
 
         Raises:
             ConfigurationError: `url` is not of that form.
@@ -106,25 +111,42 @@ class RedisStore:
             timeout_seconds=timeout_seconds,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the servers, and nothing else of the URL."""
-        return f"RedisStore({','.join(map(str, self._target.addresses))}/{self._target.database})"
+        service = "" if self._target.sentinels is None else f"/{self._target.sentinels.service}"
+        return f"RedisStore({','.join(map(str, self._target.addresses))}{service}/{self._target.database})"
 
     # --- lifespan ---
 
     async def open(self) -> None:
-        """Connect. There is no schema. Of a Cluster one primary is enough: its users are served, others wait.
+        """Connect, and check the version of what is stored.
+
+        Of a Cluster one primary is enough: its users are served, others wait.
+
+        With sentinels it connects to the primary that they watch over.
 
         Raises:
-            ConfigurationError: the server is too old, or a member of a Cluster that the URL does not call one, or does
-                not allow what is needed.
+            ConfigurationError: the server is too old, or of another kind than the URL says; refuses user, password or
+                database, or does not allow what is needed; a file with certificates cannot be used; or the data are
+                those of a newer version that this one may not use.
         """
         if self._calls.opening.is_here:
             return
+        try:
+            await self._open_and_check()
+        except StoreUnavailable as unavailable:
+            mistake = setup_mistake(unavailable, self._target.database)
+            if mistake is None:
+                raise
+            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from unavailable
+
+    async def _open_and_check(self) -> None:
         await self._calls.open()
         try:
             await check_rights(self._calls)
             check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
+            await check_format(self._calls)
         except BaseException:
             await self._calls.close()
             raise
@@ -156,7 +178,8 @@ class RedisStore:
         return guarantee.judge(
             facts,
             is_cluster=self._target.is_cluster,
-            replicas=self._calls.replicas,
+            sentinels=self._target.sentinels,
+            replicas=self._calls.replicas_now(),
             silent=len(self._calls.servers.all()) - len(facts),
         )
 
@@ -338,6 +361,19 @@ class RedisStore:
 
     async def count_by_pepper(self) -> Sequence[PepperCount]:
         return await scans.count_by_pepper(self._calls)
+
+    # --- peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        text = await self._calls.read(SHARDS[0], "GET", self._calls.keys.peppers(SHARDS[0]))
+        pairs = (pair.partition("=") for pair in (text or b"").decode().split(";") if pair)
+        return sorted((PepperRecord(id_, bytes.fromhex(check)) for id_, _, check in pairs), key=lambda one: one.id)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        if peppers:
+            arguments = [part for pepper in peppers for part in (pepper.id, pepper.check_value.hex())]
+            key = self._calls.keys.peppers(SHARDS[0])
+            await self._calls.run_on("register_peppers", key, SHARDS[0], *arguments)
 
     # --- users kept in the store ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Table
     from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 class SqlDialect(Protocol):
     """One kind of database, as the statements in this folder need it."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """All tables of the store."""
+        ...
+
+    async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:
+        """The rights to write that this role lacks, each as `table (right)`."""
+        ...
 
     def now(self) -> ColumnElement[int]:
         """The store's clock at the moment the statement runs, in the form of the `Timestamp` columns."""
@@ -59,6 +68,14 @@ class SqlDialect(Protocol):
 
     async def position(self, connection: AsyncConnection) -> Position:
         """The position of this moment: a mark is before it if its transaction was committed before."""
+        ...
+
+    async def position_inside(self, connection: AsyncConnection) -> Position | None:
+        """The position inside of an application's transaction, without the endings of that transaction itself.
+
+        None: it has to be read outside of it. With those endings, a sign-in that has begun there would be good again
+        when they are undone and others come in their place.
+        """
         ...
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:

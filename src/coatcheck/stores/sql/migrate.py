@@ -17,11 +17,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.stores.sql import schema_version
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = [
+    "VERSION_TABLE",
+    "migrations_path",
+    "upgrade",
+]
 
 VERSION_TABLE = "coatcheck_alembic_version"
 
@@ -54,7 +61,21 @@ def _scripts() -> ScriptDirectory:
 
 def _is_current(connection: Connection) -> bool:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return set(context.get_current_heads()) == set(_scripts().get_heads())
+    scripts = _scripts()
+    current = set(context.get_current_heads())
+    return _are_newer(connection, scripts, current) or current == set(scripts.get_heads())
+
+
+def _are_newer(connection: Connection, scripts: ScriptDirectory, current: set[str]) -> bool:
+    """Whether a newer Coatcheck has upgraded the tables. `schema_version.check` says whether this one may use them."""
+    unknown = current - {one.revision for one in scripts.walk_revisions()}
+    if unknown and not schema_version.is_newer(connection):
+        raise ConfigurationError(
+            f"the tables are those of a newer Coatcheck (revision {', '.join(sorted(unknown))}, this one knows "
+            f"{', '.join(scripts.get_heads())}), and coatcheck_schema does not say that this one "
+            "may use them; install the newer version again (docs/how-to/upgrade.md)"
+        )
+    return bool(unknown)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -68,6 +89,8 @@ def _upgrade(connection: Connection) -> None:
                 f"the tables exist but {VERSION_TABLE} is empty: they belong to another Alembic; "
                 "open the store with migrates=False"
             )
+        if _are_newer(connection, scripts, set(current)):  # since we looked
+            return []
         newest_first = scripts.iterate_revisions("heads", current)
         return [MigrationStep.upgrade_from_script(scripts.revision_map, one) for one in reversed([*newest_first])]
 

@@ -6,7 +6,7 @@ No index touches `last_used_at`: it would keep PostgreSQL from updating rows in 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -16,16 +16,16 @@ from coatcheck.clock import from_us, to_us
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-metadata = MetaData()
-sqlite_metadata = MetaData()
+metadata: MetaData = MetaData()
+sqlite_metadata: MetaData = MetaData()
 """The tables that only SQLite has."""
 
 
 class Timestamp(TypeDecorator[int]):
     """Microseconds since the Unix epoch in Python; timestamptz on PostgreSQL, a whole number elsewhere."""
 
-    impl = BigInteger
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = BigInteger
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[int] | TypeEngine[datetime]:
         """The type the database gets to see."""
@@ -55,8 +55,8 @@ class HiddenBytes(bytes):
 class Hidden(TypeDecorator[bytes]):
     """Bytes that no log may show."""
 
-    impl = LargeBinary
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = LargeBinary
+    cache_ok: bool | None = True
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 (the signature is SQLAlchemy's)
         """From the database to Python."""
@@ -67,7 +67,7 @@ _session_id = Uuid(as_uuid=False).with_variant(Text(), "sqlite")
 # Byte order, so that paging by id does not depend on the database's locale.
 _exact_text = Text().with_variant(Text(collation="C"), "postgresql")
 
-users = Table(
+users: Table = Table(
     "coatcheck_users",
     metadata,
     Column("id", _exact_text, primary_key=True),
@@ -82,7 +82,7 @@ users = Table(
     sqlite_with_rowid=False,
 )
 
-sessions = Table(
+sessions: Table = Table(
     "coatcheck_sessions",
     metadata,
     Column("id", _session_id, primary_key=True),
@@ -111,7 +111,7 @@ Index(
     sqlite_where=sessions.c.expires_at.is_not(None),
 )
 
-announcements = Table(
+announcements: Table = Table(
     "coatcheck_announcements",
     sqlite_metadata,
     Column("id", Integer, primary_key=True),
@@ -121,7 +121,7 @@ announcements = Table(
 )
 Index("coatcheck_announcements_announced_at", announcements.c.announced_at)
 
-endings = Table(
+endings: Table = Table(
     "coatcheck_endings",
     sqlite_metadata,
     Column("id", Integer, primary_key=True),
@@ -129,11 +129,28 @@ endings = Table(
 )
 """One row, with the number of transactions so far that have ended all sessions of a user."""
 
-locks = Table(
+locks: Table = Table(
     "coatcheck_leases",
     metadata,
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("expires_at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+schema_version: Table = Table(
+    "coatcheck_schema",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("lowest_code", Integer, nullable=False),
+)
+"""One row: the version of the tables, and the lowest version that code must know to use them: `schema_version.py`."""
+
+peppers: Table = Table(
+    "coatcheck_peppers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("check_value", Hidden, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -89,9 +89,10 @@ async def end_user_sessions(
     *,
     method: str | None = None,
     except_session_id: SessionId | None = None,
+    step: int,
 ) -> Change:
-    """Move the user's revocations epoch, then delete their sessions."""
-    await bump_epochs(connection, dialect, user_id, revocations=1)
+    """Move the user's revocations epoch by `step`, then delete their sessions."""
+    await bump_epochs(connection, dialect, user_id, revocations=step)
     conditions = [sessions.c.user_id == user_id]
     if method is not None:
         conditions.append(sessions.c.method == method)

@@ -7,10 +7,13 @@ between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
+from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.announcement import Announcement, from_others
+from coatcheck.stores.failures import driver_error_in
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -21,6 +24,7 @@ from coatcheck.stores.records import (
     ListedSession,
     NewSession,
     PepperCount,
+    PepperRecord,
     Position,
     Rehash,
     ScopeChange,
@@ -29,17 +33,20 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
+    revocations_step,
 )
 from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
+from coatcheck.stores.sql.startup_checks import check_tables
 from coatcheck.stores.sql.transactions import (
     CallersOwnError,
     Transactions,
     run_callers_own,
 )
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -121,6 +128,10 @@ class SqlStore(ABC):
         async with self._transactions.read(None) as connection:
             return await self._dialect.position(connection)
 
+    def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
+        """The mistake in the set-up that this error of the driver shows; None for an outage."""
+        return None
+
     # --- lifespan ---
 
     async def open(self) -> None:
@@ -128,11 +139,12 @@ class SqlStore(ABC):
             return
         self._opening.begin()
         try:
-            with self._transactions.answering():
+            with self._transactions.answering(), self._naming_mistakes():
                 await self._prepare()
-                self._transactions.engine = self._create_engine()
+                engine = self._transactions.engine = self._create_engine()
                 if self._migrates:
-                    await migrate.upgrade(self._transactions.engine)
+                    await migrate.upgrade(engine)
+                await check_tables(engine, self._dialect)
                 await self._open_direct()
                 for batches in (self._insertions, self._deletions):
                     if batches is not None:
@@ -144,16 +156,30 @@ class SqlStore(ABC):
     async def close(self) -> None:
         if not self._opening.stop():
             return
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
         engine, self._transactions.engine = self._transactions.engine, None
-        try:
-            for batches in (self._insertions, self._deletions):
-                if batches is not None:
-                    await batches.close()
-            await self._close_direct()
+        async with AsyncExitStack() as parts:  # each is closed, whatever another one raises, in the reverse order
+            parts.callback(self._opening.end)
             if engine is not None:
-                await self._transactions.dispose(engine)
-        finally:
-            self._opening.end()
+                parts.push_async_callback(self._transactions.dispose, engine)
+            parts.push_async_callback(self._close_direct)
+            for batches in (self._deletions, self._insertions):
+                if batches is not None:
+                    parts.push_async_callback(batches.close)
+
+    @contextmanager
+    def _naming_mistakes(self) -> Iterator[None]:
+        """Say of an error at the start what has to be changed, where no waiting will help."""
+        try:
+            yield
+        except Exception as error:
+            unavailable = isinstance(error, StoreUnavailable) and error.__cause__
+            mistake = self._setup_mistake(driver_error_in(unavailable or error))
+            if mistake is None:
+                raise
+            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from error
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -255,7 +281,12 @@ class SqlStore(ABC):
     ) -> Change:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
             change = await session_statements.end_user_sessions(
-                connection, self._dialect, user_id, method=method, except_session_id=except_session_id
+                connection,
+                self._dialect,
+                user_id,
+                method=method,
+                except_session_id=except_session_id,
+                step=revocations_step(transaction),
             )
             await self._announce(connection, change, transaction)
             return change
@@ -323,13 +354,24 @@ class SqlStore(ABC):
             for rehash in sorted(rehashes, key=lambda one: one.session_id):
                 await session_statements.rehash_session(connection, rehash)
 
+    # --- peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        async with self._transactions.read(None) as connection:
+            return await upkeep_statements.read_peppers(connection)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._transactions.write(None) as connection:
+            for pepper in sorted(peppers, key=lambda one: one.id):
+                await upkeep_statements.register_pepper(connection, self._dialect, pepper)
+
     # --- users kept in the store ---
 
     async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         if transaction is None:
             return await self._read_position()
         async with self._transactions.read(transaction) as connection:
-            return await self._dialect.position(connection)
+            return await self._dialect.position_inside(connection) or await self._read_position()
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
@@ -354,13 +396,17 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            change = await user_cascades.update_user(connection, self._dialect, user_id, scopes=scopes, blocked=blocked)
+            step = revocations_step(transaction)
+            change = await user_cascades.update_user(
+                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=step
+            )
             await self._announce(connection, change, transaction)
             return change
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            change = await user_cascades.delete_user(connection, self._dialect, user_id)
+            step = revocations_step(transaction)
+            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=step)
             await self._announce(connection, change, transaction)
             return change
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from coatcheck.errors import InvalidArgumentError, NotOpenError, RevocationIndeterminate, StoreUnavailable
 from coatcheck.opening import NOT_OPEN, Opening
+from coatcheck.stores.failures import cannot_answer
 from coatcheck.third_party_internals import sqlalchemy_isolation_level
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Transactions:
         self._begun = begun
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
-        self.opening = Opening()
+        self.opening: Opening = Opening()
         self.engine: AsyncEngine | None = None
         self._no_answer: tuple[type[Exception], ...] = (
             DBAPIError,
@@ -153,11 +154,7 @@ class Transactions:
         try:
             yield
         except self._no_answer as error:
-            message = (
-                INDETERMINATE
-                if failure is RevocationIndeterminate
-                else f"the store cannot answer ({type(error).__name__})"
-            )
+            message = INDETERMINATE if failure is RevocationIndeterminate else cannot_answer(error)
             raise failure(message) from error
 
     @asynccontextmanager

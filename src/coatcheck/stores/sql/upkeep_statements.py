@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from coatcheck.stores.records import ExpiredSweep, IdleSweep, PepperCount
+from coatcheck.stores.records import ExpiredSweep, IdleSweep, PepperCount, PepperRecord
 from coatcheck.stores.sql.deleting import delete_chosen
-from coatcheck.stores.sql.schema import locks, sessions
+from coatcheck.stores.sql.schema import locks, peppers, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,3 +75,15 @@ async def count_by_pepper(connection: AsyncConnection) -> Sequence[PepperCount]:
         select(sessions.c.pepper_id, func.count()).group_by(sessions.c.pepper_id).order_by(sessions.c.pepper_id)
     )
     return [PepperCount(pepper_id, number) for pepper_id, number in counted]
+
+
+async def read_peppers(connection: AsyncConnection) -> Sequence[PepperRecord]:
+    """Every registered pepper, in order of id. In Python's order, whatever the database's locale."""
+    rows = await connection.execute(select(peppers.c.id, peppers.c.check_value))
+    return sorted((PepperRecord(id_, bytes(check)) for id_, check in rows), key=lambda one: one.id)
+
+
+async def register_pepper(connection: AsyncConnection, dialect: SqlDialect, pepper: PepperRecord) -> None:
+    """Note a pepper, unless one of that id is known."""
+    values = {"id": pepper.id, "check_value": pepper.check_value}
+    await connection.execute(dialect.insert(peppers).values(**values).on_conflict_do_nothing())

@@ -43,8 +43,12 @@ async def update_user(
     *,
     scopes: frozenset[Scope] | None,
     blocked: bool | None,
+    step: int,
 ) -> UserChange | None:
-    """Change a registered user's scopes, whether they are blocked, or both. Blocking ends all their sessions."""
+    """Change a registered user's scopes, whether they are blocked, or both. Blocking ends all their sessions.
+
+    `step` is by how much an ending moves the revocations epoch.
+    """
     user = await dialect.lock_user(connection, user_id)
     if user is None or not user.is_registered:
         return None
@@ -53,18 +57,21 @@ async def update_user(
         rescope = await set_user_scopes(connection, dialect, user_id, scopes)
     if blocked is None:
         return rescope
-    ending = await end_user_sessions(connection, dialect, user_id) if blocked else Change()
+    ending = await end_user_sessions(connection, dialect, user_id, step=step) if blocked else Change()
     user = await write_user(connection, user_id, blocked=blocked)
     announced = rescope.announced + ending.announced
     return UserChange(user, rescope.removed_scopes, ended=ending.ended, announced=announced)
 
 
-async def delete_user(connection: AsyncConnection, dialect: SqlDialect, user_id: UserId) -> Change | None:
-    """End a registered user's sessions, and take everything from their row but the id and the epochs."""
+async def delete_user(connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, *, step: int) -> Change | None:
+    """End a registered user's sessions, and take everything from their row but the id and the epochs.
+
+    `step` is as in `update_user`.
+    """
     user = await dialect.lock_user(connection, user_id)
     if user is None or not user.is_registered:
         return None
-    ending = await end_user_sessions(connection, dialect, user_id)
+    ending = await end_user_sessions(connection, dialect, user_id, step=step)
     await unregister_user(connection, user_id)
     return ending
 

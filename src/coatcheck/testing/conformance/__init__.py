@@ -11,6 +11,7 @@ from coatcheck.testing.conformance.ending import DeletingPromises, EndingPromise
 from coatcheck.testing.conformance.isolation import IsolationPromises
 from coatcheck.testing.conformance.listing import ListingPromises
 from coatcheck.testing.conformance.outages import OutagePromises
+from coatcheck.testing.conformance.peppers import PepperPromises
 from coatcheck.testing.conformance.positions import PositionPromises
 from coatcheck.testing.conformance.pruning import LockPromises, PruneRacePromises, PruningPromises
 from coatcheck.testing.conformance.reading import GuaranteePromises, ReadingPromises, SharedDataPromises
@@ -35,6 +36,7 @@ class StoreConformance(
     DeadlinePromises,
     PruningPromises,
     LockPromises,
+    PepperPromises,
     ListingPromises,
     SignInPromises,
     PositionPromises,

@@ -198,7 +198,7 @@ async def _give(store: Store) -> None:
     await register(store, scopes={"a"})
     session = await sign_in_following(store)
     await store.set_user_scopes(ADA, scope_set({"a", "b"}))
-    await store.set_session_scopes(session.id, scope_set({"a", "b", "c"}))
+    await store.set_session_scopes(session.id, scope_set(["a", "b", "c"]))
 
 
 async def _touch(store: Store) -> None:

@@ -257,7 +257,7 @@ class Meeting:
         self._store = store
         self._other = other
         self._row = row
-        self.given = given
+        self.given: Given = given
         self.committed: object = None
 
     async def take_place(self, kind: TransactionKind) -> Exception | None:

@@ -163,3 +163,30 @@ class PositionPromises(Promises):
         assert isinstance(await _insert(other, began_at), Insertion)
         await other.end_user_sessions(ADA)
         assert await _insert(held, began_at) is InsertRefusal.USER_REVOKED
+
+    async def test_one_taken_after_an_ending_that_is_undone_is_refused_by_the_next(
+        self, held: Store, other: Store
+    ) -> None:
+        """The next ending moves the position to where the one that was undone had moved it."""
+        await register(held)
+        async with a_transaction(held, commits=False) as transaction:
+            await held.end_user_sessions(ADA, transaction=transaction)
+            began_at = await held.read_position(transaction=transaction)
+        await other.end_user_sessions(ADA)
+        assert await _insert(other, began_at) is InsertRefusal.USER_REVOKED
+
+    @pytest.mark.parametrize("end", ["end_user_sessions", "update_user", "delete_user"])
+    async def test_epochs_read_after_an_ending_that_is_undone_are_not_those_after_the_next(
+        self, held: Store, other: Store, end: str
+    ) -> None:
+        await register(held)
+        options = {"blocked": True} if end == "update_user" else {}
+        async with a_transaction(held, commits=False) as transaction:
+            await getattr(held, end)(ADA, **options, transaction=transaction)
+            user = await held.read_user(ADA, transaction=transaction)
+            assert user is not None
+        await other.end_user_sessions(ADA)
+        refused = await other.insert_session(
+            new_session(), expected_revocations=user.epochs.revocations, expected_rescopes=None
+        )
+        assert refused is InsertRefusal.USER_REVOKED

@@ -176,7 +176,7 @@ class UserScopePromises(Promises):
         assert (await read_present(store, explicit.id)).scopes == {"x"}
 
     async def test_many_sessions_with_many_sets_of_scopes_change_in_one_step(self, store: Store) -> None:
-        await register(store, scopes={"a", "b", "c"})
+        await register(store, scopes=["a", "b", "c"])
         sessions = [await sign_in(store, scopes={f"own:{number}", "a", "b"}) for number in range(60)]
         sessions += [await sign_in_following(store) for _ in range(20)]
         await store.set_user_scopes(ADA, scope_set({"b"}))

@@ -78,8 +78,8 @@ class UserRacePromises(Promises):
     async def test_two_changes_of_a_users_scopes_come_in_the_same_order_everywhere(
         self, harness: StoreHarness, held: Store, other: Store
     ) -> None:
-        await register(held, scopes={"a", "b", "c"})
-        following, explicit = await sign_in_following(held), await sign_in(held, scopes={"a", "b", "c", "x"})
+        await register(held, scopes=["a", "b", "c"])
+        following, explicit = await sign_in_following(held), await sign_in(held, scopes=["a", "b", "c", "x"])
         async with held.transaction() as transaction:
             await held.set_user_scopes(ADA, scope_set({"a", "b"}), transaction=transaction)
             second = await under_way(harness, other.set_user_scopes(ADA, scope_set({"b", "c"})))

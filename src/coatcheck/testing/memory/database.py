@@ -36,7 +36,7 @@ class MemoryTransaction:
     def __init__(self, database: MemoryDatabase) -> None:
         """Begin with the committed tables."""
         self.database = database
-        self.tables = database.tables.copy()
+        self.tables: Tables = database.tables.copy()
         self.announced: list[tuple[Announcement, object]] = []
         self.is_open = True
 
@@ -89,7 +89,7 @@ class Step:
     def __init__(self, transaction: MemoryTransaction, *, known_to: object) -> None:
         """`known_to` is the store that need not hear of what the step announces; None: all stores hear of it."""
         self.transaction = transaction
-        self.tables = transaction.tables
+        self.tables: Tables = transaction.tables
         self._known_to = known_to
 
     def announced(self, change: C) -> C:
@@ -103,9 +103,9 @@ class MemoryDatabase:
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Empty. `clock` None: the clock of this machine."""
-        self.clock = clock or SystemClock()
-        self.tables = Tables(self.clock)
-        self.writer = OneWriter()
+        self.clock: Clock = clock or SystemClock()
+        self.tables: Tables = Tables(self.clock)
+        self.writer: OneWriter = OneWriter()
         self._listeners: list[Listener] = []
         self._is_out = False
 

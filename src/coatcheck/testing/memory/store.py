@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.opening import NOT_OPEN
 from coatcheck.pages import Page
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
@@ -33,6 +34,7 @@ from coatcheck.stores.records import (
     SessionReading,
     UserChange,
     UserRecord,
+    revocations_step,
 )
 from coatcheck.testing.memory.database import MemoryDatabase
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import NewSession, Rehash, SessionUse
+    from coatcheck.stores.records import NewSession, PepperRecord, Rehash, SessionUse
     from coatcheck.stores.store import InsideTransaction, Transaction
     from coatcheck.testing.memory.database import MemoryTransaction, Step
     from coatcheck.testing.memory.tables import Tables
@@ -59,7 +61,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None, database: MemoryDatabase | None = None) -> None:
         """Not opened. `clock` None: this machine's. `database`: another store's, as a second process would have it."""
-        self.database = database or MemoryDatabase(clock)
+        self.database: MemoryDatabase = database or MemoryDatabase(clock)
         self._is_open = False
 
     def __repr__(self) -> str:
@@ -198,7 +200,8 @@ class MemoryStore:
         transaction: Transaction | None = None,
     ) -> Change:
         async with self._write(transaction) as step:
-            return step.announced(step.tables.end_user(user_id, method=method, spared=except_session_id))
+            by = revocations_step(transaction)
+            return step.announced(step.tables.end_user(user_id, by, method=method, spared=except_session_id))
 
     # --- Users ---
 
@@ -206,7 +209,8 @@ class MemoryStore:
         return self._read(transaction).users.get(user_id)
 
     async def read_position(self, *, transaction: Transaction | None = None) -> Position:
-        return Position(str(self._read(transaction).endings))
+        self._read(transaction)  # raises where that is none of ours
+        return Position(str(self._read(None).endings))  # without the endings of the transaction, which may be undone
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None
@@ -245,7 +249,7 @@ class MemoryStore:
             if not user.is_registered:
                 return None
             rescope = UserChange(user) if scopes is None else step.tables.rescope_user(user_id, scopes)
-            ending = step.tables.end_user(user_id) if blocked else Change()
+            ending = step.tables.end_user(user_id, revocations_step(transaction)) if blocked else Change()
             user = step.tables.users[user_id]
             user = replace(user, blocked=user.blocked if blocked is None else blocked)
             step.tables.users[user_id] = user
@@ -256,7 +260,7 @@ class MemoryStore:
         async with self._write(transaction) as step:
             if not step.tables.user(user_id).is_registered:
                 return None
-            ending = step.tables.end_user(user_id)
+            ending = step.tables.end_user(user_id, revocations_step(transaction))
             user = step.tables.users[user_id]  # its epochs stay, for sign-ins that are under way
             step.tables.users[user_id] = replace(user, scopes=frozenset(), blocked=False, is_registered=False)
             return step.announced(ending)
@@ -287,6 +291,16 @@ class MemoryStore:
         counts = Counter(one.session.key.pepper_id for one in self._read(None).sessions.values())
         return [PepperCount(pepper_id, sessions) for pepper_id, sessions in counts.items()]
 
+    # --- Peppers ---
+
+    async def read_peppers(self) -> Sequence[PepperRecord]:
+        return sorted(self._read(None).peppers.values(), key=lambda pepper: pepper.id)
+
+    async def register_peppers(self, peppers: Sequence[PepperRecord]) -> None:
+        async with self._write(None) as step:
+            for pepper in peppers:
+                step.tables.peppers.setdefault(pepper.id, pepper)
+
     # --- the steps of all calls ---
 
     def _read(self, transaction: Transaction | None) -> Tables:
@@ -297,7 +311,7 @@ class MemoryStore:
 
     def _opened(self) -> MemoryDatabase:
         if not self._is_open:
-            raise NotOpenError("the store is not open; use it inside `async with pod`")
+            raise NotOpenError(NOT_OPEN)
         return self.database
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId, UserId
     from coatcheck.scope import Scope
-    from coatcheck.stores.records import ListedSession, SessionRecord, SessionUse
+    from coatcheck.stores.records import ListedSession, PepperRecord, SessionRecord, SessionUse
 
 
 class Tables:
@@ -26,13 +26,15 @@ class Tables:
         self.sessions: dict[SessionId, ListedSession] = {}
         self.users: dict[UserId, UserRecord] = {}
         self.locks: dict[str, tuple[str, int]] = {}
-        self.endings = 0  # how often all sessions of a user were ended
+        self.peppers: dict[str, PepperRecord] = {}
+        self.endings: int = 0  # how often all sessions of a user were ended
         self.last_ending: dict[UserId, int] = {}
 
     def copy(self) -> Tables:
         """Tables of their own with the same rows."""
         tables = Tables(self._clock)
         tables.sessions, tables.users, tables.locks = dict(self.sessions), dict(self.users), dict(self.locks)
+        tables.peppers = dict(self.peppers)
         tables.endings, tables.last_ending = self.endings, dict(self.last_ending)
         return tables
 
@@ -83,10 +85,10 @@ class Tables:
         ended = tuple(EndedSession(one.user_id, one.id) for one in gone)
         return Change(ended=ended, announced=tuple(Announcement(one.user_id, one.id) for one in gone))
 
-    def end_user(self, user_id: UserId, *, method: str | None = None, spared: SessionId | None = None) -> Change:
-        """Move the user's revocations epoch, and delete their sessions: all, those of a method, all but one."""
+    def end_user(self, user_id: UserId, by: int, method: str | None = None, spared: SessionId | None = None) -> Change:
+        """Move the revocations epoch `by` so much, delete the user's sessions: all, those of a method, all but one."""
         user = self.user(user_id)
-        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + 1))
+        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + by))
         self.endings += 1
         self.last_ending[user_id] = self.endings
         theirs = self.matching(SessionFilter(user_id=user_id, method=method))

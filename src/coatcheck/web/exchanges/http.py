@@ -69,7 +69,7 @@ class HttpExchange:
         self.opens: Callable[[Exchange], OpenConnection] | None = None
         self.connection: OpenConnection | None = None
         self.use: PendingUse | None = None
-        self.is_unfinished = False
+        self.is_unfinished: bool = False
         self._has_started = False
         self._held: list[AsgiMessage] | None = None
         self._held_bytes = 0

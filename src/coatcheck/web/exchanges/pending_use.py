@@ -32,7 +32,7 @@ class PendingUse:
     def __init__(self, count: Callable[[], object], ends_in_us: int | None) -> None:
         """`count` counts it."""
         self._count: Callable[[], object] | None = count
-        self.ends_in_us = ends_in_us
+        self.ends_in_us: int | None = ends_in_us
 
     @property
     def counted_within_seconds(self) -> float:

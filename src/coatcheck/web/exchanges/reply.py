@@ -11,7 +11,7 @@ from coatcheck.web.http.credentials import shown_in_cookie
 from coatcheck.web.not_run import middleware_did_not_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from coatcheck.tokens import AuthSuccess, IssuesEndingTickets, Token
@@ -53,8 +53,8 @@ class Reply:
         `token` is what the request has shown in the cookie, None where it has shown none there; `answer` is what is
         known of it.
         """
-        self.cookie = cookie
-        self.has_wishes = False
+        self.cookie: RequestCookie | None = cookie
+        self.has_wishes: bool = False
         self._hands_out_token = False
         self._set_cookie: bytes | None = None
         self._set_ticket: bytes | None = None
@@ -84,8 +84,10 @@ class Reply:
             raise ConfigurationError('mode "cookie" needs SessionMiddleware(..., cookie=SessionCookie())')
         return wanted
 
-    def check_may_hand_out(self, mode: Mode) -> None:
+    def check_may_hand_out(self, mode: Mode, from_origins: Iterable[str] = ()) -> None:
         """Check that a token may be handed out in this way, before one is made.
+
+        `from_origins` are other origins whose form may have sent this request, the POST of an identity provider's page.
 
         Raises:
             CrossSiteRequestError: another site's page would sign this browser in (login CSRF).
@@ -98,17 +100,17 @@ class Reply:
                     'a WebSocket gets no session cookie, so a sign-in over one needs mode="header"; for the cookie, '
                     "sign in with an HTTP request"
                 )
-            if self.cookie.is_forged:
+            if self.cookie.is_forged and not self.cookie.is_form_of(from_origins):
                 raise CrossSiteRequestError
             self.cookie.check_may_be_set()
 
-    def hand_out(self, success: AuthSuccess, mode: Mode) -> None:
+    def hand_out(self, success: AuthSuccess, mode: Mode, from_origins: Iterable[str] = ()) -> None:
         """Have the response carry the token in the cookie, or at least be kept out of caches.
 
         Raises:
             CrossSiteRequestError, ConfigurationError: as `check_may_hand_out`.
         """
-        self.check_may_hand_out(mode)
+        self.check_may_hand_out(mode, from_origins)
         self._hands_out_token = self.has_wishes = True
         if mode == "cookie" and self.cookie is not None:
             self._set_cookie = self.cookie.carrying(success)
@@ -179,5 +181,5 @@ def reply_of(connection: Mapping[str, Any]) -> Reply:
     """
     reply = connection.get(REPLY_KEY)
     if not isinstance(reply, Reply):
-        raise middleware_did_not_run()
+        raise middleware_did_not_run(reply)
     return reply

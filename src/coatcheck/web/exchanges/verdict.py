@@ -39,10 +39,10 @@ class Verdict:
 
     def __init__(self, answer: Answer) -> None:
         """Begin with the `answer` to the token that was sent; None if none was."""
-        self.answer = answer
-        self.was_asked = False
+        self.answer: Answer = answer
+        self.was_asked: bool = False
         self.failure: AnswerableError | None = None
-        self.required_scopes = _NO_SCOPES
+        self.required_scopes: frozenset[str] = _NO_SCOPES
         self.connection: ReferenceType[OpenConnection] | None = None
 
     def ask(self) -> AuthenticationInfo | TokenRefusal | None:

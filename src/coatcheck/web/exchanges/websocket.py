@@ -30,7 +30,7 @@ class WebSocketExchange:
         self._can_deny = "websocket.http.response" in (scope.get("extensions") or {})
         self._send = send
         self.connection: OpenConnection | None = None
-        self.is_unfinished = False
+        self.is_unfinished: bool = False
         self._is_accepted = False
         self._is_over = False
         self._problem: Problem | None = None

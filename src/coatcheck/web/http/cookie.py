@@ -10,11 +10,20 @@ from urllib.parse import urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.loopback import is_loopback
-from coatcheck.web.http.cross_site import is_forged
+from coatcheck.web.http.cross_site import hint_at_trusted_origins, is_forged, is_form_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from coatcheck.tokens import AuthSuccess
     from coatcheck.web.http.request_facts import RequestFacts
+
+OUTLIVES = timedelta(minutes=10)
+"""How long the cookie stays after the session's absolute deadline.
+
+The server can only say that a session has expired to a browser that still shows its cookie. For about so long, too, the
+row is there to tell it from one that was revoked: then it is pruned.
+"""
 
 ENDING_MAX_AGE = timedelta(days=1)
 """How long a browser keeps the cookie with which it can finish a sign-out."""
@@ -49,9 +58,13 @@ class SessionCookie:
     """
 
     name: str = "coatcheck"  # not "session", which is that of Starlette, Flask and many others on localhost
+    """The cookie's name, without the prefix `__Host-`; one for each application on a host."""
     same_site: Literal["Lax", "Strict"] = "Lax"
+    """Whether links from other sites arrive signed in ("Lax") or not ("Strict")."""
     insecure_on_localhost: bool = False
+    """For development: allow plain http on localhost."""
     trusted_origins: tuple[str, ...] = ()
+    """Other origins whose pages may use the cookie: `("https://app.example.org",)`."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -68,7 +81,11 @@ class SessionCookie:
             raise ConfigurationError(
                 'SessionCookie trusted_origins must be a list of origins, not one text: ["https://..."]'
             )
-        object.__setattr__(self, "trusted_origins", tuple(map(_origin, self.trusted_origins)))
+        object.__setattr__(
+            self,
+            "trusted_origins",
+            tuple(origin_of(origin, "SessionCookie trusted_origins") for origin in self.trusted_origins),
+        )
 
     def on(self, facts: RequestFacts) -> RequestCookie:
         """The cookie as this request has it."""
@@ -91,8 +108,15 @@ class RequestCookie:
 
     @property
     def is_forged(self) -> bool:
-        """Whether another origin's page had the browser send the request, to change something."""
-        return is_forged(self.facts, self.settings.trusted_origins)
+        """Whether another origin's page had the browser send the request, to change something. The log says which."""
+        if not is_forged(self.facts, self.settings.trusted_origins):
+            return False
+        hint_at_trusted_origins(self.facts)
+        return True
+
+    def is_form_of(self, origins: Iterable[str]) -> bool:
+        """Whether the request is a form that a page of one of these origins sent, as the browser opened it."""
+        return is_form_of(self.facts, origins)
 
     def check_may_be_set(self) -> None:
         """Check that the token would not be there for all to read.
@@ -101,21 +125,30 @@ class RequestCookie:
             ConfigurationError: the request came over plain http.
         """
         if not self.facts.is_secure and not self.is_local:
+            if self.settings.insecure_on_localhost:
+                raise ConfigurationError(
+                    f"the session cookie is not set over plain http, but on localhost, and the host of this request is "
+                    f"{_shown(self.facts.host)}; use https or http://localhost, in tests "
+                    'TestClient(app, base_url="https://testserver"). If TLS ends at a proxy, have the server believe '
+                    "its X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips)"
+                )
             raise ConfigurationError(
                 "the session cookie is not set over plain http. If TLS ends at a proxy, have the server believe its "
                 "X-Forwarded-Proto (uvicorn: --proxy-headers --forwarded-allow-ips); for development on "
-                "http://localhost use SessionCookie(insecure_on_localhost=True)"
+                "http://localhost use SessionCookie(insecure_on_localhost=True), in tests "
+                'TestClient(app, base_url="https://testserver")'
             )
 
     def carrying(self, success: AuthSuccess, *, now: datetime | None = None) -> bytes:
-        """The Set-Cookie value that gives a token to the browser, for as long as the token can live.
+        """The Set-Cookie value that gives a token to the browser, for a little longer than the token can live.
 
         Without an absolute deadline the browser forgets it when it is closed.
         """
         lifetime = b""
         if success.token_expires_at is not None:
-            left = min(success.token_expires_at - (now or datetime.now(UTC)), MAX_AGE)
-            lifetime = b"; Max-Age=%d" % max(0, int(left.total_seconds()))
+            left = success.token_expires_at - (now or datetime.now(UTC))
+            kept = min(max(left, timedelta(0)) + OUTLIVES, MAX_AGE)
+            lifetime = b"; Max-Age=%d" % int(kept.total_seconds())
         return self.name + b"=" + success.token.encode("ascii") + lifetime + self._attributes()
 
     def expired(self) -> bytes:
@@ -145,20 +178,40 @@ class RequestCookie:
         return b"; Path=/; HttpOnly; SameSite=" + same_site_value + (b"" if self.is_local else b"; Secure")
 
 
+def _shown(host: str | None) -> str:
+    """A Host header, which the client may have invented."""
+    return "not said" if host is None else repr(host if len(host) <= 80 else f"{host[:77]}...")
+
+
 def _is_loopback_host(host: str) -> bool:
     """Whether a Host header names this machine to itself."""
     return is_loopback(re.sub(r":[0-9]{0,5}$", "", host).lower().removeprefix("[").removesuffix("]"))
 
 
-def _origin(value: str) -> str:
-    """An origin as browsers send it: scheme, host in lower case, and the port where it is not the scheme's own."""
+def form_origins(origins: Iterable[str]) -> frozenset[str]:
+    """`from_origins` of a sign-in, as browsers send them: origins, and "null" where that was asked for.
+
+    Raises:
+        ConfigurationError: something else is among them, or they are one text.
+    """
+    if isinstance(origins, str):
+        raise ConfigurationError('from_origins must be a list of origins, not one text: ["https://..."]')
+    return frozenset(origin if origin == "null" else origin_of(origin, "from_origins") for origin in origins)
+
+
+def origin_of(value: str, setting: str) -> str:
+    """An origin as browsers send it: scheme, host in lower case, and the port where it is not the scheme's own.
+
+    Raises:
+        ConfigurationError: it is none; the message names the setting.
+    """
     parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
     try:
         port = parts.port
     except ValueError:
         port = -1
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or _more_than_an_origin(value):
-        raise ConfigurationError('SessionCookie trusted_origins must be origins like "https://app.example.org"')
+        raise ConfigurationError(f'{setting} must be origins like "https://app.example.org"')
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}" + ("" if port in {None, default} else f":{port}")

@@ -70,7 +70,7 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
 
 
 def shown_in_cookie(headers: Iterable[tuple[bytes, bytes]], cookie: bytes) -> Credential | None:
-    """What the request shows in the cookie of this name, whatever else it shows; None if there is no such cookie."""
+    """The credential in the cookie of this name, also beside others; None if there is no such cookie."""
     return _cookie_credential([value for name, value in headers if name == b"cookie"], cookie)
 
 

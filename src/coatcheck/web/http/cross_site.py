@@ -7,12 +7,19 @@ make use of.
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from coatcheck.web.http.request_facts import RequestFacts
+
+_log = logging.getLogger(__name__)
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,200}")
+_MOST_HINTS = 10  # anybody can have a browser send one
+_hinted: set[str] = set()
 
 
 def is_forged(facts: RequestFacts, trusted_origins: Iterable[str] = ()) -> bool:
@@ -38,6 +45,44 @@ def is_cross_site(facts: RequestFacts, trusted_origins: Iterable[str] = ()) -> b
     if not origins:
         return False
     return not _is_origin_of(origins[0], facts)
+
+
+def hint_at_trusted_origins(facts: RequestFacts) -> None:
+    """Say in the log, once for each origin, which setting lets its pages in. They may be the application's own.
+
+    Headers for CORS do not: they say whose scripts may read an answer, and a request that changes something needs no
+    reader to do harm.
+    """
+    origin = facts.only_value_of(b"origin")
+    if origin is None or origin in _hinted or len(_hinted) >= _MOST_HINTS or _ORIGIN.fullmatch(origin) is None:
+        return
+    _hinted.add(origin)
+    _log.warning(
+        "a request with the session cookie is refused (403 cross_site_request), because a page of %s sent it; if these "
+        "pages are yours, name them: SessionCookie(trusted_origins=[%r]); headers for CORS do not allow it",
+        origin,
+        origin,
+    )
+
+
+def is_form_of(facts: RequestFacts, origins: Iterable[str]) -> bool:
+    """Whether a browser opens this by sending a form of a page from one of `origins`: what an identity provider does.
+
+    A script's request is none, and neither is a frame's. "null" among `origins` is for providers whose pages hide their
+    origin (Referrer-Policy: no-referrer, or a redirect of the form on its way). Anybody's page can do that too, so only
+    a browser that says by Sec-Fetch-* how the form was sent is believed.
+    """
+    sent = facts.only_value_of(b"origin")
+    if facts.method != "POST" or facts.is_websocket or sent is None or sent not in origins:
+        return False
+    said = {name: facts.values_of(name) for name in (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")}
+    if not any(said.values()):
+        return sent != "null"
+    return (
+        said[b"sec-fetch-site"] in (["cross-site"], ["same-site"])
+        and said[b"sec-fetch-mode"] == ["navigate"]
+        and said[b"sec-fetch-dest"] == ["document"]
+    )
 
 
 def _is_origin_of(origin: str, facts: RequestFacts) -> bool:

@@ -47,9 +47,13 @@ class ClientCapture:
     """
 
     trusted_proxies: int = 0
+    """The number of proxies of your own that requests come through."""
     ip_address: Literal["full", "truncated", "off"] = "truncated"
+    """How much of the address is kept."""
     user_agent: bool = True
+    """Whether the User-Agent header is kept."""
     label: Labeller | None = label_of
+    """Makes the label out of a User-Agent; None: no label is made."""
 
     def __post_init__(self) -> None:
         """Check the settings."""

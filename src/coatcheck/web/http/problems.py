@@ -82,7 +82,7 @@ _ENDED = {
     TokenRefusal.EXPIRED: "The session has expired.",
     TokenRefusal.INACTIVE: "The session has ended because it was not used for too long.",
 }
-# The first kind that fits. What a refused sign-in is told names no user, and comes after the credentials were checked.
+# The first kind that fits. The answer to a refused sign-in names no user, and comes after the credentials were checked.
 _PLAIN: tuple[tuple[type[Exception], HTTPStatus, str, str], ...] = (
     (CrossSiteRequestError, HTTPStatus.FORBIDDEN, "cross_site_request", "This request came from another site."),
     (
@@ -112,9 +112,13 @@ class Problem:
     """A complete HTTP answer. `headers` are as ASGI wants them, `body` is a JSON object with the member `code`."""
 
     status: int
+    """The HTTP status."""
     code: str
+    """Stable, for programs."""
     headers: tuple[tuple[bytes, bytes], ...]
+    """The headers, as ASGI wants them."""
     body: bytes
+    """A JSON object."""
 
     @property
     def close_code(self) -> int:

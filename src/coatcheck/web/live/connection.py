@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 from weakref import ref
 
+from coatcheck.hidden import shown_when_made
 from coatcheck.web.exchanges.exchange import DEAF_SECONDS
 from coatcheck.web.state import request_state
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from coatcheck.identifiers import UserId
     from coatcheck.tokens import AuthenticationInfo
     from coatcheck.web.asgi import AsgiMessage, Receive
     from coatcheck.web.exchanges.exchange import Exchange
@@ -114,14 +116,14 @@ class LiveConnection:
         self._task = (
             None if task is None else ref(task)
         )  # weakly: the exception of one that failed refers to the request
-        self.token = token
-        self.user_id = caller.user_identifier
-        self.session_id = caller.auth_id
+        self.token: str = token
+        self.user_id: UserId = caller.user_identifier
+        self.session_id: str = caller.auth_id
         self._loop = asyncio.get_running_loop()
-        self.confirmed_at = confirmed_at
-        self.counts_from = 0.0  # by the event loop's clock too
-        self.is_being_used = False
-        self.traffic_is_use = False
+        self.confirmed_at: float = confirmed_at
+        self.counts_from: float = 0.0  # by the event loop's clock too
+        self.is_being_used: bool = False
+        self.traffic_is_use: bool = False
         self._is_open = False
         self._is_live = False
         self._problem: Problem | None = None
@@ -134,6 +136,7 @@ class LiveConnection:
         self._forced_end: asyncio.TimerHandle | None = None
         verdict.connection = ref(self)
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show whose it is, and never the token."""
         return f"LiveConnection(user_id={self.user_id!r}, session_id={self.session_id!r})"

@@ -9,8 +9,9 @@ From then on its token is examined again
 - and in any case every `recheck_every`, so that there is a bound where no announcement arrives.
 
 Nothing is ended by an announcement alone: it says when to look, the store says what is true. While the store cannot
-answer, connections stay open and are examined again once a probe is answered (`looks.py`), until `unanswered_timeout`
-is over: then they end as a request does that meets an outage, and nobody is told that a session has ended.
+answer, connections stay open and are examined again once a probe is answered (`revalidation_queue.py`), until
+`unanswered_timeout` is over: then they end as a request does that meets an outage, and nobody is told that a session
+has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from coatcheck.per_loop import PerLoop
 from coatcheck.tokens import TokenRefusal
 from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.closing_queue import ClosingQueue
-from coatcheck.web.live.looks import Looks
+from coatcheck.web.live.revalidation_queue import Looks
 from coatcheck.web.live.timer_wheel import TimerWheel
 
 if TYPE_CHECKING:

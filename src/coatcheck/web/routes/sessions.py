@@ -17,6 +17,7 @@ from coatcheck.tokens import TokenInfo
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.exchanges.reply import reply_of
 from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
+from coatcheck.web.http.redirects import reason_of
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.events import EVENTS_PATH
 from coatcheck.web.settings import settings_of
@@ -29,18 +30,25 @@ MAX_AFTER_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Whether the caller is signed in. `reason` is "expired" or "inactive" where their own session has ended so.
+    """Whether the caller is signed in. `reason` says why not, where a token was shown.
 
+    It is "expired" or "inactive" where their own session has ended so, and "revoked" where there is no such session.
     `events` is where a client may listen for the end of the session, relative to where the session routes are; None
     where nobody is signed in, or where nothing watches over open connections.
     """
 
     signed_in: bool
+    """Whether somebody is signed in."""
     user_id: str | None = None
+    """The caller."""
     session_id: str | None = None
+    """The session of this request."""
     scopes: tuple[str, ...] = ()
+    """Its scopes, sorted."""
     reason: str | None = None
+    """Why the session that was sent is over, where it may be told."""
     events: str | None = None
+    """Where to hear of its end, relative to this route; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +59,25 @@ class SessionSummary:
     """
 
     id: str
+    """The id, by which it can be ended."""
     method: str
+    """How the user signed in."""
     scopes: tuple[str, ...]
+    """Its scopes, sorted."""
     created_at: datetime
+    """The moment of sign-in."""
     last_used_at: datetime
+    """About when it was last used."""
     expires_at: datetime | None
+    """The absolute deadline; None: there is none."""
     current: bool
+    """Whether it is that of this request."""
     label: str | None
+    """A name of the device, for people."""
     user_agent: str | None
+    """The User-Agent header of the sign-in."""
     ip_address: str | None
+    """The address of the sign-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +85,9 @@ class SessionPage:
     """A page of the caller's sessions. `next_after` is the `after` of the next page, None on the last."""
 
     sessions: tuple[SessionSummary, ...]
+    """The sessions, in order of id."""
     next_after: str | None
+    """The `after` of the next page; None on the last."""
 
 
 async def status(request: Mapping[str, Any]) -> Status:
@@ -79,9 +99,7 @@ async def status(request: Mapping[str, Any]) -> Status:
     state = request_state(request)
     caller = state.authentication
     if caller is None:
-        refusal = state.refusal
-        reason = refusal.value if refusal is not None and refusal.is_for_the_holder else None
-        return Status(signed_in=False, reason=reason)
+        return Status(signed_in=False, reason=reason_of(state.refusal))
     events = EVENTS_PATH.removeprefix("/") if settings_of(request).ends_with_session else None
     return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
 
@@ -131,9 +149,11 @@ async def end_session(auth: HasTokenManager, request: Mapping[str, Any], session
         StoreUnavailable, RevocationIndeterminate: as `sign_out`.
     """
     caller = require(request)
-    if await auth.token_manager.revoke_token(token_id=session_id, auth_user_id=caller.user_identifier):
-        return None
-    return session_not_found()
+    try:
+        ended = await auth.token_manager.revoke_token(token_id=session_id, auth_user_id=caller.user_identifier)
+    except InvalidArgumentError:  # it is no id at all
+        ended = False
+    return None if ended else session_not_found()
 
 
 def _summary(token: TokenInfo, *, current: str) -> SessionSummary:

@@ -85,6 +85,18 @@ async def admin(pair: Pair) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]
     await connection.close()
 
 
+async def replayed(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait until the standby shows all that the primary has: it confirms a commit before that."""
+    now = await admin.fetchval("SELECT pg_current_wal_lsn()")
+    standby = await asyncpg.connect(pair.standby.dsn())
+    try:
+        async with asyncio.timeout(30):
+            while not await standby.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", now):  # noqa: ASYNC110 (there is no event to wait for)
+                await asyncio.sleep(0.02)
+    finally:
+        await standby.close()
+
+
 @pytest.fixture(scope="module")
 def pooler(pair: Pair) -> Iterator[PgBouncer]:
     """PgBouncer before the primary."""
@@ -104,6 +116,7 @@ async def dsn(
     if request.param == "pooler":
         for setting in WEAK:
             await admin.execute(f"ALTER DATABASE {name} SET {setting}")
+    await replayed(pair, admin)
     yield request.getfixturevalue(request.param).dsn(name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

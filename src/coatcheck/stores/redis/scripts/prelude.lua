@@ -19,6 +19,9 @@
 --   <root>:sessions       the ids of all sessions of the shard, sorted
 --   <root>:users          the ids of all registered users of the shard, sorted
 --   <root>:expiring       the ids of sessions that have an absolute deadline, by that
+-- and of the first shard alone
+--   <root>:format         the version of what is stored, and the lowest version that code must know (stored_format.py)
+--   <root>:peppers        the ids and check values of the peppers that sessions are hashed with
 local root, origin, channel = KEYS[1], ARGV[2], ARGV[3]
 
 local VERSION = 1

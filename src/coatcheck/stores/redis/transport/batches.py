@@ -93,30 +93,33 @@ class CallRunner:
 class EndingRunner:
     """Runs a batch of calls that end or shrink sessions, and waits until enough replicas have them."""
 
-    def __init__(self, router: Router, *, replicas: int, timeout_ms: int) -> None:
-        """Over `router`. Each server waits for its `replicas` for at most `timeout_ms`."""
+    def __init__(self, router: Router, *, replicas: Callable[[], int], timeout_ms: int) -> None:
+        """Over `router`. Each server waits for as many `replicas` as are asked for then, for at most `timeout_ms`."""
         self._router = router
         self._replicas = replicas
-        self._trailing: Sequence[Command] = (("WAIT", replicas, timeout_ms),) if replicas else ()
+        self._timeout_ms = timeout_ms
 
     async def run(self, keys: Sequence[Call]) -> Mapping[Call, Reply]:
+        replicas = self._replicas()
+        trailing: Sequence[Command] = (("WAIT", replicas, self._timeout_ms),) if replicas else ()
         try:
-            outcomes = await self._router.run(keys, trailing=self._trailing)
+            outcomes = await self._router.run(keys, trailing=trailing)
         except Exception as error:
             _log.exception("a batch that ends sessions failed")
             raise RevocationIndeterminate(_INDETERMINATE.format(why=type(error).__name__)) from error
-        return {call: self._confirmed(outcome) for call, outcome in outcomes.items()}
+        return {call: _confirmed(outcome, replicas) for call, outcome in outcomes.items()}
 
-    def _confirmed(self, outcome: Outcome) -> Reply:
-        if isinstance(outcome, LostError) or (isinstance(outcome, Refusal) and not _has_not_begun(outcome)):
-            return RevocationIndeterminate(_INDETERMINATE.format(why=_why(outcome)))
-        if not isinstance(outcome, Answer):
-            return _unavailable(outcome)
-        for reached in outcome.trailing:  # the reply to WAIT; none where no replica is waited for
-            if not isinstance(reached, int) or reached < self._replicas:
-                why = f"{reached if isinstance(reached, int) else 0} of {self._replicas} replicas have it"
-                return RevocationIndeterminate(_INDETERMINATE.format(why=why))
-        return outcome.reply
+
+def _confirmed(outcome: Outcome, replicas: int) -> Reply:
+    if isinstance(outcome, LostError) or (isinstance(outcome, Refusal) and not _has_not_begun(outcome)):
+        return RevocationIndeterminate(_INDETERMINATE.format(why=_why(outcome)))
+    if not isinstance(outcome, Answer):
+        return _unavailable(outcome)
+    for reached in outcome.trailing:  # the reply to WAIT; none where no replica is waited for
+        if not isinstance(reached, int) or reached < replicas:
+            why = f"{reached if isinstance(reached, int) else 0} of {replicas} replicas have it"
+            return RevocationIndeterminate(_INDETERMINATE.format(why=why))
+    return outcome.reply
 
 
 def time_of(reply: Reply) -> int:
@@ -139,7 +142,9 @@ def _why(outcome: Refusal | NotSentError | LostError) -> str:
     if isinstance(outcome, Refusal):
         return _code_of(outcome.error)
     if isinstance(outcome, ReplicaError) and outcome.__cause__ is None:
-        return "the server is a replica, whose data may be old"
+        return "the server is a replica, or was replaced, and its data may be old"
+    if outcome.__cause__ is None and str(outcome):
+        return str(outcome)  # our own words
     return type(outcome.__cause__ or outcome).__name__
 
 

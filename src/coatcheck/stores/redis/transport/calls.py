@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
@@ -15,12 +16,14 @@ from coatcheck.stores.redis.transport.batches import CallRunner, EndingRunner, S
 from coatcheck.stores.redis.transport.cluster_topology import ClusterServers
 from coatcheck.stores.redis.transport.connection import PipelinedConnection
 from coatcheck.stores.redis.transport.router import Call, Router, call_script
+from coatcheck.stores.redis.transport.sentinel_topology import SentinelServers
 from coatcheck.stores.redis.transport.topology import SingleServer
+from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from redis.asyncio import Connection
+    from redis.asyncio.connection import AbstractConnection
 
     from coatcheck.clock import Clock
     from coatcheck.identifiers import SessionId
@@ -50,13 +53,10 @@ class ServerCalls:
         self._timeout_seconds = timeout_seconds
         # A caller that comes while a round trip is under way waits for its end and then for another: both must fit.
         self._round_trip_seconds = timeout_seconds / 2
-        self.keys = Keys(url.prefix, url.database)
-        self.replicas = int(url.is_cluster) if url.replicas is None else url.replicas
-        self.servers: Servers = (
-            ClusterServers(map(remap, url.addresses), self._probe, remap)
-            if url.is_cluster
-            else SingleServer(url.addresses[0])
-        )
+        self._probe_seconds = timeout_seconds / 5
+        self.keys: Keys = Keys(url.prefix, url.database)
+        self.replicas: int = url.waits_for
+        self.servers: Servers = self._servers_of(url, remap)
         time_of_reply = time_of if clock is None else lambda _: clock.now_us()
         self._time_of: Callable[[Reply], int] = time_of_reply
         # Two of each kind, so that one batch is prepared while the other is under way.
@@ -70,45 +70,55 @@ class ServerCalls:
         self._endings = Batcher(
             [
                 EndingRunner(
-                    router, replicas=self.replicas, timeout_ms=min(_WAIT_MS, int(self._round_trip_seconds * 800))
+                    router, replicas=self.replicas_now, timeout_ms=min(_WAIT_MS, int(self._round_trip_seconds * 800))
                 )
                 for router in (end, other_end)
             ],
             timeout_seconds=timeout_seconds,
             when_cut_off=RevocationIndeterminate,
         )
-        self.opening = Opening()
+        self.opening: Opening = Opening()
 
     async def open(self) -> None:
         """Find the servers.
 
         Raises:
-            StoreUnavailable: no member of the Cluster says where they are.
+            StoreUnavailable: no member of the Cluster, or no sentinel, says where they are.
+            ConfigurationError: what answers is something else, or a file with certificates cannot be used.
             OpenElsewhereError: they are open in another event loop or process.
         """
         self.opening.begin()
         for batcher in (self._reads, self._calls, self._endings):
             batcher.open()
         try:
-            await self.servers.refresh()
-            if not self.servers.all():
-                raise StoreUnavailable("no member of the Cluster answers, or what answers is none")
+            if self._url.encryption is not None:
+                self._url.encryption.check()
+            await self.servers.open()
         except BaseException:
             await self.close()
             raise
+
+    def replicas_now(self) -> int:
+        """How many replicas must have a revocation now before it returns.
+
+        Where the URL does not say, and sentinels do: every replica that they might choose, and at least one.
+        """
+        return self.replicas if self._url.replicas is not None else max(self.replicas, self.servers.promotable())
 
     async def close(self) -> None:
         """Disconnect. Callers that still wait get StoreUnavailable."""
         if not self.opening.stop():
             return
-        try:
-            for batcher in (self._reads, self._calls, self._endings):
-                await batcher.close()
-            for router in self._routers:
-                await router.close()
-            await self.servers.close()
-        finally:
-            self.opening.end()
+        await to_its_end(self._close())
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as parts:  # each is closed, whatever another one raises, in the reverse order
+            parts.callback(self.opening.end)
+            parts.push_async_callback(self.servers.close)
+            for router in reversed(self._routers):
+                parts.push_async_callback(router.close)
+            for batcher in (self._endings, self._calls, self._reads):
+                parts.push_async_callback(batcher.close)
 
     # --- calls ---
 
@@ -170,17 +180,50 @@ class ServerCalls:
         latest = max(times.values())
         return {shard: times.get(self.servers.of(shard), latest) for shard in shards}  # one may have moved meanwhile
 
-    def connection(self, address: Address) -> Connection:
-        """A connection that shares nothing with the batches, not connected."""
+    def connection(self, address: Address) -> AbstractConnection:
+        """A connection that shares nothing with the batches, not connected.
+
+        Raises:
+            OSError: a file with certificates cannot be read.
+        """
         return self._url.connection(address, timeout_seconds=self._timeout_seconds)
 
+    def _servers_of(self, url: RedisUrl, remap: Callable[[Address], Address]) -> Servers:
+        addresses = [*map(remap, url.addresses)]
+        if url.is_cluster:
+            return ClusterServers(addresses, self._probe, remap)
+        if url.sentinels is None:
+            return SingleServer(url.addresses[0])
+        sentinels = url.sentinels
+
+        def connect_to_sentinel(address: Address) -> AbstractConnection:
+            return url.sentinel_connection(address, sentinels, timeout_seconds=self._probe_seconds)
+
+        return SentinelServers(
+            addresses,
+            sentinels,
+            ask=lambda address: PipelinedConnection(
+                lambda: connect_to_sentinel(address), limit_seconds=self._probe_seconds
+            ),
+            subscribe=connect_to_sentinel,
+            connect=self._probe,
+            remap=remap,
+            when_replaced=self._leave,
+        )
+
+    def _leave(self, address: Address) -> None:
+        for router in self._routers:
+            router.leave(address)
+
     def _pipelined(self, address: Address) -> PipelinedConnection:
-        # One of several servers that hangs must not make the others' callers wait until their time is over.
-        limit_seconds = self._round_trip_seconds if self._url.is_cluster else None
+        # One of several servers that hangs must not make the others' callers wait until their time is over. With
+        # sentinels it is the time after which the primary is looked at.
+        has_several = self._url.is_cluster or self._url.sentinels is not None
+        limit_seconds = self._round_trip_seconds if has_several else None
         return PipelinedConnection(lambda: self.connection(address), limit_seconds=limit_seconds)
 
     def _probe(self, address: Address) -> PipelinedConnection:
-        return PipelinedConnection(lambda: self.connection(address), limit_seconds=self._timeout_seconds / 5)
+        return PipelinedConnection(lambda: self.connection(address), limit_seconds=self._probe_seconds)
 
     def _script_call(self, name: str, key: str, shard: str, arguments: Iterable[str | bytes | int]) -> Call:
         now = "" if self._clock is None else str(self._clock.now_us())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from coatcheck.errors import StoreUnavailable
 from coatcheck.identifiers import SHARDS
 from coatcheck.stores.redis.transport.connection import LostError, NotSentError, PipelinedConnection
 from coatcheck.stores.redis.url import Address
@@ -45,12 +46,23 @@ class ClusterServers:
         self._refreshing: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
 
+    async def open(self) -> None:
+        await self.refresh()
+        if not self._primaries:
+            raise StoreUnavailable("no member of the Cluster answers, or what answers is none")
+
     def of(self, shard: str) -> Address | None:
         address = self._primaries.get(shard)
         return None if address in self._suspects else address
 
     def all(self) -> Mapping[Address, str]:
         return {address: shard for shard, address in self._primaries.items()}
+
+    def vouches_for(self, address: Address) -> bool:  # noqa: ARG002 (a member that was replaced refuses by itself)
+        return True
+
+    def promotable(self) -> int:
+        return 0
 
     async def refresh(self) -> None:
         """Ask every member that is known. A caller that comes while others ask waits for the same answer."""

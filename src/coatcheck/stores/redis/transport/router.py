@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
 _MAX_ATTEMPTS = 4
 _ROLE: Command = ("ROLE",)
+_REPLACED = "the server was replaced while it answered"
 # The refusals of a server that is no longer, or not yet, the primary of the shard.
 _ELSEWHERE = (MovedError, ClusterDownError, ReadOnlyError, TryAgainError, BusyLoadingError)
 
 
 class ReplicaError(NotSentError):
-    """The reply does not count: the server is a replica, and may not have heard of earlier changes."""
+    """The reply does not count: the server is a replica, or was replaced, and may not have heard of earlier changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +95,12 @@ class Router:
         for connection in connections.values():
             await connection.close()
 
+    def leave(self, address: Address) -> None:
+        """Wait no longer for the answer of a server that was replaced: it would come from old data."""
+        connection = self._connections.get(address)
+        if connection is not None:
+            connection.give_up()
+
     async def run(
         self, calls: Sequence[Call], *, trailing: Sequence[Command] = (), may_repeat: bool = False
     ) -> dict[Call, Outcome]:
@@ -102,6 +109,8 @@ class Router:
         A call that a server has not begun is sent again if another server has the shard by now. A call that may have
         been run is sent again only where it `may_repeat`.
         """
+        if len(self._connections) > 1:
+            await self._disconnect_from_replaced()
         due: Mapping[Call, Command] = dict(zip(calls, map(_command_of, calls), strict=True))
         outcomes: dict[Call, Outcome] = {}
         for _ in range(_MAX_ATTEMPTS):
@@ -122,6 +131,10 @@ class Router:
             if not due:
                 break
         return outcomes
+
+    async def _disconnect_from_replaced(self) -> None:
+        for address in [one for one in self._connections if not self._servers.vouches_for(one)]:
+            await self._connections.pop(address).close()
 
     def _route(self, due: Mapping[Call, Command]) -> dict[Address | None, dict[Call, Command]]:
         """The commands for each server; those for None have no server that is known and answers."""
@@ -148,7 +161,7 @@ class Router:
     ) -> dict[Call, Outcome]:
         """Send `commands` to one server, in one round trip."""
         if address is None:
-            return dict.fromkeys(commands, NotSentError("no server is known to have the shard and to answer"))
+            return dict.fromkeys(commands, NotSentError("no server is known to be the primary and to answer"))
         connection = self._connections.get(address)
         if connection is None:
             connection = self._connections[address] = self._connect(address)
@@ -161,6 +174,8 @@ class Router:
             if isinstance(error.__cause__, TimeoutError):
                 self._servers.suspect(address)
             return dict.fromkeys(commands, error)
+        if not self._servers.vouches_for(address):
+            return {call: ReplicaError() if call.reads else LostError(_REPLACED) for call in commands}
         replica_error = _replica_error(replies.pop(0)) if asks_role else None
         is_replica = replica_error is not None
         trailing_replies = replies[len(commands) :]

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SessionId, UserId
 from coatcheck.stores.records import EndedSession, Insertion
-from coatcheck.stores.sql.postgresql.joining import SETTINGS_OF_A_STATEMENT
+from coatcheck.stores.sql.postgresql.callers_transaction import SETTINGS_OF_A_STATEMENT
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.prepared_connections import NotWrittenError
 from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USER_COLUMNS, reading_of, row_of, user_of

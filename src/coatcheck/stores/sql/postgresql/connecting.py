@@ -12,9 +12,10 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from coatcheck.stores.sql.postgresql import commits
+from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from typing import Any
 
     from coatcheck.stores.sql.postgresql.dsn import Dsn
@@ -27,6 +28,7 @@ _SETTINGS = {
     "client_min_messages": "warning",
     "default_transaction_isolation": "read committed",
 }
+_URI_DECIDES = frozenset({"application_name"})
 
 
 # PgBouncer makes these settings on the server connection before a transaction, where they differ. asyncpg calls the
@@ -71,8 +73,8 @@ async def connect_to_primary(dsn: Dsn, *, timeout_seconds: float) -> asyncpg.Con
 
     Raises:
         PoolerFoundError: it leads to a pooler.
-        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: the error of the last host to answer,
-            where none of them is a primary that accepts the connection.
+        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: none of the hosts is a primary that
+            accepts the connection. It is the error of a host that refuses us, or else of the last one to answer.
     """
 
     async def connect(host: str | None, port: int | None) -> asyncpg.Connection[asyncpg.Record]:
@@ -80,8 +82,8 @@ async def connect_to_primary(dsn: Dsn, *, timeout_seconds: float) -> asyncpg.Con
             str(dsn.without_hosts),
             host=host,
             port=port,
-            timeout=timeout_seconds,
-            server_settings=_SETTINGS,
+            timeout=_limit(dsn, timeout_seconds),
+            server_settings=_settings(_SETTINGS, dsn),
             # A standby may still accept sessions that were revoked long ago.
             target_session_attrs=SessionAttribute.primary,
         )
@@ -104,14 +106,22 @@ async def connect_through_pooler(dsn: Dsn, *, timeout_seconds: float) -> asyncpg
             str(dsn.without_hosts),
             host=host,
             port=port,
-            timeout=timeout_seconds,
-            server_settings=_SETTINGS_OF_POOLERS,
+            timeout=_limit(dsn, timeout_seconds),
+            server_settings=_settings(_SETTINGS_OF_POOLERS, dsn),
             target_session_attrs=SessionAttribute.any,
             statement_cache_size=0,
         )
         return await _checked(connection, timeout_seconds, may_be_pooled=True)
 
     return await _first(dsn, connect)
+
+
+def _settings(ours: Mapping[str, str], dsn: Dsn) -> dict[str, str]:
+    return {name: value for name, value in ours.items() if name not in dsn.option_names & _URI_DECIDES}
+
+
+def _limit(dsn: Dsn, timeout_seconds: float) -> float:
+    return min(timeout_seconds, dsn.connect_timeout_seconds or timeout_seconds)
 
 
 async def _checked(
@@ -155,7 +165,7 @@ async def _first_to_succeed(
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]],
 ) -> asyncpg.Connection[asyncpg.Record]:
     pending = attempts.copy()
-    error: BaseException | None = None
+    errors: list[BaseException] = []
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for attempt in done:
@@ -163,7 +173,9 @@ async def _first_to_succeed(
             if error is None:
                 attempts.discard(attempt)
                 return attempt.result()
-    raise error or OSError("the connection URI names no host")
+            errors.append(error)
+    # A refusal tells more than the news that another server is a standby or does not answer.
+    raise next((error for error in errors if setup_mistake(error) is not None), errors[-1])
 
 
 def _drop(attempt: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:

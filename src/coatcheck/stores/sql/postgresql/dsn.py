@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds, is_pooled
 
 _ALLOWED = (
     "postgresql://user:password@host:5432/database, with standbys host:5432,host:5432; in a user name or a password "
     "@ / ? # [ ] are written %40 %2F %3F %23 %5B %5D"
 )
-
-_OURS = ("pooler", "listen")
-_OF_THE_DRIVER = frozenset(
-    {
-        "host", "port", "dbname", "database", "user", "password", "passfile", "service", "servicefile",
-        "sslmode", "sslcert", "sslkey", "sslrootcert", "sslnegotiation", "sslcrl", "sslpassword",
-        "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
-    }
-)  # fmt: skip
-"""The options that asyncpg takes for itself. It sends all others to the server, as settings."""
 
 _DEFAULT_PORT = 5432
 _HIGHEST_PORT = 65535
@@ -50,14 +41,12 @@ class Dsn:
     hosts: tuple[Host, ...]
     database: str
     without_hosts: HiddenText = field(repr=False)
-    """The URI without the hosts, and without the options that are ours."""
-
+    """The URI without the hosts, and without the options that are not for the driver."""
+    option_names: frozenset[str]
+    connect_timeout_seconds: float | None
+    """The URI's own limit for connecting; None: it has none."""
     is_pooled: bool = False
     """Whether the URI says that it leads through a pooler in transaction mode (`pooler=transaction`)."""
-
-    has_server_settings: bool = False
-    """Whether it has options that are settings of the server, which a pooler does not keep."""
-
     listen: Dsn | None = None
     """Where to listen instead, past a pooler (`listen=`)."""
 
@@ -79,23 +68,25 @@ def parse_dsn(uri: str) -> Dsn:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
     hosts_at = _span(found, "hosts")
     # asyncpg is not given the hosts in the URI: newer Pythons refuse an IPv6 address behind another host.
-    before, after = uri[: hosts_at[0]], uri[hosts_at[1] :]
-    options = _options(before + after, _group(found, "options"))
+    without_hosts = uri[: hosts_at[0]] + uri[hosts_at[1] :]
+    options = _options(without_hosts, _group(found, "options"))
     if options is None:
         raise ConfigurationError(f"the store URL cannot be read; allowed are {_ALLOWED}")
     for one in _listed(options, "host"):
-        _host(one)
+        if not one.startswith("/"):  # the folder of a socket
+            _host(one)
     for one in _listed(options, "port"):
         _port(one)
-    after = _without_ours(after)
-    return Dsn(
+    query = checked_query(options)
+    without_options = without_hosts.partition("?")[0]
+    dsn = Dsn(
         _hosts(_group(found, "hosts")),
         str(_group(found, "database") or ""),
-        before + after,
-        is_pooled=_is_pooled(options),
-        has_server_settings=not _OF_THE_DRIVER.union(_OURS, {"application_name"}).issuperset(options.reveal()),
-        listen=_listen(options, before, after),
+        HiddenText(f"{without_options}?{query}" if query else without_options),
+        frozenset(options.reveal()),
+        connect_timeout_seconds(options),
     )
+    return replace(dsn, is_pooled=is_pooled(options), listen=_listen(dsn, options))
 
 
 def _hosts(named: HiddenText | None) -> tuple[Host, ...]:
@@ -105,15 +96,8 @@ def _hosts(named: HiddenText | None) -> tuple[Host, ...]:
     return hosts
 
 
-def _is_pooled(options: Hidden[dict[str, list[str]]]) -> bool:
-    given = options.reveal().get("pooler", [])
-    if given not in ([], ["transaction"]):
-        raise ConfigurationError("pooler in the store URL must be transaction")
-    return bool(given)
-
-
-def _listen(options: Hidden[dict[str, list[str]]], before: HiddenText, after: HiddenText) -> Dsn | None:
-    """Where to listen: other hosts with everything else as in this URI, or a URI by itself."""
+def _listen(dsn: Dsn, options: Hidden[dict[str, list[str]]]) -> Dsn | None:
+    """Where to listen: other hosts with everything else as in `dsn`, or a URI by itself."""
     given = options.reveal().get("listen", [])
     if not given:
         return None
@@ -121,19 +105,18 @@ def _listen(options: Hidden[dict[str, list[str]]], before: HiddenText, after: Hi
         raise ConfigurationError("listen must be in the store URL once, with commas between its hosts")
     target = HiddenText(given[0])
     try:
-        return parse_dsn(target if "://" in target else before + target + after)
-    except ConfigurationError:
+        if "://" not in target:
+            # An option `port` is that of the pooler.
+            return replace(dsn, hosts=tuple(Host(host, port or _DEFAULT_PORT) for host, port in _hosts(target)))
+        other = parse_dsn(target)
+    except ConfigurationError as error:
         raise ConfigurationError(
             "listen in the store URL must be host:5432, with standbys host:5432,host:5432, "
-            "or a percent-encoded URL postgresql%3A%2F%2F..."
+            f"or a percent-encoded URL postgresql%3A%2F%2F...: {error}"
         ) from None
-
-
-def _without_ours(text: HiddenText) -> HiddenText:
-    """The end of a URI without the options that are ours."""
-    path, _, query = text.partition("?")
-    kept = [one for one in query.split("&") if one.partition("=")[0] not in _OURS]
-    return path + "?" + "&".join(kept) if any(kept) else path
+    if other.is_pooled or other.listen is not None:
+        raise ConfigurationError("listen in the store URL must name the server itself, without pooler and listen")
+    return other
 
 
 def _options(without_hosts: HiddenText, query: HiddenText | None) -> Hidden[dict[str, list[str]]] | None:

@@ -6,7 +6,7 @@ is there for the next client of the pooler, and not for us.
 * What writes is parsed for each call, in the same message (asyncpg does that without its cache of statements).
 * What a validation reads is not: parsing and planning would triple its time. Its name is made of its text. So all
   clients of the pooler share it, whichever of them has prepared it, and a server connection lacks it once.
-* Settings are made in each transaction (`joining`).
+* Settings are made in each transaction (`callers_transaction`).
 * Statements are prepared within a transaction. Outside of one asyncpg would keep a server connection from its
   preparation to its first use, and turn JIT off on one and look for types on another, for which JIT takes seconds.
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import asyncpg
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.stores.failures import cannot_answer
 from coatcheck.stores.sql.postgresql.commits import drop_outcome, forget_warnings, has_warned
 from coatcheck.stores.sql.transactions import INDETERMINATE
 
@@ -103,7 +104,7 @@ class PreparedConnection:
                 return await (await self._prepare())[statement].fetch(*arguments)
         except DRIVER_ERRORS as error:
             self._discard()
-            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+            raise StoreUnavailable(cannot_answer(error)) from error
         except asyncio.CancelledError:
             self._discard()  # the rest of an answer may still come over it, and no other caller must get that
             raise
@@ -129,7 +130,7 @@ class PreparedConnection:
                 await self._commits.check(connection)
         except DRIVER_ERRORS as error:
             self._discard()
-            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+            raise StoreUnavailable(cannot_answer(error)) from error
         except asyncio.CancelledError:
             self._discard()
             raise
@@ -221,4 +222,4 @@ class PreparedConnectionPool:
                 finally:
                     idle.put_nowait(connection)
         except TimeoutError as error:
-            raise StoreUnavailable("the store cannot answer (TimeoutError)") from error
+            raise StoreUnavailable(cannot_answer(error)) from error

@@ -1,6 +1,6 @@
 """The PostgreSQL store, 15 or newer, through asyncpg.
 
-What happens all the time goes straight through the driver on held connections with prepared statements: SQLAlchemy
+The frequent calls go straight through the driver on held connections with prepared statements: SQLAlchemy
 Core costs about 300 µs of CPU for each read where the driver costs 50. The rest goes through SQLAlchemy.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
@@ -33,11 +33,12 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
+from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, SETTINGS_OF_A_TRANSACTION, join
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_through_pooler, connect_to_primary, is_pooled
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
+from coatcheck.stores.sql.postgresql.dsn_options import server_settings
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.joining import MAKE_DURABLE, SETTINGS_OF_A_TRANSACTION, join
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, hears, nothing_heard, notifications
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY, make_reads_ready, make_writes_ready
 from coatcheck.stores.sql.postgresql.prepared_connections import (
@@ -46,8 +47,9 @@ from coatcheck.stores.sql.postgresql.prepared_connections import (
     PreparedConnectionPool,
     make_ready,
 )
+from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
-from coatcheck.stores.sql.schema import Timestamp, users
+from coatcheck.stores.sql.schema import Timestamp, metadata, users
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -109,6 +111,10 @@ _WAS_ENDED_AFTER = text(
     "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
 )
 _ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
+_MISSING_RIGHTS = text(
+    "SELECT name || ' (' || privilege || ')' FROM unnest(CAST(:names AS text[])) AS name, "
+    "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS privilege WHERE NOT has_table_privilege(name, privilege)"
+)
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
 # PostgreSQL counts from 2000-01-01.
@@ -177,6 +183,7 @@ class PostgresStore(SqlStore):
             migrates=migrates,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show hosts and database, and nothing else of the connection URI."""
         return f"PostgresStore({self._target})"
@@ -222,11 +229,14 @@ class PostgresStore(SqlStore):
 
     async def _prepare(self) -> None:
         self._is_pooled = self._commits.is_pooled = await is_pooled(self._target, timeout_seconds=self._timeout_seconds)
-        if self._is_pooled and self._target.has_server_settings:
+        if self._is_pooled and (names := server_settings(self._target.option_names)):
             raise ConfigurationError(
-                "the store URL has options that are settings of the server, and a pooler does not keep them: "
-                "use ALTER ROLE ... SET on the server instead"
+                f"the store URL has the option {', '.join(names)}, which is a setting of the server, and a pooler does "
+                "not keep it: use ALTER ROLE ... SET on the server instead"
             )
+
+    def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error)
 
     def _create_engine(self) -> AsyncEngine:
         engine = create_async_engine(
@@ -339,6 +349,14 @@ class PostgresStore(SqlStore):
 class PostgresDialect:
     """PostgreSQL's side of `SqlDialect`."""
 
+    def __init__(self) -> None:
+        """The tables are those of both databases."""
+        self.tables: tuple[Table, ...] = tuple(metadata.sorted_tables)
+
+    async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:
+        names = [table.name for table in self.tables]
+        return (await connection.execute(_MISSING_RIGHTS, {"names": names})).scalars().all()
+
     def now(self) -> ColumnElement[int]:
         # Not now(): that is the start of the transaction, and would let a session live on in a long one.
         return func.clock_timestamp(type_=Timestamp)
@@ -371,6 +389,9 @@ class PostgresDialect:
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+
+    async def position_inside(self, connection: AsyncConnection) -> Position:
+        return await self.position(connection)  # an own transaction id is not visible in the snapshot
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         found = await connection.execute(_WAS_ENDED_AFTER, {"user_id": user_id, "position": position})

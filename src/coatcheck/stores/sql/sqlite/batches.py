@@ -1,6 +1,6 @@
 """Sign-ins and revocations that share a transaction on SQLite, in a thread and over a connection of their own.
 
-What one of a batch does wrong is undone for that one alone, which is left without an answer and then done by itself.
+A mistake of one of a batch is undone for that one alone, which is left without an answer and then done by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import UserId
 from coatcheck.stores.announcement import Announcement, encode
+from coatcheck.stores.failures import cannot_answer
 from coatcheck.stores.records import EndedSession, Insertion
 from coatcheck.stores.sql.rows import INSERTED_COLUMNS, row_of
 from coatcheck.stores.sql.sqlite import outbox
@@ -91,7 +92,7 @@ class GroupWriter:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+            raise StoreUnavailable(cannot_answer(error)) from error
         try:
             done = {}
             for item in batch:

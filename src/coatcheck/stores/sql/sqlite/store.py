@@ -24,17 +24,20 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from coatcheck.clock import Clock, SystemClock
 from coatcheck.errors import ConfigurationError, NotOpenError, OpenElsewhereError, StoreUnavailable
+from coatcheck.hidden import shown_when_made
 from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
+from coatcheck.stores.failures import cannot_answer
 from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
-from coatcheck.stores.sql.schema import Timestamp, sessions, users
+from coatcheck.stores.sql.schema import Timestamp, metadata, sessions, sqlite_metadata, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
+from coatcheck.stores.sql.sqlite.callers_transaction import join
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
-from coatcheck.stores.sql.sqlite.joining import join
+from coatcheck.stores.sql.sqlite.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
@@ -113,6 +116,7 @@ class SqliteStore(SqlStore):
             migrates=migrates,
         )
 
+    @shown_when_made
     def __repr__(self) -> str:
         """Show the file."""
         return f"SqliteStore({str(self._path)!r})"
@@ -156,7 +160,7 @@ class SqliteStore(SqlStore):
             # A read transaction of its own, which begins now: nothing older can be seen.
             row: tuple[Any, ...] | None = reader.execute(statement, keys).fetchone()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store cannot answer ({type(error).__name__})") from error
+            raise StoreUnavailable(cannot_answer(error)) from error
         return row
 
     async def _read_user(self, user_id: UserId) -> UserRecord | None:
@@ -195,6 +199,9 @@ class SqliteStore(SqlStore):
             connection.execute("ROLLBACK")
             raise
         return touched
+
+    def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error, self._path)
 
     async def _prepare(self) -> None:
         self._refuse_inherited_file()
@@ -271,6 +278,10 @@ class SqliteDialect:
     def __init__(self, clock: Clock) -> None:
         """`clock` is the process's: SQLite has none."""
         self._clock = clock
+        self.tables: tuple[Table, ...] = (*metadata.sorted_tables, *sqlite_metadata.sorted_tables)
+
+    async def missing_rights(self, connection: AsyncConnection) -> Sequence[str]:  # noqa: ARG002 (PostgreSQL needs it)
+        return ()
 
     def now(self) -> ColumnElement[int]:
         return literal(self._clock.now_us(), Timestamp)
@@ -303,6 +314,9 @@ class SqliteDialect:
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
+
+    async def position_inside(self, connection: AsyncConnection) -> None:
+        """See `SqlDialect.position_inside`: the number that the transaction sees has its own endings in it."""
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()

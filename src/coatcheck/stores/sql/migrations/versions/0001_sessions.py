@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 
 revision = "coatcheck_0001"
 down_revision = None
-branch_labels = ("coatcheck",)
+branch_labels: tuple[str, ...] = ("coatcheck",)
 depends_on = None
 
 # A revision is history: it says what it needs itself and does not follow later changes of `schema`.

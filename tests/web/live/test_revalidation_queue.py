@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from coatcheck.web.live.looks import Looks
+from coatcheck.web.live.revalidation_queue import Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

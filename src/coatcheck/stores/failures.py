@@ -1,0 +1,51 @@
+"""The words for a database that does not answer: the kind of its error, and nothing that the error says.
+
+The text of a driver may repeat the values of a row or a part of a URL. Our errors therefore name the kind only: the
+SQLSTATE of PostgreSQL, the result code of SQLite, the reason that the operating system gives.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+_MISSING_SQLSTATES = frozenset({"42P01", "42703"})  # a table, a column
+_MISSING_IN_SQLITE = ("no such table", "no such column")
+
+MISSING_TABLES = (
+    "tables or columns of the store are missing: run the migrations (`alembic upgrade heads`, see own-alembic.md), or "
+    "open the store with migrates=True"
+)
+
+
+def cannot_answer(error: BaseException) -> str:
+    """The message of a `StoreUnavailable` that is raised for this error."""
+    missing = f": {MISSING_TABLES}" if lacks_tables(error) else ""
+    return f"the store cannot answer ({kind_of(error)}){missing}"
+
+
+def driver_error_in(error: BaseException) -> BaseException:
+    """The error of the driver, taken out of what SQLAlchemy has made of it."""
+    wrapped = getattr(error, "orig", None)
+    if not isinstance(wrapped, BaseException):
+        return error
+    return wrapped.__cause__ or wrapped  # SQLAlchemy's dialect for asyncpg wraps it once more
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of an error, without its text."""
+    error = driver_error_in(error)
+    name = type(error).__name__
+    detail = getattr(error, "sqlite_errorname", None)
+    if (sqlstate := getattr(error, "sqlstate", None)) is not None:
+        detail = f"SQLSTATE {sqlstate}"
+    elif isinstance(error, OSError):
+        detail = error.strerror
+    return f"{name}, {detail}" if detail else name
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Whether the database says that a table or a column of ours is missing."""
+    error = driver_error_in(error)
+    if isinstance(error, sqlite3.Error):
+        return str(error).startswith(_MISSING_IN_SQLITE)
+    return getattr(error, "sqlstate", None) in _MISSING_SQLSTATES

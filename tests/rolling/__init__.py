@@ -1,0 +1,1 @@
+"""Two versions of Coatcheck on one store."""
