@@ -95,8 +95,8 @@ async def fill(url: str, population: Population, advance: Callable[[int], None])
 
 async def _fill_postgres(url: str, population: Population, advance: Callable[[int], None]) -> None:
     from coatcheck.stores.sql.postgresql.connecting import connect_through_pooler  # noqa: PLC0415 (needs an extra)
+    from coatcheck.stores.sql.postgresql.connections import with_integer_times  # noqa: PLC0415 (as above)
     from coatcheck.stores.sql.postgresql.dsn import parse_dsn  # noqa: PLC0415 (as above)
-    from coatcheck.stores.sql.postgresql.store import with_integer_times  # noqa: PLC0415 (as above)
 
     connection = await connect_through_pooler(parse_dsn(url), timeout_seconds=60)  # where there is none, too
     try:

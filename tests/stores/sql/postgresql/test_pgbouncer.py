@@ -42,6 +42,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.pgbouncer]
 _WAITS_FOR_A_LOCK = (
     "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
+_HAS_NAMES = "SELECT count(*) > 0 FROM pg_prepared_statements WHERE name LIKE 'coatcheck%'"
 ONE_SERVER = {"default_pool_size": "1"}
 NO_PATIENCE = {"server_login_retry": "0.1"}
 
@@ -269,6 +270,27 @@ async def test_a_pooler_that_clears_its_server_connections_each_time_is_served_w
             assert await read_present(store, session.id) == session
         await store.delete_sessions(SessionFilter(session_id=session.id))
         assert await store.read_session(session.id) is None
+
+
+@pytest.mark.parametrize("own", [ONE_SERVER], indirect=True)
+async def test_names_that_were_given_up_are_tried_again(
+    own: PgBouncer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coatcheck.stores.sql.postgresql.pooled_statements._CALLS_WITHOUT_NAME", 3)
+    async with PostgresStore(own.through(postgres_dsn), read_connections=1) as store:
+        session = await sign_in(store)
+
+        async def named_after_a_read(*, without: str) -> bool:
+            async with held_server(own.through(postgres_dsn)) as connection:
+                await connection.execute(without)
+            assert await read_present(store, session.id) == session
+            async with held_server(own.through(postgres_dsn)) as connection:
+                return bool(await connection.fetchval(_HAS_NAMES))
+
+        lost = [await named_after_a_read(without="DEALLOCATE ALL") for _ in range(11)]
+        assert lost == [True] * 10 + [False]
+        kept = [await named_after_a_read(without="SELECT 1") for _ in range(4)]
+        assert kept == [False, False, True, True]
 
 
 async def test_a_default_isolation_level_that_is_too_high_does_not_matter(

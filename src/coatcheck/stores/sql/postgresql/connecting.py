@@ -82,14 +82,13 @@ async def connect_to_primary(dsn: Dsn, *, timeout_seconds: float) -> asyncpg.Con
             str(dsn.without_hosts),
             host=host,
             port=port,
-            timeout=_limit(dsn, timeout_seconds),
             server_settings=_settings(_SETTINGS, dsn),
             # A standby may still accept sessions that were revoked long ago.
             target_session_attrs=SessionAttribute.primary,
         )
-        return await _checked(connection, timeout_seconds, may_be_pooled=False)
+        return await _checked(connection, may_be_pooled=False)
 
-    return await _first(dsn, connect)
+    return await _first(dsn, connect, timeout_seconds)
 
 
 async def connect_through_pooler(dsn: Dsn, *, timeout_seconds: float) -> asyncpg.Connection[asyncpg.Record]:
@@ -106,32 +105,24 @@ async def connect_through_pooler(dsn: Dsn, *, timeout_seconds: float) -> asyncpg
             str(dsn.without_hosts),
             host=host,
             port=port,
-            timeout=_limit(dsn, timeout_seconds),
             server_settings=_settings(_SETTINGS_OF_POOLERS, dsn),
             target_session_attrs=SessionAttribute.any,
             statement_cache_size=0,
         )
-        return await _checked(connection, timeout_seconds, may_be_pooled=True)
+        return await _checked(connection, may_be_pooled=True)
 
-    return await _first(dsn, connect)
+    return await _first(dsn, connect, timeout_seconds)
 
 
 def _settings(ours: Mapping[str, str], dsn: Dsn) -> dict[str, str]:
     return {name: value for name, value in ours.items() if name not in dsn.option_names & _URI_DECIDES}
 
 
-def _limit(dsn: Dsn, timeout_seconds: float) -> float:
-    return min(timeout_seconds, dsn.connect_timeout_seconds or timeout_seconds)
-
-
 async def _checked(
-    connection: asyncpg.Connection[asyncpg.Record], timeout_seconds: float, *, may_be_pooled: bool
+    connection: asyncpg.Connection[asyncpg.Record], *, may_be_pooled: bool
 ) -> asyncpg.Connection[asyncpg.Record]:
     try:
-        async with (
-            asyncio.timeout(timeout_seconds),
-            connection.transaction(),
-        ):  # a pooler changes servers outside of one
+        async with connection.transaction():  # a pooler changes servers outside of one
             row = await connection.fetchrow(_WHICH_PROCESS)
         if row is None or row[1]:
             raise asyncpg.TargetServerAttributeNotMatched("the server is a standby")
@@ -144,12 +135,20 @@ async def _checked(
 
 
 async def _first(
-    dsn: Dsn, connect: Callable[[str | None, int | None], Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]]]
+    dsn: Dsn,
+    connect: Callable[[str | None, int | None], Coroutine[Any, Any, asyncpg.Connection[asyncpg.Record]]],
+    timeout_seconds: float,
 ) -> asyncpg.Connection[asyncpg.Record]:
     """The connection of the first host that accepts one."""
+    limit = min(timeout_seconds, dsn.connect_timeout_seconds or timeout_seconds)
+
+    async def connect_in_time(host: str | None, port: int | None) -> asyncpg.Connection[asyncpg.Record]:
+        async with asyncio.timeout(limit):
+            return await connect(host, port)
+
     hosts: Sequence[tuple[str | None, int | None]] = dsn.hosts or [(None, None)]
     attempts: set[asyncio.Future[asyncpg.Connection[asyncpg.Record]]] = {
-        asyncio.ensure_future(connect(host, port)) for host, port in hosts
+        asyncio.ensure_future(connect_in_time(host, port)) for host, port in hosts
     }
     try:
         connection = await _first_to_succeed(attempts)

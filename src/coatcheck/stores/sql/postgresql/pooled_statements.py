@@ -36,7 +36,10 @@ The server may be another one for each statement; a standby may still have sessi
 """
 
 _EXISTS = "SELECT count(*) FROM pg_prepared_statements WHERE name = $1"
+
+# The first calls on many new server connections miss in a row too. So the name is tried again, at the cost of one miss.
 _MISSES_IN_A_ROW = 10
+_CALLS_WITHOUT_NAME = 200
 
 
 async def make_reads_ready(
@@ -80,15 +83,19 @@ class SharedStatement:
         self._named = named
         self._unnamed = unnamed
         self._misses = 0
+        self._without_name = 0
 
     async def fetch(self, *arguments: object) -> list[asyncpg.Record]:
         """Run it. On a server connection that does not have it yet, it is prepared first."""
-        if self._misses >= _MISSES_IN_A_ROW:  # the pooler clears its server connections each time
+        if self._without_name > 0:
+            self._without_name -= 1
             return await self._unnamed.fetch(*arguments)
         try:
             rows = await self._named.fetch(*arguments)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.InvalidCachedStatementError):
             self._misses += 1
+            if self._misses >= _MISSES_IN_A_ROW:  # the pooler clears its server connections each time
+                self._without_name = _CALLS_WITHOUT_NAME
         else:
             self._misses = 0
             return rows

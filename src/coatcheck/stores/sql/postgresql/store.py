@@ -6,16 +6,11 @@ Core costs about 300 µs of CPU for each read where the driver costs 50. The res
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.event import listens_for
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
@@ -33,19 +28,16 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
-from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, SETTINGS_OF_A_TRANSACTION, join
-from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
-from coatcheck.stores.sql.postgresql.connecting import connect_through_pooler, connect_to_primary, is_pooled
+from coatcheck.stores.sql.postgresql.callers_transaction import join
+from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN
+from coatcheck.stores.sql.postgresql.connections import Connections
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
-from coatcheck.stores.sql.postgresql.dsn_options import server_settings
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.listener import CHANNEL, hears, nothing_heard, notifications
-from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY, make_reads_ready, make_writes_ready
+from coatcheck.stores.sql.postgresql.listener import CHANNEL
+from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
-    PreparedConnection,
     PreparedConnectionPool,
-    make_ready,
 )
 from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.rows import USER_COLUMNS, user_of
@@ -57,16 +49,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
-    from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.announcement import Announcement
     from coatcheck.stores.guarantee import Guarantee
     from coatcheck.stores.records import SessionReading, SessionUse, UserRecord
-    from coatcheck.stores.sql.postgresql.dsn import Dsn
-    from coatcheck.stores.sql.postgresql.prepared_connections import Statement
-
-_log = logging.getLogger(__name__)
 
 # Rows are locked in order of id before any is written: batches that are not ordered deadlock. The time
 # moves forward, or back where the stored one is ahead of the clock; never past the clock.
@@ -117,9 +105,6 @@ _MISSING_RIGHTS = text(
 )
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
 
-# PostgreSQL counts from 2000-01-01.
-_POSTGRES_EPOCH_US = 946_684_800_000_000
-
 
 class PostgresStore(SqlStore):
     """Sessions and users in a PostgreSQL database.
@@ -142,26 +127,17 @@ class PostgresStore(SqlStore):
         """
         dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
+        self._connections = connections = Connections(self._target, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        self._is_pooled = False
-        self._commits = commits = AbandonedCommits()
-        self._readers = [
-            PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY), make_ready=self._make_reads_ready)
-            for _ in range(read_connections)
-        ]
+        self._readers = [connections.reader((READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
-        self._user_reader = PreparedConnection(self._connect_reader, (READ_USERS,), make_ready=self._make_reads_ready)
+        self._user_reader = connections.reader((READ_USERS,))
         # Two, so that one batch is made ready while the other is written.
-        self._inserters = [
-            PreparedConnection(self._connect_grouped_writer, (INSERT,), commits, self._make_writes_ready)
-            for _ in range(2)
-        ]
-        self._deleter = PreparedConnection(self._connect_grouped_writer, (DELETE,), commits, self._make_writes_ready)
+        self._inserters = [connections.writer((INSERT,)) for _ in range(2)]
+        self._deleter = connections.writer((DELETE,))
         self._user_reads = Batcher([UserReader(self._user_reader)], timeout_seconds=timeout_seconds)
         self._touches = PreparedConnectionPool(
-            lambda: PreparedConnection(
-                self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST), make_ready=self._make_writes_ready
-            ),
+            lambda: connections.toucher((_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
@@ -169,9 +145,9 @@ class PostgresStore(SqlStore):
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
             join=join,
-            before_writing=commits.before_writing,
-            begun=self._make_settings,
-            commit=commits.commit,
+            before_writing=connections.commits.before_writing,
+            begun=connections.make_settings,
+            commit=connections.commits.commit,
         )
         super().__init__(
             PostgresDialect(),
@@ -193,19 +169,14 @@ class PostgresStore(SqlStore):
             settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
             standbys = (await connection.execute(_STANDBYS)).scalars().all()
         return judge_postgresql(
-            settings, standbys, is_pooled=self._is_pooled, is_listening=self._listens_to is not None
+            settings,
+            standbys,
+            is_pooled=self._connections.is_pooled,
+            is_listening=self._connections.listens_to is not None,
         )
 
-    @property
-    def _listens_to(self) -> Dsn | None:
-        """Where announcements are heard, if anywhere."""
-        return self._target.listen or (None if self._is_pooled else self._target)
-
     def _announced(self) -> AsyncGenerator[str | None, None]:
-        target = self._listens_to
-        if target is None:
-            return nothing_heard()
-        return notifications(lambda: self._connect_to_listen(target), timeout_seconds=self._timeout_seconds)
+        return self._connections.announced()
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
@@ -228,30 +199,13 @@ class PostgresStore(SqlStore):
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
     async def _prepare(self) -> None:
-        self._is_pooled = self._commits.is_pooled = await is_pooled(self._target, timeout_seconds=self._timeout_seconds)
-        if self._is_pooled and (names := server_settings(self._target.option_names)):
-            raise ConfigurationError(
-                f"the store URL has the option {', '.join(names)}, which is a setting of the server, and a pooler does "
-                "not keep it: use ALTER ROLE ... SET on the server instead"
-            )
+        await self._connections.look_for_pooler()
 
     def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error)
 
     def _create_engine(self) -> AsyncEngine:
-        engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect_writer,
-            isolation_level="READ COMMITTED",  # each statement sees what is committed when it starts
-            # A restarted server costs the next sign-in a reconnect, not an error. Through a pooler a ping would queue
-            # for a server connection before the transaction does.
-            pool_pre_ping=not self._is_pooled,
-            pool_timeout=self._timeout_seconds,
-            hide_parameters=True,  # errors and logs would show stored hashes
-        )
-        if self._is_pooled:
-            listens_for(engine.sync_engine, "checkout")(_replace_if_closed)
-        return engine
+        return self._connections.engine()
 
     async def _open_direct(self) -> None:
         self._touches.reopen()
@@ -261,33 +215,7 @@ class PostgresStore(SqlStore):
             connection.reopen()
         for trips in (self._reads, self._user_reads):
             trips.open()
-        if self._target.listen is not None:
-            await self._check_that_it_hears(self._target.listen)
-        if self._is_pooled:
-            _log.info(
-                "%r is reached through a pooler: its statements share their names with all clients of the pooler, "
-                "and settings are made in each transaction",
-                self,
-            )
-
-    async def _check_that_it_hears(self, target: Dsn) -> None:
-        """Announce something, and hear it. Where `listen` cannot be reached yet, `announcements` goes on trying.
-
-        Raises:
-            ConfigurationError: it was not heard.
-        """
-        try:
-            is_heard = await hears(
-                lambda: self._connect_to_listen(target), self._announce_probe, timeout_seconds=self._timeout_seconds
-            )
-        except (*DRIVER_ERRORS, TimeoutError) as error:
-            _log.warning("%r cannot be listened to yet (%s)", self, type(error).__name__)
-            return
-        if not is_heard:
-            raise ConfigurationError(
-                "listen in the store URL names another database, or a pooler in transaction mode: what is announced "
-                "is not heard there. It must name the server itself"
-            )
+        await self._connections.check_listening(self._announce_probe)
 
     async def _announce_probe(self, channel: str) -> None:
         async with self._transactions.begin() as connection:
@@ -299,51 +227,6 @@ class PostgresStore(SqlStore):
         for connection in (*self._readers, self._user_reader, *self._inserters, self._deleter):
             await connection.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
-
-    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        if self._is_pooled:
-            return await connect_through_pooler(self._target, timeout_seconds=self._timeout_seconds)
-        return await connect_to_primary(self._target, timeout_seconds=self._timeout_seconds)
-
-    async def _connect_to_listen(self, target: Dsn) -> asyncpg.Connection[asyncpg.Record]:
-        if target is self._target:
-            return await self._connect()
-        # Without settings, so that a pooler in session mode may be there as well.
-        return await connect_through_pooler(target, timeout_seconds=self._timeout_seconds)
-
-    async def _make_reads_ready(
-        self, connection: asyncpg.Connection[asyncpg.Record], texts: Sequence[str]
-    ) -> dict[str, Statement]:
-        return await (make_reads_ready if self._is_pooled else make_ready)(connection, texts)
-
-    async def _make_writes_ready(
-        self, connection: asyncpg.Connection[asyncpg.Record], texts: Sequence[str]
-    ) -> dict[str, Statement]:
-        return await (make_writes_ready if self._is_pooled else make_ready)(connection, texts)
-
-    async def _make_settings(self, connection: AsyncConnection) -> None:
-        if self._is_pooled:
-            await connection.exec_driver_sql(SETTINGS_OF_A_TRANSACTION)
-
-    async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
-        connection = await self._connect()
-        if self._is_pooled:
-            return connection
-        try:
-            await connection.execute(MAKE_DURABLE)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-    async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect())
-
-    async def _connect_grouped_writer(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect_writer())
-
-    async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect())
 
 
 class PostgresDialect:
@@ -403,29 +286,5 @@ class PostgresDialect:
         return None if row is None else user_of(row)
 
 
-def _replace_if_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
-    """Have SQLAlchemy's pool make another connection for one that the pooler has closed, as when it was restarted."""
-    if cast("AdaptedConnection", connection).driver_connection.is_closed():
-        raise DisconnectionError
-
-
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
     return frozenset(SessionId(str(row[0])) for row in rows)
-
-
-async def with_integer_times(
-    connection: asyncpg.Connection[asyncpg.Record],
-) -> asyncpg.Connection[asyncpg.Record]:
-    """Hand times over as whole microseconds: building a `datetime` for each costs more than the rest of the row."""
-    try:
-        await connection.set_type_codec(
-            "timestamptz",
-            schema="pg_catalog",
-            format="tuple",
-            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
-            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
-        )
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
