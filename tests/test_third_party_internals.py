@@ -140,6 +140,6 @@ async def test_aiosqlite_keeps_the_connection_of_sqlite3(*, autocommit: bool) ->
 
     Older.autocommit = autocommit  # type: ignore[attr-defined]  # newer than the oldest Python
     async with aiosqlite.connect(":memory:", factory=Older) as connection:
-        assert third_party_internals.aiosqlite_autocommit(connection) is autocommit
+        assert await third_party_internals.aiosqlite_autocommit(connection) is autocommit
     async with aiosqlite.connect(":memory:") as connection:
-        assert third_party_internals.aiosqlite_autocommit(connection) is None
+        assert await third_party_internals.aiosqlite_autocommit(connection) is None

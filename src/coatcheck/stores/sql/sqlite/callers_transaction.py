@@ -51,7 +51,7 @@ async def join(connection: AsyncConnection) -> None:
             raise StoreUnavailable(_TOO_LATE) from error
         raise
     driver = (await connection.get_raw_connection()).driver_connection
-    autocommit = aiosqlite_autocommit(driver)
+    autocommit = await aiosqlite_autocommit(driver)
     # With autocommit=True `commit()` does nothing, even where a BEGIN was sent.
     if driver is None or not driver.in_transaction or autocommit is True:
         raise InvalidArgumentError(COMMITS_EACH_STATEMENT)
