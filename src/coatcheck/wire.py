@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from coatcheck.errors import InvalidArgumentError
-from coatcheck.hidden import Hidden, HiddenText
-from coatcheck.identifiers import UserId, user_id_of
+from coatcheck.hidden import Hidden
+from coatcheck.identifiers import user_id_of
 from coatcheck.scope import scope_set
 from coatcheck.tokens import AuthSuccess, Token
 
@@ -67,7 +67,7 @@ def auth_success_of(value: object) -> AuthSuccess:
         auth_strategy=_member(answer, "auth_strategy", str),
         token=checked_token(_member(answer, "token", str)),
         token_expires_at=_time(answer),
-        auth_user_id=UserId(str(user_id_of(HiddenText(_member(answer, "auth_user_id", str))))),
+        auth_user_id=user_id_of(_member(answer, "auth_user_id", str)),
         scope_names=scope_set(_member(answer, "scope_names", list)),
     )
 
