@@ -20,6 +20,7 @@ from tests.auth.other_manager import OtherTokenManager
 from tests.worlds import OTHER_PEPPER, PEPPER
 
 if TYPE_CHECKING:
+    from coatcheck import TokenManager
     from tests.worlds import NewWorld, World
 
 TOKEN = format_token(SessionId("01890a5d-ac96-774b-8000-000000000001"), bytes(range(32)))
@@ -175,7 +176,7 @@ async def test_a_session_that_one_manager_cannot_check_is_not_said_to_be_over_by
     rotated = await new_world(session_key_hash_pepper=OTHER_PEPPER)
     unknowing = OtherTokenManager()
     unknowing.refusal = TokenRefusal.UNKNOWN
-    managers = [unknowing, rotated.auth.get_token_manager(ServerSideSessionsTokenManager)]
+    managers: list[TokenManager] = [unknowing, rotated.auth.get_token_manager(ServerSideSessionsTokenManager)]
     manager = MultiTokenManager(managers if is_first else managers[::-1])
     assert await manager.explain_token(success.token) is TokenRefusal.UNKNOWN_PEPPER
     assert (await manager.examine_token(success.token)).answer is TokenRefusal.UNKNOWN_PEPPER
