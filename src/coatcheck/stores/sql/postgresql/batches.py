@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from coatcheck.opening import Opening
     from coatcheck.stores.records import SessionReading, UserRecord
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
-    from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
+    from coatcheck.stores.sql.postgresql.prepared_connections import Fetching, PreparedConnection
 
 # A lone read has no array, which would cost it a third more.
 READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
@@ -103,7 +103,7 @@ FROM gone
 class SessionReader:
     """Reads a batch of sessions."""
 
-    def __init__(self, connection: PreparedConnection) -> None:
+    def __init__(self, connection: Fetching) -> None:
         """Over `connection`, which has READ_ONE and READ_MANY prepared."""
         self._connection = connection
 
@@ -123,7 +123,7 @@ class SessionReader:
 class UserReader:
     """Reads a batch of users."""
 
-    def __init__(self, connection: PreparedConnection) -> None:
+    def __init__(self, connection: Fetching) -> None:
         """Over `connection`, which has READ_USERS prepared."""
         self._connection = connection
 
