@@ -60,8 +60,8 @@ class Connections:
         self._target = target
         self._shares = shares
         self._timeout_seconds = timeout_seconds
-        self.is_pooled = False
-        self.commits = AbandonedCommits()
+        self.is_pooled: bool = False
+        self.commits: AbandonedCommits = AbandonedCommits()
 
     async def look_for_pooler(self) -> None:
         """Find out whether there is a pooler before the server.
