@@ -56,7 +56,7 @@ class PostgresServer:
         their password are. With `password` nobody is let in without it.
         """
         self.port = free_port()
-        self.password = password if primary is None else primary.password
+        self.password: str | None = password if primary is None else primary.password
         self._durable = durable
         self._settings = {"max_connections": "200", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,10 +140,14 @@ class PostgresServer:
         (self._data / "pg_hba.conf").write_text("".join(f"{rule}\n" for rule in rules))
         self._run("pg_ctl", "reload", "-D", str(self._data))
 
-    def speak_tls(self, certificate: bytes, key: bytes) -> None:
-        """Restart with a certificate (PEM)."""
+    def speak_tls(self, certificate: bytes, key: bytes, *, authorities_of_clients: bytes | None = None) -> None:
+        """Restart with a certificate (PEM), and with the authorities whose client certificates are accepted."""
         self.stop()
-        for name, content in (("server.crt", certificate), ("server.key", key)):
+        files = {"server.crt": certificate, "server.key": key}
+        if authorities_of_clients is not None:
+            files["clients.crt"] = authorities_of_clients
+            self._settings["ssl_ca_file"] = "clients.crt"
+        for name, content in files.items():
             path = self._data / name
             path.write_bytes(content)
             path.chmod(0o600)
@@ -156,6 +160,7 @@ class PostgresServer:
         """Restart without TLS."""
         self.stop()
         del self._settings["ssl"]
+        self._settings.pop("ssl_ca_file", None)
         self.start()
 
     def promote(self) -> None:

@@ -39,12 +39,13 @@ from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
-from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each, setup_mistake
+from coatcheck.stores.redis.startup_checks import check, check_rights, check_rights_on_keys, facts_of_each
 from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.redis.user_hash import user_of, user_row
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+from coatcheck.stores.starting import telling_what_failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -133,23 +134,26 @@ class RedisStore:
         """
         if self._calls.opening.is_here:
             return
+        self._calls.opening.begin()
         try:
-            await self._open_and_check()
-        except StoreUnavailable as unavailable:
-            mistake = setup_mistake(unavailable, self._target.database)
-            if mistake is None:
-                raise
-            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from unavailable
-
-    async def _open_and_check(self) -> None:
-        await self._calls.open()
-        try:
-            await check_rights(self._calls)
-            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
-            await check_format(self._calls)
+            with telling_what_failed(self):
+                await self._open_and_check()
         except BaseException:
             await self._calls.close()
             raise
+
+    async def _open_and_check(self) -> None:
+        try:
+            await self._calls.open()
+            await check_rights(self._calls)
+            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
+            await check_rights_on_keys(self._calls)
+            await check_format(self._calls)
+        except StoreUnavailable as unavailable:
+            mistake = await self._calls.setup_mistake()
+            if mistake is None:
+                raise
+            raise ConfigurationError(mistake) from unavailable
 
     async def close(self) -> None:
         await self._calls.close()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from coatcheck.stores.failures import kind_of
 from coatcheck.stores.sql.postgresql import commits
-from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
+from coatcheck.stores.sql.postgresql.setup_mistakes import may_be_behind, setup_mistake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,20 @@ _SETTINGS = {
 }
 _URI_DECIDES = frozenset({"application_name"})
 
+_STANDBY = asyncpg.TargetServerAttributeNotMatched
+
+
+class SilentHostError(OSError):
+    """A host does not serve, and another one refuses what the former might accept."""
+
+    def __init__(self, silence: str, refusal: str) -> None:
+        """Each is the kind of an error."""
+        super().__init__(
+            0,
+            f"a host of the store URL does not serve: {silence}; another refuses the connection, but may be a standby "
+            f"that is behind: {refusal}",
+        )
+
 
 async def connect_to_primary(
     dsn: Dsn, *, timeout_seconds: float, server_settings: Mapping[str, str]
@@ -37,7 +52,7 @@ async def connect_to_primary(
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: none of the hosts is a primary that
-            accepts the connection. It is the error of a host that refuses us, or else of the last one to answer.
+            accepts the connection. It is the error of the host that tells most.
     """
     settings = {name: value for name, value in _SETTINGS.items() if name not in dsn.option_names & _URI_DECIDES}
     settings.update(server_settings)
@@ -80,8 +95,21 @@ async def _first_to_succeed(
                 attempts.discard(attempt)
                 return attempt.result()
             errors.append(error)
-    # A refusal tells more than the news that another server is a standby or does not answer.
-    raise next((error for error in errors if setup_mistake(error) is not None), errors[-1])
+    raise _the_one_to_tell(errors)
+
+
+def _the_one_to_tell(errors: Sequence[BaseException]) -> BaseException:
+    """The error that tells most, of one of each host.
+
+    A refusal tells more than the news that another server is a standby or does not answer. But a standby may refuse
+    what it has not heard of yet: while another host does not answer, which may be the primary, it is an outage.
+    """
+    mistake = next((error for error in errors if setup_mistake(error) is not None), None)
+    outages = (error for error in errors if setup_mistake(error) is None and not isinstance(error, _STANDBY))
+    silence = next(outages, None)
+    if mistake is None or silence is None or not may_be_behind(mistake):
+        return mistake or errors[-1]
+    return SilentHostError(kind_of(silence), kind_of(mistake))
 
 
 def _drop(attempt: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:

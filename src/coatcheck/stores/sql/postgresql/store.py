@@ -30,6 +30,7 @@ from coatcheck.stores.sql.postgresql.batches import (
     UserReader,
 )
 from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, join
+from coatcheck.stores.sql.postgresql.client_certificate import refused_certificate
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
@@ -193,8 +194,8 @@ class PostgresStore(SqlStore):
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
-    def _setup_mistake(self, error: BaseException) -> str | None:
-        return setup_mistake(error)
+    async def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error) or await refused_certificate(error, self._target, self._timeout_seconds)
 
     def _create_engine(self) -> AsyncEngine:
         return create_async_engine(
