@@ -40,7 +40,7 @@ def _server(**settings: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def _server_with_tls(files: Certified, *, wants_client: bool = False) -> Iterator[str]:
+def _server_with_tls(files: Certified, *, wants_client: bool = False, versions: str = '""') -> Iterator[str]:
     """The place of a server that speaks TLS, as it stands in a URL."""
     port = free_port()
     with _server(
@@ -49,6 +49,7 @@ def _server_with_tls(files: Certified, *, wants_client: bool = False) -> Iterato
         tls_key_file=str(files.key),
         tls_ca_cert_file=str(files.ca),
         tls_auth_clients="yes" if wants_client else "no",
+        tls_protocols=versions,
     ):
         yield f":{SECRET}@localhost:{port}"
 
@@ -297,6 +298,13 @@ async def the_certificate_has_expired(places: Places) -> AsyncIterator[str]:
 async def the_clients_certificate_is_missing(places: Places) -> AsyncIterator[str]:
     files = places.certified()
     with _server_with_tls(files, wants_client=True) as place:
+        yield f"rediss://{place}?ca_certs={files.ca}"
+
+
+@REDIS.fail("refuses the TLS handshake", "client certificate", "ssl_certfile and ssl_keyfile")
+async def the_clients_certificate_is_missing_in_an_older_version_of_tls(places: Places) -> AsyncIterator[str]:
+    files = places.certified()
+    with _server_with_tls(files, wants_client=True, versions="TLSv1.2") as place:
         yield f"rediss://{place}?ca_certs={files.ca}"
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAME = (62, 64)  # a host name, an address
 
-_CLIENT_WANTED = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")  # as TLS 1.3 and 1.2 say it
+_CLIENT_WANTED = "CERTIFICATE_REQUIRED"  # TLS 1.3
+_NO_AGREEMENT = "HANDSHAKE_FAILURE"  # TLS 1.2 has this word for a missing certificate, and for ciphers too
 _CLIENT_REFUSED = (
     *("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED", "CERTIFICATE_UNKNOWN"),
     *("UNSUPPORTED_CERTIFICATE", "DECRYPT_ERROR", "ACCESS_DENIED"),
@@ -36,14 +37,17 @@ def why_the_clients_is_refused(error: ssl.SSLError, *, certificate: str, key: st
     reason = error.reason or ""
     if "ALERT" not in reason:
         return None
+    files = f"name its file and its key's in the store URL, {certificate} and {key}"
     if reason.endswith(_CLIENT_REFUSED):
         return (
             f"the server refuses the client certificate ({reason}); {certificate} in the store URL must name one that "
             "is signed by an authority that the server trusts, and is valid"
         )
     if reason.endswith(_CLIENT_WANTED):
+        return f"the server wants a client certificate ({reason}); {files}"
+    if reason.endswith(_NO_AGREEMENT):
         return (
-            f"the server wants a client certificate ({reason}); name its file and its key's in the store URL, "
-            f"{certificate} and {key}"
+            f"the server refuses the TLS handshake ({reason}); it may have no version or cipher of this machine's, or "
+            f"want a client certificate: {files}"
         )
     return None
