@@ -85,6 +85,13 @@ async def the_server_is_reading_its_data(places: Places) -> AsyncIterator[str]: 
         yield server.url
 
 
+@REDIS.fail("cannot be opened", "127.0.0.1:", "ResponseError", error=StoreUnavailable)
+async def the_server_is_busy_with_a_script(places: Places) -> AsyncIterator[str]:  # noqa: ARG001
+    busy = b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n"
+    async with ScriptedRedis(SELECT=busy, PING=busy, INFO=busy) as server:
+        yield server.url.replace("/0", "/9")
+
+
 @REDIS.fail("is a replica", "store URL must name the primary", error=StoreUnavailable)
 async def the_server_is_a_replica(places: Places) -> AsyncIterator[str]:  # noqa: ARG001
     with _server() as primary, _server(replicaof=f"127.0.0.1 {primary.port}", masterauth=SECRET) as replica:

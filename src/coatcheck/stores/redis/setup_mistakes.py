@@ -102,7 +102,8 @@ async def _mistake_in_answers(
         return _NO_RIGHT_TO_ASK if url.is_cluster else None
     if isinstance(error, ResponseError) and "cluster support disabled" in str(error):
         return NO_MEMBER
-    if isinstance(error, ResponseError) and url.database and sentinels is None:
+    # Of an error that passes redis-py makes a subclass, but for BUSY.
+    if type(error) is ResponseError and not str(error).startswith("BUSY") and url.database and sentinels is None:
         return (
             f"the server refuses the connection; check that it has a database {url.database} (its setting `databases`)"
         )
