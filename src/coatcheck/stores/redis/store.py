@@ -39,6 +39,7 @@ from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
+from coatcheck.stores.redis.setup_mistakes import setup_mistake
 from coatcheck.stores.redis.startup_checks import check, check_rights, check_rights_on_keys, facts_of_each
 from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 500  # how many of a shard's sessions one step of a deletion looks at
 _EVERYTHING = 2**31
+_LOOK_SECONDS = 2.0  # at a server, when the store could not be opened
 _REFUSALS = {b"revoked": InsertRefusal.USER_REVOKED, b"rescoped": InsertRefusal.USER_RESCOPED}
 
 
@@ -150,7 +152,9 @@ class RedisStore:
             await check_rights_on_keys(self._calls)
             await check_format(self._calls)
         except StoreUnavailable as unavailable:
-            mistake = await self._calls.setup_mistake()
+            limit_seconds = min(self._timeout_seconds / 5, _LOOK_SECONDS)
+            found = self._calls.servers.all()
+            mistake = await setup_mistake(self._target, self._calls.seeds, found, limit_seconds=limit_seconds)
             if mistake is None:
                 raise
             raise ConfigurationError(mistake) from unavailable

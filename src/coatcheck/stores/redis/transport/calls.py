@@ -12,7 +12,6 @@ from coatcheck.opening import Opening
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.redis.keys import Keys
 from coatcheck.stores.redis.scripts import script
-from coatcheck.stores.redis.setup_mistakes import setup_mistake
 from coatcheck.stores.redis.transport.batches import CallRunner, EndingRunner, SessionReader, time_of
 from coatcheck.stores.redis.transport.cluster_topology import ClusterServers
 from coatcheck.stores.redis.transport.connection import PipelinedConnection
@@ -22,7 +21,7 @@ from coatcheck.stores.redis.transport.topology import SingleServer
 from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 # A replica that takes longer is in trouble, and the rest of the batch waits for it.
 _WAIT_MS = 500
-
-_LOOK_SECONDS = 2.0  # at a server, when a store could not be opened
 
 
 class ServerCalls:
@@ -60,7 +57,7 @@ class ServerCalls:
         self.keys: Keys = Keys(url.prefix, url.database)
         self.replicas: int = url.waits_for
         has_one_server = not url.is_cluster and url.sentinels is None
-        self._seeds = url.addresses if has_one_server else tuple(map(remap, url.addresses))
+        self.seeds: Sequence[Address] = url.addresses if has_one_server else tuple(map(remap, url.addresses))
         self.servers: Servers = self._servers_of(url, remap)
         time_of_reply = time_of if clock is None else lambda _: clock.now_us()
         self._time_of: Callable[[Reply], int] = time_of_reply
@@ -96,12 +93,6 @@ class ServerCalls:
         if self._url.encryption is not None:
             self._url.encryption.check()
         await self.servers.open()
-
-    async def setup_mistake(self) -> str | None:
-        """The mistake in the set-up that has kept the servers from being used, and its remedy; None for an outage."""
-        return await setup_mistake(
-            self._url, self._seeds, self.servers.all(), limit_seconds=min(self._probe_seconds, _LOOK_SECONDS)
-        )
 
     def replicas_now(self) -> int:
         """How many replicas must have a revocation now before it returns.
@@ -195,16 +186,16 @@ class ServerCalls:
 
     def _servers_of(self, url: RedisUrl, remap: Callable[[Address], Address]) -> Servers:
         if url.is_cluster:
-            return ClusterServers(self._seeds, self._probe, remap)
+            return ClusterServers(self.seeds, self._probe, remap)
         if url.sentinels is None:
-            return SingleServer(self._seeds[0])
+            return SingleServer(self.seeds[0])
         sentinels = url.sentinels
 
         def connect_to_sentinel(address: Address) -> AbstractConnection:
             return url.sentinel_connection(address, sentinels, timeout_seconds=self._probe_seconds)
 
         return SentinelServers(
-            self._seeds,
+            self.seeds,
             sentinels,
             ask=lambda address: PipelinedConnection(
                 lambda: connect_to_sentinel(address), limit_seconds=self._probe_seconds

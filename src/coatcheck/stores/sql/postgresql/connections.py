@@ -46,8 +46,8 @@ class Connections:
         """To the primary among the hosts of `target`, each within `timeout_seconds`."""
         self._target = target
         self._timeout_seconds = timeout_seconds
-        self.is_pooled = False
-        self.commits = AbandonedCommits()
+        self.is_pooled: bool = False
+        self.commits: AbandonedCommits = AbandonedCommits()
 
     async def look_for_pooler(self) -> None:
         """Find out whether there is a pooler before the server.
