@@ -39,12 +39,14 @@ from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
-from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each, setup_mistake
+from coatcheck.stores.redis.setup_mistakes import setup_mistake
+from coatcheck.stores.redis.startup_checks import check, check_rights, check_rights_on_keys, facts_of_each
 from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.redis.user_hash import user_of, user_row
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+from coatcheck.stores.starting import telling_what_failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 500  # how many of a shard's sessions one step of a deletion looks at
 _EVERYTHING = 2**31
+_LOOK_SECONDS = 2.0  # at a server, when the store could not be opened
 _REFUSALS = {b"revoked": InsertRefusal.USER_REVOKED, b"rescoped": InsertRefusal.USER_RESCOPED}
 
 
@@ -133,23 +136,28 @@ class RedisStore:
         """
         if self._calls.opening.is_here:
             return
+        self._calls.opening.begin()
         try:
-            await self._open_and_check()
-        except StoreUnavailable as unavailable:
-            mistake = setup_mistake(unavailable, self._target.database)
-            if mistake is None:
-                raise
-            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from unavailable
-
-    async def _open_and_check(self) -> None:
-        await self._calls.open()
-        try:
-            await check_rights(self._calls)
-            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
-            await check_format(self._calls)
+            with telling_what_failed(self):
+                await self._open_and_check()
         except BaseException:
             await self._calls.close()
             raise
+
+    async def _open_and_check(self) -> None:
+        try:
+            await self._calls.open()
+            await check_rights(self._calls)
+            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
+            await check_rights_on_keys(self._calls)
+            await check_format(self._calls)
+        except StoreUnavailable as unavailable:
+            limit_seconds = min(self._timeout_seconds / 5, _LOOK_SECONDS)
+            found = self._calls.servers.all()
+            mistake = await setup_mistake(self._target, self._calls.seeds, found, limit_seconds=limit_seconds)
+            if mistake is None:
+                raise
+            raise ConfigurationError(mistake) from unavailable
 
     async def close(self) -> None:
         await self._calls.close()

@@ -7,7 +7,7 @@ between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
@@ -43,10 +43,11 @@ from coatcheck.stores.sql.transactions import (
     Transactions,
     run_callers_own,
 )
+from coatcheck.stores.starting import telling_what_failed
 from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -128,7 +129,7 @@ class SqlStore(ABC):
         async with self._transactions.read(None) as connection:
             return await self._dialect.position(connection)
 
-    def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
+    async def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
         """The mistake in the set-up that this error of the driver shows; None for an outage."""
         return None
 
@@ -139,16 +140,17 @@ class SqlStore(ABC):
             return
         self._opening.begin()
         try:
-            with self._transactions.answering(), self._naming_mistakes():
-                await self._prepare()
-                engine = self._transactions.engine = self._create_engine()
-                if self._migrates:
-                    await migrate.upgrade(engine)
-                await check_tables(engine, self._dialect)
-                await self._open_direct()
-                for batches in (self._insertions, self._deletions):
-                    if batches is not None:
-                        batches.open()
+            with telling_what_failed(self), self._transactions.answering():
+                async with self._naming_mistakes():
+                    await self._prepare()
+                    engine = self._transactions.engine = self._create_engine()
+                    if self._migrates:
+                        await migrate.upgrade(engine)
+                    await check_tables(engine, self._dialect)
+                    await self._open_direct()
+                    for batches in (self._insertions, self._deletions):
+                        if batches is not None:
+                            batches.open()
         except BaseException:
             await self.close()
             raise
@@ -169,17 +171,17 @@ class SqlStore(ABC):
                 if batches is not None:
                     parts.push_async_callback(batches.close)
 
-    @contextmanager
-    def _naming_mistakes(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _naming_mistakes(self) -> AsyncIterator[None]:
         """Say of an error at the start what has to be changed, where no waiting will help."""
         try:
             yield
         except Exception as error:
             unavailable = isinstance(error, StoreUnavailable) and error.__cause__
-            mistake = self._setup_mistake(driver_error_in(unavailable or error))
+            mistake = await self._setup_mistake(driver_error_in(unavailable or error))
             if mistake is None:
                 raise
-            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from error
+            raise ConfigurationError(mistake) from error
 
     async def __aenter__(self) -> Self:
         """Open the store."""

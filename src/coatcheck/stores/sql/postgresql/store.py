@@ -29,6 +29,7 @@ from coatcheck.stores.sql.postgresql.batches import (
     UserReader,
 )
 from coatcheck.stores.sql.postgresql.callers_transaction import join
+from coatcheck.stores.sql.postgresql.client_certificate import refused_certificate
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN
 from coatcheck.stores.sql.postgresql.connection_shares import DEFAULT_CONNECTIONS, ConnectionShares
 from coatcheck.stores.sql.postgresql.connections import Connections
@@ -223,8 +224,8 @@ class PostgresStore(SqlStore):
     async def _prepare(self) -> None:
         await self._connections.look_for_pooler()
 
-    def _setup_mistake(self, error: BaseException) -> str | None:
-        return setup_mistake(error)
+    async def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error) or await refused_certificate(error, self._target, self._timeout_seconds)
 
     def _create_engine(self) -> AsyncEngine:
         return self._connections.engine()

@@ -200,7 +200,7 @@ class SqliteStore(SqlStore):
             raise
         return touched
 
-    def _setup_mistake(self, error: BaseException) -> str | None:
+    async def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error, self._path)
 
     async def _prepare(self) -> None:
