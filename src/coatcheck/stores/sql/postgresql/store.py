@@ -35,6 +35,7 @@ from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
+from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, SERVER, is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
@@ -47,6 +48,7 @@ from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
@@ -89,12 +91,18 @@ _SETTINGS = text(
 _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
     channel=CHANNEL
 )
-# An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
-_WAS_ENDED_AFTER = text(
-    "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
-    "AND (ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()) "
-    "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
+# An id that is not given out yet was given by another server, whose data were restored here: for a position that was
+# taken since, that ending is long past.
+_WAS_ENDED_AFTER = text(f"""
+SELECT NOT {is_before("ending", "given")} AND (
+    split_part(given, '/', 1) <> {SERVER}
+    OR ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()
 )
+FROM (
+    SELECT last_ending::text::xid8 AS ending, CAST(:position AS text) AS given
+    FROM coatcheck_users WHERE id = :user_id AND last_ending IS NOT NULL
+) AS owner
+""")  # noqa: S608 (constants only)
 _ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
 _MISSING_RIGHTS = text(
     "SELECT name || ' (' || privilege || ')' FROM unnest(CAST(:names AS text[])) AS name, "
@@ -287,8 +295,12 @@ class PostgresDialect:
     async def ending(self, connection: AsyncConnection) -> ColumnElement[int]:  # noqa: ARG002 (SQLite needs it)
         return _ENDING
 
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        return FORM
+
     async def position(self, connection: AsyncConnection) -> Position:
-        return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+        return Position((await connection.exec_driver_sql(READ_POSITION)).scalar_one())
 
     async def position_inside(self, connection: AsyncConnection) -> Position:
         return await self.position(connection)  # an own transaction id is not visible in the snapshot

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.failures import cannot_answer
+from coatcheck.stores.given_positions import NUMBER
 from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
@@ -67,11 +69,13 @@ _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id 
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 _READ_USER = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ?"  # noqa: S608 (constants only)
 
+# At least the time, so that the number is above all that was ever read from a file in whose place a backup was put.
 _COUNT_ENDING = (
-    "INSERT INTO coatcheck_endings (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1 "
-    "RETURNING number"
+    "INSERT INTO coatcheck_endings (id, number) VALUES (1, max(1, ?)) "
+    "ON CONFLICT (id) DO UPDATE SET number = max(number + 1, excluded.number) RETURNING number"
 )
 _POSITION = "SELECT coalesce(max(number), 0) FROM coatcheck_endings"
+_POSITION_FORM = re.compile(NUMBER)
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -309,8 +313,12 @@ class SqliteDialect:
 
     async def ending(self, connection: AsyncConnection) -> int:
         # One transaction writes at a time, so that these numbers are in the order of the commits.
-        number: int = (await connection.exec_driver_sql(_COUNT_ENDING)).scalar_one()
+        number: int = (await connection.exec_driver_sql(_COUNT_ENDING, (self._clock.now_us(),))).scalar_one()
         return number
+
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        return _POSITION_FORM
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
