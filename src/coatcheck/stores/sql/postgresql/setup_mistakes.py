@@ -12,6 +12,9 @@ _SENTENCES = {
     "08P01": "the server refuses a parameter of the connection; a pooler before it may not know an option of the URL",
     "0A000": "the server has not what is needed; it must be PostgreSQL 15 or newer",
     "22023": "the server refuses the value of a parameter; correct the option of the store URL",
+    "25006": (
+        "the server lets this role only read; ALTER ROLE or ALTER DATABASE ... SET default_transaction_read_only = off"
+    ),
     "28000": "the server does not let this role connect; check the URL's user name, and pg_hba.conf on the server",
     "28P01": "the server refuses the password; check user name and password of the store URL",
     "3D000": "there is no such database; create it (CREATE DATABASE), or correct its name in the store URL",

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, s
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coatcheck.errors import InvalidArgumentError
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
@@ -29,7 +30,7 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
-from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, join
+from coatcheck.stores.sql.postgresql.callers_transaction import DATABASE, MAKE_DURABLE, join
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
 from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
@@ -135,6 +136,7 @@ class PostgresStore(SqlStore):
         dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
         self._timeout_seconds = timeout_seconds
+        self._database = ""  # the name of ours, once it was asked for
         commits = AbandonedCommits()
         self._readers = [
             PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)
@@ -151,9 +153,10 @@ class PostgresStore(SqlStore):
             timeout_seconds=timeout_seconds,
         )
         transactions = Transactions(
+            dialect="postgresql",
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
-            join=join,
+            join=self._join,
             before_writing=commits.before_writing,
             commit=commits.commit,
         )
@@ -200,6 +203,20 @@ class PostgresStore(SqlStore):
             return touched
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
+
+    async def _join(self, connection: AsyncConnection) -> None:
+        theirs = await join(connection)
+        is_ours = theirs == self._database or self._transactions.is_on_own_engine(connection)
+        if is_ours or self._transactions.engine is None:  # closed, there is nobody to ask
+            return
+        # Not asked yet, or another server has taken over: it has another name.
+        async with self._transactions.read(None) as own:
+            self._database = (await own.exec_driver_sql(f"SELECT {DATABASE}")).scalar_one()
+        if theirs != self._database:
+            raise InvalidArgumentError(
+                f"transaction must be on the database of this store, {self!r}, and find its tables there: this one is "
+                "on another server or database, or has another search_path"
+            )
 
     def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error)

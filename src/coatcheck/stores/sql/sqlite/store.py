@@ -37,7 +37,7 @@ from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading
 from coatcheck.stores.sql.schema import Timestamp, metadata, sessions, sqlite_metadata, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
-from coatcheck.stores.sql.sqlite.callers_transaction import join
+from coatcheck.stores.sql.sqlite.callers_transaction import check_file, join
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.sqlite.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.store import SqlStore
@@ -107,7 +107,10 @@ class SqliteStore(SqlStore):
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
         transactions = Transactions(
-            driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS, join=join
+            dialect="sqlite",
+            driver_errors=(sqlite3.Error,),
+            timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS,
+            join=self._join,
         )
         self._writer = GroupWriter(self._connect, self._clock)
         super().__init__(
@@ -203,6 +206,11 @@ class SqliteStore(SqlStore):
             connection.execute("ROLLBACK")
             raise
         return touched
+
+    async def _join(self, connection: AsyncConnection) -> None:
+        if not self._transactions.is_on_own_engine(connection):
+            await check_file(connection, self._path)
+        await join(connection)
 
     def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error, self._path)
