@@ -138,7 +138,7 @@ class PostgresStore(SqlStore):
         self._target = parse_dsn(dsn)
         self._connections = connections = Connections(self._target, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        self._database = ""  # the name of ours, once it was asked for
+        self._database = ""  # the name of ours; asked for before a transaction waits for the answer
         self._readers = [connections.reader((READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
         self._user_reader = connections.reader((READ_USERS,))
@@ -214,17 +214,20 @@ class PostgresStore(SqlStore):
 
     async def _join(self, connection: AsyncConnection) -> None:
         theirs = await join(connection)
-        is_ours = theirs == self._database or self._transactions.is_on_own_engine(connection)
-        if is_ours or self._transactions.engine is None:  # closed, there is nobody to ask
+        if self._transactions.is_on_own_engine(connection):
+            self._database = theirs
+        if theirs == self._database or self._transactions.engine is None:  # closed, there is nobody to ask
             return
-        # Not asked yet, or another server has taken over: it has another name.
-        async with self._transactions.read(None) as own:
-            self._database = (await own.exec_driver_sql(f"SELECT {DATABASE}")).scalar_one()
+        await self._ask_database()  # another server may have taken over, and has another name
         if theirs != self._database:
             raise InvalidArgumentError(
                 f"transaction must be on the database of this store, {self!r}, and find its tables there: this one is "
                 "on another server or database, or has another search_path"
             )
+
+    async def _ask_database(self) -> None:
+        async with self._transactions.read(None) as connection:
+            self._database = (await connection.exec_driver_sql(f"SELECT {DATABASE}")).scalar_one()
 
     def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error)
@@ -234,6 +237,7 @@ class PostgresStore(SqlStore):
 
     async def _open_direct(self) -> None:
         self._touches.reopen()
+        await self._ask_database()
         first, *others = self._readers
         await first.open()
         for connection in (*others, self._user_reader, *self._inserters, self._deleter):
