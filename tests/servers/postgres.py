@@ -80,6 +80,10 @@ class PostgresServer:
         return self._folder / "data"
 
     @property
+    def _kept(self) -> Path:
+        return self._folder / "kept"
+
+    @property
     def _log(self) -> Path:
         return self._folder / "log"
 
@@ -167,6 +171,19 @@ class PostgresServer:
         self._settings.pop("ssl_ca_file", None)
         self.start()
 
+    def keep_files(self) -> None:
+        """Make a copy of its files, for `put_files_back`."""
+        self.stop()
+        self._copy(self._data, self._kept)
+        self.start()
+
+    def put_files_back(self) -> None:
+        """Start from the files as they were at `keep_files`; what was written since is gone."""
+        self.stop()
+        shutil.rmtree(self._data)
+        self._copy(self._kept, self._data)
+        self.start()
+
     def promote(self) -> None:
         """Make a primary of a standby, and wait until it is one."""
         self._run("pg_ctl", "promote", "-D", str(self._data), "--wait")
@@ -184,6 +201,9 @@ class PostgresServer:
             os.chown(folder, self._account["user"], self._account["group"])
         with self._log.open("ab") as log:
             return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
 
     def _signal(self, number: signal.Signals) -> list[int]:
         if self._process is None or self._process.poll() is not None:

@@ -15,6 +15,7 @@ from coatcheck.errors import ConfigurationError, InvalidArgumentError, Revocatio
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
+from coatcheck.stores.given_positions import check_position
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -34,6 +35,7 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
+    epoch_step,
 )
 from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
@@ -250,6 +252,7 @@ class RedisStore:
     ) -> Insertion | InsertRefusal:
         # A replaced session of another user ends once this one is there.
         _without_transaction(transaction, inside_transaction)
+        check_position(began_at, positions.FORM)
         shard = shard_of_user(session.user_id)
         if shard_of_session(session.id) != shard:
             raise InvalidArgumentError("the session's id was made for another user; make one with new_session_id")
@@ -307,7 +310,7 @@ class RedisStore:
         transaction: Transaction | None = None,
     ) -> Change:
         _without_transaction(transaction)
-        arguments = (user_id, method or "", except_session_id or "")
+        arguments = (user_id, method or "", except_session_id or "", epoch_step())
         ids = await self._calls.end("end_user_sessions", shard_of_user(user_id), *arguments)
         ended = _all_of(user_id, ids)
         everything = (Announcement(user_id, spared=except_session_id),)
@@ -337,7 +340,8 @@ class RedisStore:
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         _without_transaction(transaction)
-        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, encode_scopes(scopes), "", "")
+        arguments = (user_id, encode_scopes(scopes), "", "", epoch_step())
+        reply = await self._calls.end("change_user", shard_of_user(user_id), *arguments)
         return _change_of(user_id, reply, is_blocked=False)
 
     # --- reading lists ---
@@ -412,13 +416,13 @@ class RedisStore:
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         _without_transaction(transaction)
-        arguments = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked), 1)
-        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *arguments)
+        changes = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked))
+        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *changes, 1, epoch_step())
         return None if reply is None else _change_of(user_id, reply, is_blocked=bool(blocked))
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         _without_transaction(transaction)
-        ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id)
+        ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id, epoch_step())
         if ids is None:
             return None
         return Change(ended=_all_of(user_id, ids), announced=(Announcement(user_id),))

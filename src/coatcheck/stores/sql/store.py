@@ -14,6 +14,7 @@ from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.failures import driver_error_in
+from coatcheck.stores.given_positions import check_position
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -33,7 +34,7 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
-    revocations_step,
+    epoch_step,
 )
 from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
@@ -225,6 +226,7 @@ class SqlStore(ABC):
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
+        check_position(began_at, self._dialect.position_form)
         if self._insertions is not None and transaction is None and inside_transaction is None:
             plain = plain_insertion(
                 session,
@@ -288,7 +290,7 @@ class SqlStore(ABC):
                 user_id,
                 method=method,
                 except_session_id=except_session_id,
-                step=revocations_step(transaction),
+                step=epoch_step(),
             )
             await self._announce(connection, change, transaction)
             return change
@@ -311,7 +313,7 @@ class SqlStore(ABC):
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         async with self._transactions.write(transaction) as connection:
-            change = await user_cascades.set_user_scopes(connection, self._dialect, user_id, scopes)
+            change = await user_cascades.set_user_scopes(connection, self._dialect, user_id, scopes, step=epoch_step())
             await self._announce(connection, change, transaction)
             return change
 
@@ -398,17 +400,15 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            step = revocations_step(transaction)
             change = await user_cascades.update_user(
-                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=step
+                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=epoch_step()
             )
             await self._announce(connection, change, transaction)
             return change
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            step = revocations_step(transaction)
-            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=step)
+            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=epoch_step())
             await self._announce(connection, change, transaction)
             return change
 

@@ -18,6 +18,7 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.stores.records import EndedSession, Insertion
 from coatcheck.stores.sql.postgresql.callers_transaction import SETTINGS_OF_A_STATEMENT
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
+from coatcheck.stores.sql.postgresql.positions import is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import NotWrittenError
 from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USER_COLUMNS, reading_of, row_of, user_of
 
@@ -74,7 +75,7 @@ WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
     AND (
         new.began_at IS NULL OR owner.last_ending IS NULL
-        OR pg_visible_in_snapshot(owner.last_ending::text::xid8, new.began_at::pg_snapshot)
+        OR {is_before("owner.last_ending::text::xid8", "new.began_at")}
     )
     AND CASE WHEN new.known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = new.known_scopes END
 RETURNING id, created_at

@@ -17,6 +17,9 @@ _SENTENCES = {
         "the server does not let this role connect; check pg_hba.conf on the server, and in the store URL the user "
         "name, TLS (sslmode=require), and the client certificate if it wants one (sslcert and sslkey)"
     ),
+    "25006": (
+        "the server lets this role only read; ALTER ROLE or ALTER DATABASE ... SET default_transaction_read_only = off"
+    ),
     "28P01": "the server refuses the password; check user name and password of the store URL",
     "3D000": "there is no such database; create it (CREATE DATABASE), or correct its name in the store URL",
     "3F000": "there is no schema for the tables; create one that is in the role's search_path (CREATE SCHEMA)",

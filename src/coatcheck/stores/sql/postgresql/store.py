@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 
+from coatcheck.errors import InvalidArgumentError
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
@@ -28,7 +29,7 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
-from coatcheck.stores.sql.postgresql.callers_transaction import join
+from coatcheck.stores.sql.postgresql.callers_transaction import DATABASE, join
 from coatcheck.stores.sql.postgresql.client_certificate import refused_certificate
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN
 from coatcheck.stores.sql.postgresql.connection_shares import DEFAULT_CONNECTIONS, ConnectionShares
@@ -37,6 +38,7 @@ from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
+from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, SERVER, is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
@@ -49,6 +51,7 @@ from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
@@ -95,12 +98,18 @@ _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts 
     channel=CHANNEL
 )
 _NOTIFY_PROBE = text("SELECT pg_notify(:channel, '')")
-# An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
-_WAS_ENDED_AFTER = text(
-    "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
-    "AND (ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()) "
-    "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
+# An id that is not given out yet was given by another server, whose data were restored here: for a position that was
+# taken since, that ending is long past.
+_WAS_ENDED_AFTER = text(f"""
+SELECT NOT {is_before("ending", "given")} AND (
+    split_part(given, '/', 1) <> {SERVER}
+    OR ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()
 )
+FROM (
+    SELECT last_ending::text::xid8 AS ending, CAST(:position AS text) AS given
+    FROM coatcheck_users WHERE id = :user_id AND last_ending IS NOT NULL
+) AS owner
+""")  # noqa: S608 (constants only)
 _ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
 _MISSING_RIGHTS = text(
     "SELECT name || ' (' || privilege || ')' FROM unnest(CAST(:names AS text[])) AS name, "
@@ -136,6 +145,7 @@ class PostgresStore(SqlStore):
         shares = ConnectionShares.of(DEFAULT_CONNECTIONS if connections is None else connections)
         self._connections = ours = Connections(self._target, shares, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
+        self._database = ""  # the name of ours; asked for before a transaction waits for the answer
         self._readers: list[PreparedConnection | PreparedConnectionPool]
         self._user_readers: list[PreparedConnection]
         if shares.user_reads:
@@ -161,9 +171,10 @@ class PostgresStore(SqlStore):
             timeout_seconds=timeout_seconds,
         )
         transactions = Transactions(
+            dialect="postgresql",
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
-            join=join,
+            join=self._join,
             before_writing=ours.commits.before_writing,
             begun=ours.make_settings,
             commit=ours.commits.commit,
@@ -224,6 +235,23 @@ class PostgresStore(SqlStore):
     async def _prepare(self) -> None:
         await self._connections.look_for_pooler()
 
+    async def _join(self, connection: AsyncConnection) -> None:
+        theirs = await join(connection)
+        if self._transactions.is_on_own_engine(connection):
+            self._database = theirs
+        if theirs == self._database or self._transactions.engine is None:  # closed, there is nobody to ask
+            return
+        await self._ask_database()  # another server may have taken over, and has another name
+        if theirs != self._database:
+            raise InvalidArgumentError(
+                f"transaction must be on the database of this store, {self!r}, and find its tables there: this one is "
+                "on another server or database, or has another search_path"
+            )
+
+    async def _ask_database(self) -> None:
+        async with self._transactions.read(None) as connection:
+            self._database = (await connection.exec_driver_sql(f"SELECT {DATABASE}")).scalar_one()
+
     async def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error) or await refused_certificate(error, self._target, self._timeout_seconds)
 
@@ -238,6 +266,7 @@ class PostgresStore(SqlStore):
     async def _open_direct(self) -> None:
         async with self._transactions.read(None) as connection:
             await self._connections.tell(connection)
+        await self._ask_database()
         first, *others = self._direct
         await first.open()
         for one in others:
@@ -298,8 +327,12 @@ class PostgresDialect:
     async def ending(self, connection: AsyncConnection) -> ColumnElement[int]:  # noqa: ARG002 (SQLite needs it)
         return _ENDING
 
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        return FORM
+
     async def position(self, connection: AsyncConnection) -> Position:
-        return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+        return Position((await connection.exec_driver_sql(READ_POSITION)).scalar_one())
 
     async def position_inside(self, connection: AsyncConnection) -> Position:
         return await self.position(connection)  # an own transaction id is not visible in the snapshot
