@@ -22,6 +22,9 @@ STARLETTE_HANDLED_TOO_LATE = "Caught handled exception, but response already sta
 """The text of Starlette's RuntimeError about an exception that has a handler, after a response has begun (1.x)."""
 
 
+_ANSWER_WHAT_THEY_CATCH = {("quart.app", "handle_request"), ("django.core.handlers.exception", "inner")}
+
+
 def error_handled_too_late(error: BaseException) -> BaseException | None:
     """The error that Starlette has a handler for and met too late, after a response had begun; None if it is no such.
 
@@ -30,6 +33,20 @@ def error_handled_too_late(error: BaseException) -> BaseException | None:
     if isinstance(error, RuntimeError) and error.args == (STARLETTE_HANDLED_TOO_LATE,):
         return error.__cause__
     return None
+
+
+def was_answered_by_its_framework(error: BaseException) -> bool:
+    """Whether an exception was caught where Quart or Django makes a 500 of whatever it catches.
+
+    Both send the response after they have handled the exception, so that it cannot be seen then. Functions of theirs
+    that catch exceptions for something else, handlers of the application for one, do not count.
+    """
+    trace = error.__traceback__  # from the frame that caught it inwards
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "asgiref.sync":
+        trace = trace.tb_next  # a thread in which it was raised again, so that Django's functions there can see it
+    if trace is None:
+        return False
+    return (trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_name) in _ANSWER_WHAT_THEY_CATCH
 
 
 def is_uvicorn_exiting() -> bool:
