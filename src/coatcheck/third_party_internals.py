@@ -8,11 +8,13 @@ whichever of them are installed.
 from __future__ import annotations
 
 import signal
+import sqlite3
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
     import ssl
+    from collections.abc import Awaitable, Callable
 
     from redis.asyncio import SSLConnection as RedisSSLConnection
     from redis.asyncio.connection import AbstractConnection as RedisConnection
@@ -99,10 +101,16 @@ def sqlalchemy_begin_has_listeners(connection: SqlConnection) -> bool:
     return bool(connection.dispatch.begin)
 
 
-def aiosqlite_autocommit(connection: object) -> bool | None:
+async def aiosqlite_autocommit(connection: object) -> bool | None:
     """The attribute `autocommit` of the `sqlite3.Connection` beneath one of aiosqlite's, which does not hand it on.
 
-    None: there is none (before Python 3.12), or it leaves BEGIN to `isolation_level` as ever.
+    None: there is none (before Python 3.12), or it leaves BEGIN to `isolation_level` as ever. Only the connection's own
+    thread may ask for it, unless it was made with `check_same_thread=False`, as SQLAlchemy makes those of files.
     """
-    autocommit = getattr(getattr(connection, "_conn", None), "autocommit", None)
+    beneath = getattr(connection, "_conn", None)
+    try:
+        autocommit = getattr(beneath, "autocommit", None)
+    except sqlite3.ProgrammingError:
+        in_its_thread: Callable[..., Awaitable[object]] = connection._execute  # type: ignore[attr-defined]  # noqa: SLF001 (aiosqlite has no public name for it)
+        autocommit = await in_its_thread(getattr, beneath, "autocommit")
     return autocommit if isinstance(autocommit, bool) else None
