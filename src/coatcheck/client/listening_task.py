@@ -8,6 +8,7 @@ import anyio
 
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.listening import (
+    OPEN_SECONDS,
     Attend,
     CloseStream,
     Interrupted,
@@ -16,14 +17,13 @@ from coatcheck.client.listening import (
     ReadStream,
     allow_silence,
     listening,
-    opening_timeout,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    import httpx
+    import httpx2
     from anyio.abc import TaskGroup
 
     from coatcheck.client.callbacks import Callbacks
@@ -41,7 +41,7 @@ class ListeningTask:
         self,
         flows: Flows,
         callbacks: Callbacks,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         fulfil: Callable[[Need, Finishing], Awaitable[Any]],
     ) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
@@ -105,9 +105,9 @@ class ListeningTask:
                 self._waiting = None
         raise Interrupted
 
-    async def _open(self, need: OpenStream) -> httpx.Response:
+    async def _open(self, need: OpenStream) -> httpx2.Response:
         wanted = need.request
-        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=OPEN_SECONDS)
         self._flows.loopback.guard_async(request)
         response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
         allow_silence(response)
