@@ -101,7 +101,7 @@ class Flows:
         self.loopback: LoopbackOnly = LoopbackOnly(self.origin)
         self.local: LocalSession = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
-        self._in_cookie = mode == "cookie"
+        self.is_in_cookie: bool = mode == "cookie"
         self._signing_out: AuthSuccess | None = None
         self._label = None if client_label is None else quote(ClientInfo(label=client_label).label or "")
 
@@ -136,11 +136,11 @@ class Flows:
         if info is None:
             yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
             return
-        if self._in_cookie and info.token:
+        if self.is_in_cookie and info.token:
             raise ConfigurationError(
                 'the server sent a token although this client has mode="cookie"; has its SessionMiddleware a cookie?'
             )
-        if not self._in_cookie and not info.token:
+        if not self.is_in_cookie and not info.token:
             raise ConfigurationError('the server sent no token although this client has mode="header"')
         checked_token(info.token)
         yield from self._changing(partial(self.local.sign_in, info))
@@ -192,7 +192,7 @@ class Flows:
             return None
         yield from self._changing(self.local.refresh)
         info = self.local.info
-        if "authorization" in request.headers and not self._in_cookie:
+        if "authorization" in request.headers and not self.is_in_cookie:
             return None  # the program has set a header of its own
         self._add_headers(request.headers, info)
         return info
@@ -203,11 +203,11 @@ class Flows:
 
     def after(self, body: bytes | None, sent: AuthSuccess) -> Flow[None]:
         """Sign out if the body of such a response says that the session that was sent has ended."""
-        reason = reason_in(body, in_cookie=self._in_cookie)
+        reason = reason_in(body, in_cookie=self.is_in_cookie)
         if reason is None or self.local.info != sent:
             return
         # The cookie that was sent may be that of an earlier sign-in, which cannot be seen here: ask the server again.
-        if self._in_cookie and not (yield from self._is_over(sent)):
+        if self.is_in_cookie and not (yield from self._is_over(sent)):
             return
         yield from self._ending(sent, reason)
 
@@ -225,7 +225,7 @@ class Flows:
         """The reason why the session has ended, from the status route; None if it has not."""
         response = yield self._ask("GET", "status", info, timeout)
         if may_be_ours(response, self.origin):
-            reason = reason_in(response.content, in_cookie=self._in_cookie)
+            reason = reason_in(response.content, in_cookie=self.is_in_cookie)
             if reason is not None:
                 return reason
         return status_in(response, self.origin)
@@ -259,7 +259,7 @@ class Flows:
     def _add_headers(self, headers: MutableMapping[str, str], info: AuthSuccess | None) -> None:
         if self._label is not None:
             headers["Coatcheck-Client"] = self._label
-        if self._in_cookie:
+        if self.is_in_cookie:
             headers["Coatcheck-Mode"] = "cookie"
         elif info is not None:
             headers["Authorization"] = f"Bearer {info.token}"

@@ -29,7 +29,7 @@ class LoopbackOnly:
 
     def __init__(self, origin: httpx2.URL) -> None:
         """Guard the requests to `origin`. Over https, a proxy sees a tunnel only, and nothing is guarded."""
-        self._is_guarding = origin.scheme == "http"
+        self.is_guarding: bool = origin.scheme == "http"
         self._origin = origin
         host = origin.raw_host
         port = b"" if origin.port is None else b":%d" % origin.port
@@ -39,7 +39,7 @@ class LoopbackOnly:
 
     def guard(self, request: httpx2.Request) -> None:
         """Guard a request of a blocking HTTP client. One that is for another origin is left alone."""
-        if not self._is_guarding:
+        if not self.is_guarding:
             return
         others = request.extensions.get("trace")
 
@@ -52,7 +52,7 @@ class LoopbackOnly:
 
     def guard_async(self, request: httpx2.Request) -> None:
         """Guard a request of an asynchronous HTTP client."""
-        if not self._is_guarding:
+        if not self.is_guarding:
             return
         others = request.extensions.get("trace")
 
@@ -71,7 +71,11 @@ class LoopbackOnly:
         else:
             return
         if is_proxied:
-            raise ConfigurationError(
-                f"the HTTP client would send requests for {self._origin} through a proxy, which could read the token; "
-                f"set NO_PROXY={self._origin.host}, or use the manager's own client (sessions.http)"
-            )
+            raise self.refusal()
+
+    def refusal(self) -> ConfigurationError:
+        """The error for a request that would go through a proxy."""
+        return ConfigurationError(
+            f"the HTTP client would send requests for {self._origin} through a proxy, which could read the token; "
+            f"set NO_PROXY={self._origin.host}, or use the manager's own client (sessions.http)"
+        )

@@ -14,6 +14,7 @@ from coatcheck.client.listening_thread import ListeningThread
 from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
+from coatcheck.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.flows import Flow, Mode, Need
+    from coatcheck.client.requests_auth import RequestsAuth
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -107,6 +109,20 @@ class ClientSessionManager(Generic[HttpClient]):
         """
         self._auth = self._auth.for_loaded_libraries()
         return self._auth
+
+    @property
+    def requests_auth(self) -> RequestsAuth:
+        """Carries the session of header mode in requests: `requests.Session().auth = sessions.requests_auth`.
+
+        Raises:
+            ConfigurationError: in cookie mode, because the cookie is in `http`.
+            ModuleNotFoundError: requests is not installed; it comes with `coatcheck[requests]`.
+        """
+        if self._flows.is_in_cookie:
+            raise ConfigurationError('with mode="cookie" only the manager\'s own client (sessions.http) has the cookie')
+        from coatcheck.client.requests_auth import RequestsAuth  # noqa: PLC0415 (an extra)
+
+        return RequestsAuth(self._flows, run=self._run)
 
     @property
     def http(self) -> HttpClient:
