@@ -81,6 +81,11 @@ ListeningNeed: TypeAlias = Need | Attend | OpenStream | ReadStream | CloseStream
 ListeningFlow: TypeAlias = Generator[ListeningNeed, Any, T]
 
 
+def opening_timeout() -> float:
+    """The time limit of each step until the head of the answer has arrived."""
+    return OPEN_SECONDS
+
+
 def allow_silence(response: httpx2.Response) -> None:
     """Allow more time for each part of the body than for the head."""
     # httpx2 has one limit for both. Its transport reads it from here again before it reads the body.

@@ -8,7 +8,6 @@ import anyio
 
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.listening import (
-    OPEN_SECONDS,
     Attend,
     CloseStream,
     Interrupted,
@@ -17,6 +16,7 @@ from coatcheck.client.listening import (
     ReadStream,
     allow_silence,
     listening,
+    opening_timeout,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class ListeningTask:
 
     async def _open(self, need: OpenStream) -> httpx2.Response:
         wanted = need.request
-        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=OPEN_SECONDS)
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
         self._flows.loopback.guard_async(request)
         response = await self._http.send(request, auth=None, follow_redirects=False, stream=True)
         allow_silence(response)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Tell
 from coatcheck.client.listening import (
-    OPEN_SECONDS,
     Attend,
     CloseStream,
     Interrupted,
@@ -19,6 +18,7 @@ from coatcheck.client.listening import (
     ReadStream,
     allow_silence,
     listening,
+    opening_timeout,
 )
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ListeningThread:
     def _open(self, need: OpenStream) -> httpx2.Response:
         self._check()
         wanted = need.request
-        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=OPEN_SECONDS)
+        request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
         self._flows.loopback.guard(request)
         # An interruption shuts the socket down. A connection that is kept alive could serve another request by then.
         request.headers["Connection"] = "close"
