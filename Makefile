@@ -14,7 +14,7 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 test: setup components  ## test every promise, on every store and in a browser: under 15 minutes on 2 cores (PYTEST_ARGS="-k name" for some)
 	@$(PYTEST) -m "not extended" $(PYTEST_ARGS)
 
-test-all: setup components  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
+test-all: setup components browsers  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
 	@$(PYTEST) -m extended $(PYTEST_ARGS)
 
 components:
@@ -25,6 +25,11 @@ components:
 	@scripts/install-nginx
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-node || true
+
+browsers:
+	@scripts/install-firefox
+	@scripts/install-webkit
+	@scripts/install-chromedriver
 
 lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
@@ -77,4 +82,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-calls chaos clean
+.PHONY: help demo test test-all components browsers lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-calls chaos clean
