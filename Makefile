@@ -19,6 +19,7 @@ test-all: setup components browsers  ## test them in more places and larger runs
 
 components:
 	@scripts/install-postgres
+	@scripts/install-pgbouncer
 	@scripts/install-chromium
 	@scripts/install-redis
 	@scripts/install-valkey
@@ -49,6 +50,7 @@ bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.pn
 bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
 	@scripts/install-postgres
 	@scripts/install-redis
+	@scripts/install-pgbouncer
 	@scripts/install-node
 	@PYTHONPATH=. $(PY)/python bench/compare.py $(BENCH_ARGS)
 
