@@ -181,9 +181,14 @@ async def test_a_storage_that_fails_is_reported_and_nothing_is_sent(
 
 
 class Refusing:
-    """A server that refuses with one body, in chunks of unknown number, compressed or broken off."""
+    """A server that refuses with one body, in chunks of unknown number, compressed or broken off.
 
-    def __init__(self, body: bytes, *, encoding: str = "", breaks_off: bool = False) -> None:
+    The body ends when `may_end` is set, and breaks off if that does not come.
+    """
+
+    def __init__(
+        self, body: bytes, *, encoding: str = "", breaks_off: bool = False, may_end: threading.Event | None = None
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -198,7 +203,7 @@ class Refusing:
                 for start in range(0, len(body), 1000):
                     part = body[start : start + 1000]
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
-                if breaks_off:
+                if breaks_off or not (may_end is None or may_end.wait(PATIENCE_SECONDS)):
                     self.close_connection = True
                 else:
                     self.wfile.write(b"0\r\n\r\n")
@@ -240,6 +245,15 @@ def test_a_refusal_that_is_too_long_ends_no_session_and_arrives_complete(stream:
     body = OURS + b" " * MAX_BYTES
     with Refusing(body) as program:
         with program.http.get(program.url, stream=stream) as answer:
+            assert b"".join(answer.iter_content(5000)) == body
+        assert program.sessions.is_authenticated
+
+
+def test_the_end_of_a_streamed_refusal_that_is_too_long_is_not_waited_for() -> None:
+    body, may_end = OURS + b" " * (MAX_BYTES + 5000), threading.Event()
+    with Refusing(body, may_end=may_end) as program:
+        with program.http.get(program.url, stream=True, timeout=PATIENCE_SECONDS) as answer:
+            may_end.set()
             assert b"".join(answer.iter_content(5000)) == body
         assert program.sessions.is_authenticated
 
