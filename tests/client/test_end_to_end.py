@@ -128,6 +128,7 @@ async def test_a_refused_stranger_is_not_told_of_a_sign_out(kind: str, mode: str
     await stranger.close()
 
 
+@pytest.mark.any_library
 async def test_the_session_survives_a_restart_of_the_server(
     kind: str, mode: str, store_url: str, operator: AuthServices, library: ModuleType
 ) -> None:

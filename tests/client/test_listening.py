@@ -427,6 +427,7 @@ async def test_a_revocation_by_another_process_is_heard_by_a_listening_program(
     assert signed_in.manager.auth_info is signed_in.storage.read() is None
 
 
+@pytest.mark.any_library
 async def test_a_restart_is_quick_and_signs_nobody_out_and_later_endings_are_heard(
     signed_in: Program, app: AppServer, operator: AuthServices
 ) -> None:
