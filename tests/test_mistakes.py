@@ -197,7 +197,7 @@ except ModuleNotFoundError as error:
     [
         ("coatcheck.web.fastapi", "fastapi", "fastapi"),
         ("coatcheck.web.starlette", "starlette", "starlette"),
-        ("coatcheck.client", "httpx", "client"),
+        ("coatcheck.client.requests_auth", "requests", "requests"),
         ("coatcheck.client", "filelock", "client"),
         ("coatcheck.testing.plugin", "pytest", "testing"),
     ],
