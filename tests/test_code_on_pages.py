@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from sqlalchemy import JSON, Boolean, Column, MetaData, Table, Text, func, insert, select
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 
 from coatcheck import (
     AuthUsers,
@@ -30,6 +31,7 @@ from coatcheck import (
     Pod,
     ServerSideSessions,
     TokenManager,
+    UserBlockedError,
 )
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
 from coatcheck.web import SessionMiddleware
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from playwright.async_api import Browser
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck import AuthServices, Token, UserId
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
@@ -268,18 +271,24 @@ async def test_passing_a_stricter_transaction_on_postgresql(readme: Names, postg
 async def test_users_of_ones_own(readme: Names) -> None:
     del readme["auth"], readme["pod"]  # the page makes its own
 
-    async def my_lookup(user_id: str, transaction: Any) -> object:
-        statement = select(ACCOUNTS).where(ACCOUNTS.c.id == user_id)
-        if transaction is not None:
-            return (await transaction.execute(statement)).first()
-        async with names["pod"].store.transaction() as own:
-            return (await own.execute(statement)).first()
+    async def my_lookup(connection: AsyncConnection, user_id: str) -> object:
+        return (await connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == user_id))).first()
 
     def blocking_lookup(_user_id: str) -> object:
         return SimpleNamespace(scopes=["notes:read"], disabled=False)
 
     given = {"my_lookup": my_lookup, "blocking_lookup": blocking_lookup, "accounts": ACCOUNTS, "user_id": "ann"}
-    names = run("docs/how-to/own-users.md", given, slice(0, 2))
+    names = run("docs/how-to/own-users.md", given, slice(0, 1))
+    ann, bob = names["User"](email="ann@example.org", is_superuser=True), names["User"](email="bob", is_active=False)
+    async with Pod() as pod, pod.store.transaction() as tx:
+        await tx.run_sync(names["User"].metadata.create_all)
+        await tx.run_sync(lambda connection: Session(connection).bulk_save_objects([ann, bob]))
+    async with names["pod"]:
+        success = await names["auth"].token_manager.create_token(auth_user_id=ann.id, method="email")
+        assert success.scope_names == {"admin"}
+        with pytest.raises(UserBlockedError):
+            await names["auth"].token_manager.create_token(auth_user_id=bob.id, method="email")
+    names = run("docs/how-to/own-users.md", names, slice(1, 3))
     async with names["pod"] as pod:
         async with pod.store.transaction() as tx:
             await tx.run_sync(TABLES.create_all)
@@ -288,7 +297,7 @@ async def test_users_of_ones_own(readme: Names) -> None:
         success = await tokens.create_token(auth_user_id="ann", method="email")
         assert (await tokens.validate_token(success.token)).scopes == {"notes:read"}
         assert (await names["BlockingAccounts"]().get("ann")).scopes == {"notes:read"}
-        await run_async("docs/how-to/own-users.md", names, slice(2, None))
+        await run_async("docs/how-to/own-users.md", names, slice(3, None))
         assert await tokens.validate_token(success.token) is None
 
 

@@ -69,12 +69,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 class Row(Protocol):
     scopes: Sequence[str]
     disabled: bool
 
-async def my_lookup(user_id: str, transaction: object) -> Row | None:
+async def my_lookup(connection: AsyncConnection, user_id: str) -> Row | None:
     raise NotImplementedError
 def blocking_lookup(user_id: str) -> Row:
     raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from coatcheck.auth.services import AuthServices
 from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.background.pruner import Pruner
 from coatcheck.background.relay import Relay
-from coatcheck.builders import BuildContext
+from coatcheck.builders import BuildContext, UserSourceBuilder
 from coatcheck.errors import ConfigurationError, OpenElsewhereError, StoreUnavailable
 from coatcheck.events import EventBus
 from coatcheck.hidden import Hidden, HiddenText, shown_when_made
@@ -133,7 +134,7 @@ class Pod:
         self,
         *,
         token_manager_builders: Sequence[TokenManagerBuilder | TokenManager],
-        user_source: UserSource | None = None,
+        user_source: UserSource | UserSourceBuilder | None = None,
         user_source_timeout: timedelta = USER_SOURCE_TIMEOUT,
         before_user_created: BeforeUserCreated | None = None,
         after_user_created: AfterUserCreated | None = None,
@@ -143,7 +144,8 @@ class Pod:
         Args:
             token_manager_builders: configurations, or managers that are already built. The first is the primary: it
                 issues tokens; all of them validate, list and revoke.
-            user_source: the application's own users; None: users live in the store.
+            user_source: the application's own users: a `SqlUserSource`, or an object of the application's. None: users
+                live in the store.
             user_source_timeout: how long it may take for one user, 1 millisecond to 1 minute. A sign-in that would wait
                 longer raises `UserSourceUnavailable` (HTTP 503).
             before_user_created: called inside the transaction that inserts a user; it may change the user.
@@ -157,11 +159,14 @@ class Pod:
         context = BuildContext(
             store=self.store,
             bus=self.events,
-            user_source=None if user_source is None else LimitedUserSource(user_source, user_source_timeout),
+            user_source=None,
             get_password_or_raise=self.get_password_or_raise,
             at_shutdown=closing.append,
             at_start=start_checks.append,
         )
+        if user_source is not None:
+            source = user_source.build(context) if isinstance(user_source, UserSourceBuilder) else user_source
+            context = replace(context, user_source=LimitedUserSource(source, user_source_timeout))
         self._auth_services = AuthServices(
             token_manager_builders,
             context,
