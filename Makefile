@@ -30,7 +30,7 @@ lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
 
 format: setup  ## bring the code into the house format
-	@$(PY)/ruff check --fix --quiet . ; $(PY)/ruff format .
+	@$(PY)/ruff check --fix --quiet . ; $(PY)/python scripts/blocking-api; $(PY)/ruff format .
 
 setup:  ## make the environment for development
 	@scripts/venv .venv requirements/dev.txt

@@ -6,8 +6,10 @@ import asyncio
 import inspect
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from sqlalchemy import JSON, Boolean, Column, MetaData, Table, Text, func, insert, select
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from coatcheck import (
     AuthUsers,
@@ -30,6 +32,7 @@ from coatcheck import (
     IssuesEndingTickets,
     Pod,
     ServerSideSessions,
+    StoreUnavailable,
     TokenManager,
     UserBlockedError,
 )
@@ -75,6 +78,21 @@ DEVICES = Table("devices", TABLES, Column("session_id", Text, primary_key=True),
 class Credentials(BaseModel):
     email: str
     password: str
+
+
+class NewPassword(BaseModel):
+    old: str
+    new: str
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
 
 
 class WrongPassword(Exception):  # noqa: N818 (its name on the page)
@@ -341,6 +359,52 @@ async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
     assert len(ScriptDirectory.from_config(config).get_heads()) == 2
     assert not names["include_object"](None, "coatcheck_sessions", "table", False, None)
     assert names["include_object"](None, "accounts", "table", False, None)
+
+
+async def test_synchronous_routes(readme: Names) -> None:
+    def user_with(_email: str, password: str) -> UserId:
+        if hash_of(password) != stored():
+            raise WrongPassword
+        return ann
+
+    def check_password(_user_id: uuid.UUID, password: str) -> None:
+        user_with("", password)
+
+    def hash_of(password: str) -> str:
+        return f"hash of {password}"
+
+    def stored() -> str:
+        with sqlite3.connect("coatcheck.db") as connection:
+            ((found,),) = connection.execute("SELECT hashed_password FROM users")
+        connection.close()
+        return str(found)
+
+    pod, auth = readme["pod"], readme["auth"]
+    own = {"User": User, "NewPassword": NewPassword, "Credentials": Credentials, "uuid": uuid}
+    own |= {one.__name__: one for one in (user_with, check_password, hash_of)}
+    names = run("docs/how-to/synchronous-applications.md", readme | own)
+    async with pod, asking(readme["app"]) as http:
+        ann: UserId = (await auth.auth_users.create(scopes={"admin"})).id
+        async with pod.store.transaction() as tx:
+            await tx.run_sync(User.metadata.create_all)
+            await tx.execute(insert(User).values(id=uuid.UUID(ann), hashed_password="hash of old"))
+        credentials = {"email": "ann@example.org", "password": "old"}
+        thief, own_device = [(await http.post("/login", json=credentials)).json()["token"] for _ in range(2)]
+        headers = {"Authorization": f"Bearer {own_device}"}
+        assert (await http.post("/sign-out-others", headers=headers)).json() == 1
+        assert await auth.token_manager.validate_token(thief) is None
+        await asyncio.to_thread(names["take_admin_away"], uuid.UUID(ann))
+        assert (await auth.token_manager.validate_token(own_device)).scopes == set()
+        with sqlite3.connect("coatcheck.db") as broken:  # the second step fails, so that the first is undone
+            broken.execute("ALTER TABLE coatcheck_sessions RENAME TO gone")
+        with pytest.raises(StoreUnavailable):
+            await names["change_password"](uuid.UUID(ann), "hash of new")
+        assert stored() == "hash of old"
+        broken.execute("ALTER TABLE gone RENAME TO coatcheck_sessions")
+        broken.close()
+        assert (await http.post("/password", json={"old": "old", "new": "new"}, headers=headers)).status_code == 200
+        assert stored() == "hash of new"
+        assert await auth.token_manager.validate_token(own_device) is None
 
 
 @pytest.mark.filterwarnings("ignore:Using `httpx` with")  # the page says so

@@ -120,6 +120,32 @@ from coatcheck import UserId
 async def checked(request: Asked) -> UserId:
     raise NotImplementedError
 """,
+    "docs/how-to/synchronous-applications.md": """
+import uuid
+
+from pydantic import BaseModel
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from coatcheck import UserId
+
+class Base(DeclarativeBase): ...
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+class Credentials(BaseModel):
+    email: str
+    password: str
+class NewPassword(BaseModel):
+    old: str
+    new: str
+
+def user_with(email: str, password: str) -> UserId:
+    raise NotImplementedError
+def check_password(user_id: uuid.UUID, password: str) -> None: ...
+def hash_of(password: str) -> str:
+    raise NotImplementedError
+""",
     "docs/how-to/transactions.md": """
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine

@@ -172,6 +172,7 @@ class Pod:
             context,
             before_user_created=before_user_created,
             after_user_created=after_user_created,
+            opening=self._opening,
         )
         self._closing += closing
         self._start_checks = start_checks
