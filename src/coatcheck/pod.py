@@ -21,6 +21,7 @@ from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
 from coatcheck.readiness import Readiness
 from coatcheck.stores.guarantee import GuaranteeLevel
+from coatcheck.stores.url_text import StoreUrl, store_url_text
 from coatcheck.stores.urls import store_from_url
 from coatcheck.to_its_end import to_its_end
 
@@ -55,7 +56,7 @@ class Pod:
 
     def __init__(
         self,
-        store: str | Store | None = None,
+        store: StoreUrl | Store | None = None,
         *,
         config_dir: str | os.PathLike[str] = "config",
         run_mode: str | None = None,
@@ -68,8 +69,9 @@ class Pod:
         """Read the passwords and choose the store; nothing is connected yet.
 
         Args:
-            store: a URL (`sqlite:///coatcheck.db`, `postgresql://...`) or a store. None: the variable
-                COATCHECK_STORE, else the SQLite file `coatcheck.db` beside the folder `config_dir`.
+            store: a URL (`sqlite:///coatcheck.db`, `postgresql://...`), as text, as SQLAlchemy's `URL` or as one of
+                pydantic's, or a store. None: the variable COATCHECK_STORE, else the SQLite file `coatcheck.db` beside
+                the folder `config_dir`.
             config_dir: the folder that may hold `passwords.yaml`.
             run_mode: development, test, staging or production. None: the variable COATCHECK_RUN_MODE or
                 SERVERPOD_RUN_MODE, else development.
@@ -86,8 +88,8 @@ class Pod:
         # First of all: a traceback with local variables would show peppers and the store's password.
         variables: Hidden[Mapping[str, str]] = Hidden(os.environ if environ is None else environ)
         del environ
-        if isinstance(store, str):
-            store = HiddenText(store)
+        if isinstance(store, StoreUrl):
+            store = store_url_text(store)
         if require is not None and not isinstance(require, GuaranteeLevel):
             raise ConfigurationError("require must be None or a GuaranteeLevel, for example GuaranteeLevel.STRICT")
         folder = Path(config_dir)
