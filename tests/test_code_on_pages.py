@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import shlex
 import sqlite3
@@ -321,7 +322,13 @@ async def test_users_of_ones_own(readme: Names) -> None:
 
 def alembic(*command: str) -> None:
     """Alembic's command, as a reader calls it. The folder is the test's own."""
-    subprocess.run([sys.executable, "-m", "alembic", *command], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, "-m", "alembic", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def alembic_commands() -> list[list[str]]:
@@ -340,16 +347,21 @@ async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
     made = re.sub("^path_separator = os$", "", made, flags=re.MULTILINE).replace("[alembic]", f"[alembic]\n{lines}", 1)
     made = re.sub("^sqlalchemy.url = .*$", "sqlalchemy.url = sqlite:///coatcheck.db", made, flags=re.MULTILINE)
     (tmp_path / "alembic.ini").write_text(made, encoding="utf-8")
-    first, *upgrades = sorted(alembic_commands())
-    assert first[0] == "revision"
+    commands = {tuple(one) for one in alembic_commands()}
+    (first,) = [one for one in commands if one[:2] == ("revision", "--head")]
     alembic(*first)
-    assert {tuple(upgrade) for upgrade in upgrades} == {("upgrade", "heads")}
-    alembic("upgrade", "heads")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        alembic("upgrade", "head")
+    assert "Multiple head revisions are present" in refused.value.stderr
+    upgrades = {one for one in commands if one[0] == "upgrade" and len(one) > 1}
+    assert upgrades == {("upgrade", "heads"), ("upgrade", "coatcheck@head")}
+    for upgrade in sorted(upgrades):
+        alembic(*upgrade)
     assert [file.name for file in (tmp_path / "migrations/versions").glob("*_first.py")] != []
     monkeypatch.setenv("COATCHECK_STORE", "sqlite:///coatcheck.db")
     config = Config()
     config.set_main_option("script_location", "migrations")
-    names = run("docs/how-to/own-alembic.md", readme | {"config": config})
+    names = run("docs/how-to/own-alembic.md", readme | {"config": config}, slice(1, None))
     auth = names["pod"].initialize_auth_services(
         token_manager_builders=[readme["ServerSideSessionsConfigFromPasswords"]()]
     )
@@ -357,8 +369,50 @@ async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
         _, token = await sign_in(auth)
         assert await auth.token_manager.validate_token(token) is not None
     assert len(ScriptDirectory.from_config(config).get_heads()) == 2
-    assert not names["include_object"](None, "coatcheck_sessions", "table", False, None)
-    assert names["include_object"](None, "accounts", "table", False, None)
+
+
+async def test_ones_own_autogenerate_leaves_our_tables_alone(readme: Names, tmp_path: Path) -> None:
+    """By the page's env.py. Without its filter Alembic proposes to drop each of them."""
+    async with readme["pod"]:  # which makes its tables
+        pass
+    alembic("init", "migrations")
+    file = tmp_path / "alembic.ini"
+    made = re.sub(
+        "^sqlalchemy.url = .*$", "sqlalchemy.url = sqlite:///coatcheck.db", file.read_text(), flags=re.MULTILINE
+    )
+    file.write_text(made, encoding="utf-8")
+    (block,) = [one for one in blocks_of("docs/how-to/own-alembic.md") if one.startswith("# in env.py")]
+    env = f"""
+from sqlalchemy import create_engine
+from tests.test_code_on_pages import TABLES as target_metadata
+{block}
+with create_engine("sqlite:///coatcheck.db").connect() as connection:
+    run_migrations_on(connection)
+"""
+    ours = set()
+    for name, text in (("with", env), ("without", env.replace(", include_name=include_name", ""))):
+        (tmp_path / "migrations/env.py").write_text(text, encoding="utf-8")
+        alembic(
+            "revision",
+            "--autogenerate",
+            "--version-path",
+            "migrations/versions",
+            "-m",
+            name,
+            "--splice",
+            "--head",
+            "base",
+        )
+        (revision,) = (tmp_path / "migrations/versions").glob(f"*_{name}.py")
+        upgrade = revision.read_text(encoding="utf-8").partition("def downgrade")[0]
+        dropped = set(re.findall(r"drop_table\('(\w+)'\)", upgrade))
+        assert set(re.findall(r"create_table\('(\w+)'", upgrade)) == {"accounts", "passwords", "devices"}
+        if name == "with":
+            assert dropped == set()
+        else:
+            ours = dropped
+        revision.unlink()
+    assert {"coatcheck_sessions", "coatcheck_alembic_version"} <= ours
 
 
 async def test_synchronous_routes(readme: Names) -> None:

@@ -61,8 +61,10 @@ async def save(text: str) -> None: ...
 """,
     "docs/how-to/own-alembic.md": """
 from alembic.config import Config
+from sqlalchemy import MetaData
 
 config: Config = given()
+target_metadata: MetaData = given()
 """,
     "docs/how-to/own-users.md": """
 from collections.abc import Sequence
