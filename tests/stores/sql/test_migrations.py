@@ -219,7 +219,7 @@ async def test_alembic_logs_nothing_below_a_warning_for_us_and_all_of_it_for_the
     assert [one for one in caplog.records if one.name.startswith(("alembic", "coatcheck.stores.sql.migrate"))] == []
     engine = create_async_engine(url)
     async with engine.connect() as connection:
-        await connection.run_sync(lambda inner: MigrationContext.configure(inner))
+        await connection.run_sync(MigrationContext.configure)
     await engine.dispose()
     assert [one.name for one in caplog.records if one.name.startswith("alembic")] != []
 
