@@ -10,18 +10,23 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+import sqlmodel
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
+from joserfc import jwt
+from joserfc.jwk import OctKey
 from pydantic import BaseModel
 from sqlalchemy import JSON, Boolean, Column, MetaData, Table, Text, func, insert, select
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -45,7 +50,7 @@ from tests.servers.app import AppServer
 from tests.web.asgi_calls import bearer, request, websocket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -94,6 +99,16 @@ class User(Base):
     __tablename__ = "users"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     hashed_password: Mapped[str]
+
+
+class TemplateUser(sqlmodel.SQLModel, table=True):
+    """The `User` of FastAPI's full-stack template."""
+
+    id: uuid.UUID = sqlmodel.Field(default_factory=uuid.uuid4, primary_key=True)
+    email: str
+    hashed_password: str
+    is_active: bool = True
+    is_superuser: bool = False
 
 
 class WrongPassword(Exception):  # noqa: N818 (its name on the page)
@@ -413,6 +428,106 @@ with create_engine("sqlite:///coatcheck.db").connect() as connection:
             ours = dropped
         revision.unlink()
     assert {"coatcheck_sessions", "coatcheck_alembic_version"} <= ours
+
+
+def template_session() -> Iterator[sqlmodel.Session]:
+    engine = sqlmodel.create_engine("sqlite:///app.db")
+    with sqlmodel.Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+def test_replacing_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the calls that the template's own tests make."""
+    from fastapi.testclient import TestClient  # noqa: PLC0415 (warns where there is no httpx2)
+
+    page = "docs/how-to/replace-jwts.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SESSION_PEPPER", "a pepper of thirty-two bytes ok!")
+
+    def authenticate(session: sqlmodel.Session, email: str, password: str) -> TemplateUser | None:
+        user = session.exec(sqlmodel.select(TemplateUser).where(TemplateUser.email == email)).first()
+        return user if user is not None and user.hashed_password == hash_of(password) else None
+
+    def hash_of(password: str) -> str:
+        return f"hash of {password}"
+
+    def log_in(email: str, password: str) -> Any:
+        return client.post("/login/access-token", data={"username": email, "password": password})
+
+    given: Names = {"User": TemplateUser, "authenticate": authenticate, "hash_of": hash_of}
+    given["SessionDep"] = Annotated[sqlmodel.Session, Depends(template_session)]
+    names = run(page, given, slice(1))
+    names = run(page, names | {"settings": names["Settings"]()}, slice(1, None))
+    for session in template_session():
+        TemplateUser.metadata.create_all(session.get_bind(), tables=[TemplateUser.__table__])  # type: ignore[attr-defined]  # SQLModel's types lack it
+        session.add(TemplateUser(email="ann", hashed_password="hash of old", is_superuser=True))
+        session.add(TemplateUser(email="bob", hashed_password="hash of old", is_active=False))
+        session.commit()
+    with TestClient(names["api"]) as client:
+        assert client.get("/users/me").status_code == 401
+        assert log_in("ann", "wrong").status_code == 400
+        assert (log_in("bob", "old").status_code, log_in("bob", "old").json()["detail"]) == (400, "Inactive user")
+        thief, ann = [{"Authorization": f"Bearer {log_in('ann', 'old').json()['access_token']}"} for _ in range(2)]
+        assert client.get("/users/me", headers=ann).json() == {"email": "ann"}
+        assert client.get("/users", headers=ann).status_code == 200
+        assert client.patch("/users/me/password?new_password=new", headers=ann).status_code == 200
+        assert client.get("/users/me", headers=thief).status_code == 401
+        assert client.get("/users/me", headers=ann).status_code == 200
+        assert (log_in("ann", "old").status_code, log_in("ann", "new").status_code) == (400, 200)
+        client.post("/logout", headers=ann)
+        assert client.get("/users/me", headers=ann).status_code == 401
+        flows = client.get("/openapi.json").json()["components"]["securitySchemes"]["session"]["flows"]
+        assert flows["password"]["tokenUrl"] == "/login/access-token"
+
+
+class GoogleStandIn:
+    """A provider of OpenID Connect, in this process."""
+
+    def __init__(self) -> None:
+        self.key = OctKey.generate_key()
+        self.nonce = ""
+        self.app = FastAPI()
+        root = "https://accounts.google.com"
+        self.app.get("/.well-known/openid-configuration")(
+            lambda: {
+                "issuer": root,
+                "authorization_endpoint": f"{root}/authorize",
+                "token_endpoint": f"{root}/token",
+                "jwks_uri": f"{root}/keys",
+                "id_token_signing_alg_values_supported": ["HS256"],
+            }
+        )
+        self.app.get("/keys")(lambda: {"keys": [self.key.as_dict(private=True)]})
+        self.app.post("/token")(self.token)
+
+    def token(self) -> dict[str, str]:
+        now = int(time.time())
+        claims = {"iss": "https://accounts.google.com", "aud": "an id", "sub": "ann of google", "nonce": self.nonce}
+        id_token = jwt.encode({"alg": "HS256"}, claims | {"iat": now, "exp": now + 60}, self.key)
+        return {"access_token": "the provider's", "token_type": "Bearer", "id_token": id_token}
+
+
+@pytest.mark.filterwarnings("ignore:The httpx module is deprecated")  # the page says httpx2
+async def test_signing_in_with_authlib(readme: Names) -> None:
+    async def user_of(provider: str, subject: str) -> UserId:
+        assert (provider, subject) == ("google", "ann of google")
+        return (await readme["auth"].auth_users.create(scopes={"notes:read"})).id  # type: ignore[no-any-return]  # a page's name
+
+    google = GoogleStandIn()
+    settings = SimpleNamespace(google_client_id="an id", google_client_secret="s", oauth_state_secret="of the state")
+    names = run("docs/how-to/oauth-with-authlib.md", readme | {"settings": settings, "user_of": user_of})
+    names["oauth"].google.client_kwargs["transport"] = httpx.ASGITransport(google.app)
+    async with names["pod"], asking(names["app"]) as http:
+        redirect = await http.get("/login/google")
+        query = parse_qs(urlsplit(redirect.headers["location"]).query)
+        google.nonce = query["nonce"][0]
+        forged = await http.get("/login/google/callback?state=forged&code=x")
+        assert forged.status_code == 400
+        answer = await http.get("/login/google/callback", params={"state": query["state"][0], "code": "x"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert list((await http.get("/notes")).json()) == ["notes_of"]
 
 
 async def test_synchronous_routes(readme: Names) -> None:
