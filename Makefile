@@ -14,17 +14,23 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 test: setup components  ## test every promise, on every store and in a browser: under 15 minutes on 2 cores (PYTEST_ARGS="-k name" for some)
 	@$(PYTEST) -m "not extended" $(PYTEST_ARGS)
 
-test-all: setup components  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
+test-all: setup components browsers  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
 	@$(PYTEST) -m extended $(PYTEST_ARGS)
 
 components:
 	@scripts/install-postgres
+	@scripts/install-pgbouncer
 	@scripts/install-chromium
 	@scripts/install-redis
 	@scripts/install-valkey
 	@scripts/install-nginx
 	@command -v wrk >/dev/null || scripts/apt-install wrk || true
 	@scripts/install-node || true
+
+browsers:
+	@scripts/install-firefox
+	@scripts/install-webkit
+	@scripts/install-chromedriver
 
 lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
@@ -44,6 +50,7 @@ bench: setup  ## measure Coatcheck on this machine (BENCH_ARGS="--chart bench.pn
 bench-peers: setup  ## measure Coatcheck beside what one would pick instead (BENCH_ARGS="--sessions 100000")
 	@scripts/install-postgres
 	@scripts/install-redis
+	@scripts/install-pgbouncer
 	@scripts/install-node
 	@PYTHONPATH=. $(PY)/python bench/compare.py $(BENCH_ARGS)
 
@@ -82,4 +89,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all components lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-calls chaos clean
+.PHONY: help demo test test-all components browsers lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-calls chaos clean

@@ -25,6 +25,7 @@ from rich.progress import track
 import markdown
 from stage import console, show
 from tests.servers import signals
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresServer
 from tests.servers.programs import wait_for_end
 from tests.servers.redis import RedisServer
@@ -40,6 +41,7 @@ ENVIRONMENTS = HERE.parent / ".venv-peers"
 STORES = {
     "coatcheck": ("postgresql", "sqlite", "redis"),
     "coatcheck_before": ("postgresql", "sqlite", "redis"),
+    "coatcheck_pgbouncer": ("postgresql",),
     "pgbench": ("postgresql",),
     "coatcheck_one_user": ("postgresql", "sqlite"),
     "insert": ("postgresql", "sqlite"),
@@ -57,11 +59,13 @@ STORES = {
     "starsessions": ("redis",),
     "litestar_sessions": ("redis",),
 }
-SIGNING_IN = {"coatcheck", "coatcheck_before", "insert"}
-NOT_OF_ALL = {"coatcheck_before", "coatcheck_one_user", "insert"}
+SIGNING_IN = {"coatcheck", "coatcheck_before", "coatcheck_pgbouncer", "insert"}
+NOT_OF_ALL = {"coatcheck_before", "coatcheck_one_user", "coatcheck_pgbouncer", "insert"}
 """Asked for by name only."""
 BEFORE = "coatcheck_before"
 """Coatcheck itself, at an earlier revision of this repository."""
+POOLED = "coatcheck_pgbouncer"
+"""Coatcheck itself, through PgBouncer in transaction mode."""
 ONE_CALLER = {"prepared"}  # one connection, no waiting for it
 
 
@@ -110,7 +114,7 @@ class Servers:
         self._postgres: PostgresServer | None = None
         self._databases = 0
 
-    def environment(self, store: str) -> dict[str, str]:
+    def environment(self, candidate: str, store: str) -> dict[str, str]:
         """The environment variable that gives a candidate a store of its own."""
         if store == "sqlite":
             folder = tempfile.mkdtemp(prefix="coatcheck-bench-")
@@ -124,7 +128,12 @@ class Servers:
         self._databases += 1
         name = f"bench_{self._databases}"
         asyncio.run(_create_database(self._postgres.dsn(), name))
-        return {"BENCH_POSTGRES": self._postgres.dsn(name)}
+        direct = self._postgres.dsn(name)
+        if candidate == POOLED:
+            pgbouncer = PgBouncer(direct)
+            self._stack.callback(pgbouncer.remove)
+            return {"BENCH_POSTGRES": pgbouncer.dsn(name) + f"?listen=127.0.0.1:{self._postgres.port}"}
+        return {"BENCH_POSTGRES": direct}
 
     def _redis(self) -> str:
         server = RedisServer()
@@ -212,7 +221,7 @@ def _start(name: str, store: str, sessions: int, servers: Servers, stack: ExitSt
     if name == BEFORE and checkout is not None:
         paths = [checkout / "src", checkout / "bench"]
         command = [sys.executable, str(checkout / "bench" / "ours" / "candidate.py"), "coatcheck"]
-    environ = os.environ | servers.environment(store) | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    environ = os.environ | servers.environment(name, store) | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)  # noqa: S603 (our own programs)
     stack.callback(wait_for_end, process)
     stack.callback(_pipe(process.stdin).close)  # which it takes for "quit"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _NEEDS = "needs component"
 
 WHOLE_RUNS = ("", "not extended", "extended")
-"""What -m chooses where every component has tests: everything, `make test`, `make test-all`."""
+"""What -m chooses in whole runs: everything, `make test`, `make test-all`."""
+ONLY_WITH_EXTENDED = ("", "extended")
+"""Those that have the tests which `make test` leaves out."""
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Component:
     """Why the tests cannot have it, or None."""
     fixtures: frozenset[str] = frozenset()
     """Fixtures that stand for it: a test that uses one gets the marker by itself."""
+    whole_runs: tuple[str, ...] = WHOLE_RUNS
+    """Those of the whole runs in which it has tests."""
     is_required: bool = False
     ran: int = 0
     skipped: int = 0
@@ -37,11 +41,11 @@ class Component:
     def is_needed_by(self, item: pytest.Item) -> bool:
         return item.get_closest_marker(self.name) is not None
 
-    def verdict(self, *, is_whole_run: bool) -> tuple[str, bool]:
-        """The report at the end of a run, and whether the run has passed."""
+    def verdict(self, run: str | None) -> tuple[str, bool]:
+        """The report at the end of a run, and whether the run has passed. `run` is None for a run of some tests."""
         if self.skipped and self.missing:
             return f"{self.skipped} {self.title.upper()} TESTS DID NOT RUN: {self.missing}", False
-        if self.ran == 0 and self.is_required and is_whole_run:
+        if self.ran == 0 and self.is_required and run in self.whole_runs:
             return f"NO {self.title.upper()} TEST RAN, AND COATCHECK_REQUIRE NAMES {self.name}", False
         return f"{self.title} tests: {self.ran} ran", True
 
@@ -85,7 +89,7 @@ class Components:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workerinput"):  # one of several processes: the first of them judges
             return
-        verdicts = [component.verdict(is_whole_run=_is_whole_run(session.config)) for component in self._components]
+        verdicts = [component.verdict(_whole_run(session.config)) for component in self._components]
         are_required_well = all(
             is_well for component, (_, is_well) in zip(self._components, verdicts, strict=True) if component.is_required
         )
@@ -96,14 +100,15 @@ class Components:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
         yield
         for component in self._components:
-            text, is_well = component.verdict(is_whole_run=_is_whole_run(terminalreporter.config))
+            text, is_well = component.verdict(_whole_run(terminalreporter.config))
             if is_well:
                 terminalreporter.write_line(text)
             else:
                 terminalreporter.write_sep("!", text, red=True, bold=True)
 
 
-def _is_whole_run(config: pytest.Config) -> bool:
-    """Whether this run should have reached every component: no paths, -k, -m or the like were given."""
+def _whole_run(config: pytest.Config) -> str | None:
+    """What -m has chosen; None if the run was given paths, -k, another -m or the like, and so is of some tests only."""
     is_partial = config.option.keyword or config.option.collectonly or config.option.markexpr not in WHOLE_RUNS
-    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_partial
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_partial
+    return config.option.markexpr if is_whole else None

@@ -12,11 +12,13 @@ import hypothesis
 import pytest
 from xdist.workermanage import NodeManager  # type: ignore[import-untyped]  # it has no types
 
-from tests.components import Component, Components
+from tests.components import ONLY_WITH_EXTENDED, Component, Components
 from tests.kinds_of_store import POSTGRES, REDIS, REDIS_CLUSTER, SQLITE
 from tests.servers import chromium, nginx, postgres, redis, signals
+from tests.servers import pgbouncer as pgbouncer_server
 from tests.servers.redis_cluster import RedisCluster
 from tests.servers.redis_sentinel import Watched
+from tests.servers.webdriver import browsers
 from tests.stores.harnesses import PostgresHarness, RedisHarness, SqliteHarness
 from tests.time_limit import TimeLimit
 from tests.worlds import NewWorld, World, worlds
@@ -52,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
             missing=None if named_server else postgres.missing(),
             fixtures=frozenset({"postgres_admin_dsn", "postgres_server"}),
         ),
+        Component("pgbouncer", "PgBouncer", missing=pgbouncer_server.missing(), fixtures=frozenset({"pgbouncer"})),
         Component("chromium", "Chromium", missing=chromium.missing(), fixtures=frozenset({"browser"})),
         Component(
             "redis",
@@ -71,7 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
             missing=redis.missing("valkey-server"),
             fixtures=frozenset({"shared_valkey", "shared_valkey_cluster", "shared_valkey_sentinel"}),
         ),
-        Component("nginx", "nginx", missing=nginx.missing(), fixtures=frozenset({"nginx_certificate"})),
+        Component(
+            "nginx",
+            "nginx",
+            missing=nginx.missing(),
+            fixtures=frozenset({"nginx_certificate"}),
+            whole_runs=ONLY_WITH_EXTENDED,
+        ),
+        Component("firefox", "Firefox", missing=browsers.missing("firefox"), whole_runs=ONLY_WITH_EXTENDED),
+        Component("webkit", "WebKit", missing=browsers.missing("webkit"), whole_runs=ONLY_WITH_EXTENDED),
+        Component("chromedriver", "Chromedriver", missing=browsers.missing("chromium"), whole_runs=ONLY_WITH_EXTENDED),
     ]
     known = [component.name for component in components]
     unknown = set(required).difference(known)
@@ -127,6 +139,13 @@ async def postgres_dsn(postgres_admin_dsn: str) -> AsyncIterator[str]:
     yield urlsplit(postgres_admin_dsn)._replace(path=f"/{name}").geturl()
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_admin_dsn: str) -> Iterator[pgbouncer_server.PgBouncer]:
+    """PgBouncer in transaction mode before the server for databases, for tests that do not stop or configure it."""
+    with pgbouncer_server.PgBouncer(postgres_admin_dsn) as started:
+        yield started
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.components import Component, Components
+from tests.components import ONLY_WITH_EXTENDED, Component, Components
 
 NEEDS_A_SERVER = """
     import pytest
@@ -94,6 +94,24 @@ def test_make_test_and_make_test_all_each_need_a_test_of_what_is_required(
     result.assert_outcomes(passed=1, deselected=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "NO SERVER TEST RAN" in result.outlines[-2]
+
+
+@pytest.mark.parametrize(("choice", "passes"), [("not extended", True), ("extended", False)])
+def test_a_component_of_extended_tests_is_required_where_they_should_have_run(
+    project: pytest.Pytester, choice: str, passes: bool
+) -> None:
+    project.makepyfile("""
+        import pytest
+
+        def test_one(): ...
+
+        @pytest.mark.extended
+        def test_another(): ...
+    """)
+    component = Component("server", "Server", None, whole_runs=ONLY_WITH_EXTENDED, is_required=True)
+    result = run(project, component, "-m", choice)
+    result.assert_outcomes(passed=1, deselected=1)
+    assert (result.ret == pytest.ExitCode.OK) == passes
 
 
 def test_tests_that_ran_are_counted(project: pytest.Pytester) -> None:

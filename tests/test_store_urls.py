@@ -37,6 +37,7 @@ class Hoster(NamedTuple):
 
     def url(self, options: str) -> str:
         known = options.replace("/path/authority.pem", str(self.authority))
+        known = known.replace("db1.internal:5432", f"localhost:{self.server.port}")
         return f"postgresql://postgres:{PASSWORD}@localhost:{self.server.port}/postgres{known}"
 
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 BEGINS_WITH = "where the tests run: "
 ANYWHERE = "anywhere"
 
-_MARKERS = {"postgres": "PostgreSQL", "redis": "Redis", "valkey": "Valkey", "chromium": "Chromium"}
+_MARKERS = {
+    "postgres": "PostgreSQL",
+    "redis": "Redis",
+    "valkey": "Valkey",
+    "chromium": "Chromium",
+    "chromedriver": "Chromium",
+    "firefox": "Firefox",
+    "webkit": "WebKit",
+}
 _PARAMETERS = {"sqlite": "SQLite", "redis_cluster": "a Redis Cluster"}
 _FIXTURES = {
     "shared_redis_cluster": "a Redis Cluster",

@@ -4,6 +4,7 @@
 folder):
 
 * `coatcheck`: `TokenManager.validate_token` as an application calls it.
+* `coatcheck_pgbouncer`: the same, where the database is behind PgBouncer in transaction mode.
 * `fetchrow`: one row by primary key with `asyncpg.Pool.fetchrow`, and the check of hash and deadline by hand.
 * `prepared`: the same over one connection with a prepared statement: the least a read can cost.
 * `core`: the same with a SQLAlchemy Core select, AUTOCOMMIT.
@@ -240,6 +241,7 @@ class Insert(Ours):
 
 KINDS = {
     "coatcheck": Ours,
+    "coatcheck_pgbouncer": Ours,
     "coatcheck_one_user": OneUser,
     "insert": Insert,
     "fetchrow": Fetchrow,

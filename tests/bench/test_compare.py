@@ -35,6 +35,12 @@ def compare(results: Path, *options: str) -> dict[str, object]:
             ["coatcheck", "fetchrow", "prepared", "core", "pgbench"],
             marks=pytest.mark.postgres,
         ),
+        pytest.param(
+            "postgresql",
+            ["coatcheck", "coatcheck_pgbouncer"],
+            marks=[pytest.mark.postgres, pytest.mark.pgbouncer],
+            id="pgbouncer",
+        ),
         ("sqlite", ["coatcheck", "sqlite"]),
         pytest.param("postgresql", ["express_session"], marks=pytest.mark.postgres, id="node"),
         pytest.param("redis", ["redis_benchmark"], marks=pytest.mark.redis),

@@ -70,7 +70,10 @@ Mode = Literal["cookie", "header"]
 
 
 def create_app() -> FastAPI:
-    """The application, on the store at COATCHECK_STORE. Its sessions live SPA_SECONDS, without that for ever."""
+    """The application, on the store at COATCHECK_STORE. Its sessions live SPA_SECONDS, without that for ever.
+
+    SPA_TRUSTED_ORIGINS are origins other than its own, separated by spaces.
+    """
     pod = Pod(config_dir="no-such-folder")
     lifetime = os.environ.get("SPA_SECONDS")
     config = ServerSideSessionsConfigFromPasswords(
@@ -78,7 +81,9 @@ def create_app() -> FastAPI:
     )
     auth = pod.initialize_auth_services(token_manager_builders=[config])
     app = FastAPI(lifespan=pod.lifespan)
-    app.add_middleware(SessionMiddleware, auth=auth, cookie=SessionCookie(insecure_on_localhost=True))
+    trusted_origins = tuple(os.environ.get("SPA_TRUSTED_ORIGINS", "").split())
+    cookie = SessionCookie(insecure_on_localhost=True, trusted_origins=trusted_origins)
+    app.add_middleware(SessionMiddleware, auth=auth, cookie=cookie)
     app.include_router(session_router(auth), prefix="/session")
     users: dict[str, str] = {}
 

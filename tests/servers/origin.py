@@ -32,6 +32,7 @@ class Origin:
                     self.send_header("location", noted.redirects[self.path])
                 if self.path == "/set-cookie":
                     self.send_header("set-cookie", "visit=1; Path=/")
+                self.send_header("content-type", "text/html")
                 self.send_header("content-length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")

@@ -56,7 +56,7 @@ class PostgresServer:
         self._durable = durable
         self._settings = {"max_connections": "200", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
-        self._account = _account()
+        self._account = server_account()
         self._folder = Path(tempfile.mkdtemp(prefix="coatcheck-postgres-"))
         atexit.register(self.remove)  # a run that was interrupted leaves nothing behind either
         if self._account:
@@ -78,6 +78,10 @@ class PostgresServer:
     @property
     def _log(self) -> Path:
         return self._folder / "log"
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text(errors="replace")
 
     def dsn(self, database: str = "postgres", *, port: int | None = None) -> str:
         """The connection URI of a database, by way of another port if there is a proxy in front."""
@@ -213,7 +217,7 @@ def missing() -> str | None:
     return None
 
 
-def _account() -> _Account:
+def server_account() -> _Account:
     # PostgreSQL refuses to run as root, so root hands it to another account; `nobody` owns no files either.
     if os.geteuid() != 0:
         return {}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import SessionId
     from coatcheck.stores.store import Store
     from coatcheck.testing import TransactionKind
+    from tests.servers.pgbouncer import PgBouncer
 
 TABLES = ("coatcheck_sessions", "coatcheck_users", "coatcheck_leases", "coatcheck_peppers")
 SQLITE_TABLES = (*TABLES, "coatcheck_announcements", "coatcheck_endings")
@@ -166,7 +167,7 @@ class PostgresHarness(StoreHarness):
         """`server_dsn` names any database of the server by which a new one can be made."""
         super().__init__()
         self._server_dsn = server_dsn
-        self._name = f"coatcheck_harness_{os.getpid()}_{next(_numbers)}"
+        self.name = f"coatcheck_harness_{os.getpid()}_{next(_numbers)}"
         self.proxy = Proxy(urlsplit(server_dsn).port or 5432)
         self._admin: asyncpg.Connection[asyncpg.Record] | None = None
         self._under_way: list[asyncio.Task[object]] = []
@@ -176,7 +177,7 @@ class PostgresHarness(StoreHarness):
     @property
     def dsn(self) -> str:
         """The new database, past the proxy."""
-        return urlsplit(self._server_dsn)._replace(path=f"/{self._name}").geturl()
+        return urlsplit(self._server_dsn)._replace(path=f"/{self.name}").geturl()
 
     @property
     def admin(self) -> asyncpg.Connection[asyncpg.Record]:
@@ -185,7 +186,7 @@ class PostgresHarness(StoreHarness):
         return self._admin
 
     async def start(self) -> None:
-        await self._on_server(f"CREATE DATABASE {self._name}")
+        await self._on_server(f"CREATE DATABASE {self.name}")
         await self.proxy.__aenter__()
         self._admin = await asyncpg.connect(self.dsn)
         await self.admin.execute(
@@ -202,7 +203,7 @@ class PostgresHarness(StoreHarness):
         await self._engines.dispose()
         await self.admin.close()
         await self.proxy.__aexit__(None, None, None)
-        await self._on_server(f"DROP DATABASE {self._name} WITH (FORCE)")
+        await self._on_server(f"DROP DATABASE {self.name} WITH (FORCE)")
 
     def make_store(self) -> Store:
         parts = urlsplit(self.dsn)
@@ -256,6 +257,42 @@ class PostgresHarness(StoreHarness):
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+class PgBouncerHarness(PostgresHarness):
+    """The same through PgBouncer in transaction mode, and listening past it. Outage: both lines are cut."""
+
+    def __init__(self, server_dsn: str, pgbouncer: PgBouncer) -> None:
+        """`pgbouncer` stands before the server that `server_dsn` names."""
+        super().__init__(server_dsn)
+        self.pooled_proxy = Proxy(pgbouncer.port)
+        self._pgbouncer = pgbouncer
+
+    async def start(self) -> None:
+        await super().start()
+        await self.pooled_proxy.__aenter__()
+        # What a pooler does not keep for a connection, the database says for all.
+        await self.admin.execute(f"ALTER DATABASE {self.name} SET search_path = {SEARCH_PATH}")
+
+    async def stop(self) -> None:
+        await self.pooled_proxy.__aexit__(None, None, None)
+        await super().stop()
+
+    def make_store(self) -> Store:
+        parts = urlsplit(self._pgbouncer.dsn(self.name))
+        pooled = parts._replace(
+            netloc=f"{parts.username}@127.0.0.1:{self.pooled_proxy.port}", query=f"listen=127.0.0.1:{self.proxy.port}"
+        )
+        return PostgresStore(pooled.geturl())
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        await self.pooled_proxy.cut()
+        try:
+            async with super().outage():
+                yield
+        finally:
+            await self.pooled_proxy.heal()
 
 
 class RedisHarness(StoreHarness):

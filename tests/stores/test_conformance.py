@@ -13,12 +13,13 @@ from coatcheck.stores.records import SessionFilter
 from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import BOB, read, read_present, sign_in
-from tests.stores.harnesses import MemoryHarness, PostgresHarness, RedisHarness, SqliteHarness
+from tests.stores.harnesses import MemoryHarness, PgBouncerHarness, PostgresHarness, RedisHarness, SqliteHarness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.servers.pgbouncer import PgBouncer
     from tests.servers.redis import RedisServer
     from tests.servers.redis_cluster import RedisCluster
     from tests.servers.redis_sentinel import Watched
@@ -85,6 +86,15 @@ class TestPostgres(StoreConformance):
                 async with harness.outage():
                     await store.end_user_sessions(session.user_id, transaction=transaction)
         assert await read_present(store, session.id) == session
+
+
+@pytest.mark.extended  # PostgreSQL itself is held to every promise by `make test`
+class TestPgBouncer(TestPostgres):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def database(postgres_admin_dsn: str, pgbouncer: PgBouncer) -> AsyncIterator[PgBouncerHarness]:
+        async with PgBouncerHarness(postgres_admin_dsn, pgbouncer) as harness:
+            yield harness
 
 
 class _OnRedis(StoreConformance, has_transactions=False):

@@ -68,7 +68,8 @@ class GuaranteeWatch:
         if self._is_too_little(guarantee):
             _log.error("%r no longer promises %s. It promises %s", self._store, self._needed(), guarantee)
             return
-        level = logging.INFO if guarantee.level >= GuaranteeLevel.STRICT else logging.WARNING
+        is_all_there_is = guarantee.level >= GuaranteeLevel.STRICT and not guarantee.notes
+        level = logging.INFO if is_all_there_is else logging.WARNING
         _log.log(level, "%r promises %s", self._store, guarantee)
 
     def _is_too_little(self, guarantee: Guarantee) -> bool:

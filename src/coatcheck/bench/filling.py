@@ -94,11 +94,11 @@ async def fill(url: str, population: Population, advance: Callable[[int], None])
 
 
 async def _fill_postgres(url: str, population: Population, advance: Callable[[int], None]) -> None:
-    import asyncpg  # noqa: PLC0415 (an extra)
+    from coatcheck.stores.sql.postgresql.connecting import connect_through_pooler  # noqa: PLC0415 (needs an extra)
+    from coatcheck.stores.sql.postgresql.connections import with_integer_times  # noqa: PLC0415 (as above)
+    from coatcheck.stores.sql.postgresql.dsn import parse_dsn  # noqa: PLC0415 (as above)
 
-    from coatcheck.stores.sql.postgresql.store import with_integer_times  # noqa: PLC0415 (as asyncpg)
-
-    connection = await asyncpg.connect(url)
+    connection = await connect_through_pooler(parse_dsn(url), timeout_seconds=60)  # where there is none, too
     try:
         await with_integer_times(connection)
         await connection.execute(

@@ -16,6 +16,9 @@ MISSING_TABLES = (
     "open the store with migrates=True"
 )
 
+# PgBouncer names the limit that was reached in the text of its errors.
+_LIMITS_OF_POOLERS = ("query_wait_timeout", "max_client_conn", "server_login_retry", "query_timeout")
+
 
 def cannot_answer(error: BaseException) -> str:
     """The message of a `StoreUnavailable` that is raised for this error."""
@@ -37,7 +40,8 @@ def kind_of(error: BaseException) -> str:
     name = type(error).__name__
     detail = getattr(error, "sqlite_errorname", None)
     if (sqlstate := getattr(error, "sqlstate", None)) is not None:
-        detail = f"SQLSTATE {sqlstate}"
+        limit = next((f", {one}" for one in _LIMITS_OF_POOLERS if one in str(error)), "")
+        detail = f"SQLSTATE {sqlstate}{limit if str(sqlstate).startswith('08') else ''}"
     elif isinstance(error, OSError):
         detail = error.strerror
     return f"{name}, {detail}" if detail else name

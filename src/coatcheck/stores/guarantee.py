@@ -72,6 +72,8 @@ class Guarantee:
     """The conditions on which it rests, and which cannot be looked up."""
     settings: Mapping[str, str]
     """The settings that were looked at, with their values."""
+    notes: tuple[str, ...] = ()
+    """What comes later than it could as the store is configured, whatever the level; in sentences."""
 
     @property
     def promise(self) -> str:
@@ -85,6 +87,8 @@ class Guarantee:
             parts += ["Why not more:", *self.reasons]
         if self.conditions:
             parts += ["Provided that:", *self.conditions]
+        if self.notes:
+            parts += ["But:", *self.notes]
         return " ".join(parts)
 
 
@@ -92,7 +96,9 @@ Finding: TypeAlias = tuple[GuaranteeLevel, str]
 """A reason why the level is not STRICT, and the level that it leaves."""
 
 
-def guarantee_of(findings: Sequence[Finding], conditions: Sequence[str], settings: Mapping[str, str]) -> Guarantee:
+def guarantee_of(
+    findings: Sequence[Finding], conditions: Sequence[str], settings: Mapping[str, str], notes: Sequence[str] = ()
+) -> Guarantee:
     """The guarantee that is left by these findings: the lowest of their levels."""
     level = min((level for level, _ in findings), default=GuaranteeLevel.STRICT)
-    return Guarantee(level, tuple(why for _, why in findings), tuple(conditions), dict(settings))
+    return Guarantee(level, tuple(why for _, why in findings), tuple(conditions), dict(settings), tuple(notes))

@@ -25,7 +25,7 @@ _REDIS = (
 )
 _ALLOWED = (
     "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host:5432/database "
-    "(with standbys host:5432,host:5432), "
+    "(with standbys host:5432,host:5432; through a pooler ?listen=host:5432), "
     "redis://user:password@host:6379/0, redis+cluster://host:6379,host:6379, "
     "redis+sentinel://host:26379,host:26379/service or unix:///path/to/redis.sock"
 )

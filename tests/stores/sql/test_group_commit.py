@@ -159,7 +159,7 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again(postgres: Postgres
     assert (await postgres.delete_sessions(SessionFilter(session_id=unknown_id()))).ended == ()  # both are connected
     other = await asyncpg.connect(postgres_dsn)
     waiting = (
-        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_sessions%' "
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%coatcheck_%' "
         "AND datname = current_database()"
     )
     for call, error in (

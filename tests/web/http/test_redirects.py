@@ -12,6 +12,30 @@ from coatcheck import TokenRefusal
 from coatcheck.web import reason_of, safe_next
 from coatcheck.web.http.redirects import page_of, sign_in_target
 
+NO_PATHS_OF_THIS_SITE = [
+    "",
+    "notes",
+    "https://evil.example",
+    "https:evil.example",
+    "//evil.example",
+    "///evil.example",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "/\t/evil.example",
+    "/\n/evil.example",
+    "\t//evil.example",
+    " //evil.example",
+    "/notes\n",
+    "/notes\r\nSet-Cookie: a=b",
+    "/ /evil.example",
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "/@evil.example\\@",
+    "/nötes",
+    "/\u2215/evil.example",
+    "/" + "a" * 512,
+]
+
 
 @pytest.mark.parametrize(
     "path", ["/", "/notes", "/notes?before=12", "/devices?done=ended", "/a/b%20c/~d?e=%2F&f=+", "/@a:b#//c"]
@@ -20,33 +44,7 @@ def test_paths_of_this_site_are_gone_to(path: str) -> None:
     assert safe_next(path) == path
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        None,
-        "",
-        "notes",
-        "https://evil.example",
-        "https:evil.example",
-        "//evil.example",
-        "///evil.example",
-        "/\\evil.example",
-        "\\\\evil.example",
-        "/\t/evil.example",
-        "/\n/evil.example",
-        "\t//evil.example",
-        " //evil.example",
-        "/notes\n",
-        "/notes\r\nSet-Cookie: a=b",
-        "/ /evil.example",
-        "javascript:alert(1)",
-        "data:text/html,x",
-        "/@evil.example\\@",
-        "/nötes",
-        "/\u2215/evil.example",
-        "/" + "a" * 512,
-    ],
-)
+@pytest.mark.parametrize("wanted", [None, *NO_PATHS_OF_THIS_SITE])
 def test_everything_else_leads_to_the_front_page(wanted: str | None) -> None:
     assert safe_next(wanted) == "/"
 

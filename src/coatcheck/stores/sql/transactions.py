@@ -54,6 +54,7 @@ class Transactions:
         timeout_seconds: float,
         join: Callable[[AsyncConnection], Awaitable[None]],
         before_writing: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        begun: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
         limit: Limit = asyncio.timeout,
     ) -> None:
@@ -62,12 +63,14 @@ class Transactions:
         After `timeout_seconds` without an answer the database counts as unavailable. `join` is called before we write
         in a transaction of the application's: it raises the durability where that is weaker than ours, and refuses
         what is no transaction, or one in which we would overlook what others commit. `before_writing` raises where no
-        write can succeed. `commit` commits within so many seconds (None: however long it takes), for
-        a database where cancelling a COMMIT would leave its outcome open. `limit` makes a block raise TimeoutError
-        after so many seconds (None: never); without an event loop the driver has to do that itself.
+        write can succeed. `begun` is called first in each transaction of ours. `commit` commits within so many seconds
+        (None: however long it takes), for a database where cancelling a COMMIT would leave its outcome open. `limit`
+        makes a block raise TimeoutError after so many seconds (None: never); without an event loop the driver has to do
+        that itself.
         """
         self._join = join
         self._before_writing = before_writing
+        self._begun = begun
         self._limit = limit
         self._commit = self._commit_in_time if commit is None else commit
         self.opening: Opening = Opening()
@@ -91,7 +94,10 @@ class Transactions:
         engine = self.opened_engine()
         with self.answering():
             async with self._limit(self.timeout_seconds), engine.connect() as connection:
-                yield await connection.execution_options(coatcheck_reads_only=True)
+                await connection.execution_options(coatcheck_reads_only=True)
+                if self._begun is not None:
+                    await self._begun(connection)
+                yield connection
 
     @asynccontextmanager
     async def read_tables(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
@@ -141,6 +147,8 @@ class Transactions:
                     if self._before_writing is not None:
                         await self._before_writing(connection)
                     await connection.begin()
+                    if self._begun is not None:
+                        await self._begun(connection)
             with self._losing_the_connection():
                 yield connection
                 if is_in_other_hands:

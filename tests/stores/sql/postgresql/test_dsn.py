@@ -10,6 +10,7 @@ import pytest
 
 from coatcheck import ConfigurationError
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
+from coatcheck.stores.sql.postgresql.dsn_options import server_settings
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 
 PASSWORD = "hunter2-geheim"
@@ -41,8 +42,46 @@ def test_a_uri_names_one_server_or_several(uri: str, addresses: list[tuple[str, 
 
 
 @pytest.mark.parametrize(
+    ("options", "addresses", "left"),
+    [
+        ("listen=one", [("one", 5432)], ""),
+        ("port=6432&listen=one&connect_timeout=2", [("one", 5432)], "?port=6432"),
+        ("sslmode=require&listen=one:1,two", [("one", 1), ("two", 5432)], "?sslmode=require"),
+        ("listen=[::1]:1&pooler=transaction&sslmode=require", [("::1", 1)], "?sslmode=require"),
+    ],
+)
+def test_listen_names_other_hosts_for_everything_else_in_the_uri(
+    options: str, addresses: list[tuple[str, int | None]], left: str
+) -> None:
+    target = parse_dsn(f"postgresql://ann:a%2Cb@pooler:6432/name?{options}")
+    assert target.listen is not None
+    assert list(target.listen.hosts) == addresses
+    assert target.without_hosts == target.listen.without_hosts == f"postgresql://ann:a%2Cb@/name{left}"
+    assert target.listen.connect_timeout_seconds == target.connect_timeout_seconds
+    assert (target.is_pooled, server_settings(target.option_names)) == ("pooler" in options, [])
+
+
+def test_listen_may_be_a_uri_with_a_user_and_a_password_of_its_own() -> None:
+    other = quote(f"postgresql://bob:{quote(PASSWORD + '@', safe='')}@db/name", safe="")
+    target = parse_dsn(f"postgresql://ann@pooler/name?listen={other}&search_path=a")
+    assert target.listen is not None
+    assert target.listen.without_hosts == f"postgresql://bob:{PASSWORD}%40@/name"
+    assert server_settings(target.option_names) == ["search_path"]
+    assert PASSWORD not in repr(target)
+
+
+@pytest.mark.parametrize(
     ("uri", "what_is_wrong"),
     [
+        ("postgresql://db?pooler=session", "must be transaction"),
+        ("postgresql://db?pgbouncer=false", "must be true"),
+        ("postgresql://db?pooler=transaction&pooler=session", "must be transaction"),
+        ("postgresql://db?listen=one:x", "listen in the store URL"),
+        ("postgresql://db?listen=one,", "listen in the store URL"),
+        ("postgresql://db?listen=postgresql%3A%2F%2Fone%3Fsslmode%3Dx", "listen in the store URL.*sslmode"),
+        ("postgresql://db?listen=postgresql%3A%2F%2Fone%3Flisten%3Dtwo", "without pooler and listen"),
+        ("postgresql://db?listen=one&listen=two", "once"),
+        ("postgresql://db?listen=redis%3A%2F%2Fdb", "listen in the store URL"),
         ("", "cannot be read"),
         ("db", "cannot be read"),
         ("redis://db", "cannot be read"),

@@ -255,7 +255,7 @@ async def test_each_of_our_own_connections_is_in_read_committed_whatever_the_def
         made.append(await connect_to_primary(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr("coatcheck.stores.sql.postgresql.store.connect_to_primary", connect)
+    monkeypatch.setattr("coatcheck.stores.sql.postgresql.connections.connect_to_primary", connect)
     async with (
         PostgresStore(postgres_dsn + ELSEWHERE[place]) as store,
         Listening(store),

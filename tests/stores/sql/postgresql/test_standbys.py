@@ -23,6 +23,7 @@ from coatcheck.stores.sql.postgresql.commits import AbandonedCommits
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.testing.samples import ADA, BOB, insert, new_session, register, stored_ids, unknown_id
 from tests.servers import postgres
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import STANDBY, PostgresServer
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import Store
 
 pytestmark = pytest.mark.postgres
+
+WEAK = ("synchronous_commit = local", "client_min_messages = error")
 
 _numbers = itertools.count()
 _WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' ORDER BY backend_start"
@@ -94,12 +97,27 @@ async def replayed(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> Non
         await standby.close()
 
 
-@pytest.fixture
-async def dsn(pair: Pair, admin: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[str]:
-    """A new database on both servers."""
+@pytest.fixture(scope="module")
+def pooler(pair: Pair) -> Iterator[PgBouncer]:
+    """PgBouncer before the primary."""
+    with PgBouncer(pair.primary.dsn()) as started:
+        yield started
+
+
+@pytest.fixture(
+    params=["pair", pytest.param("pooler", marks=[pytest.mark.extended, pytest.mark.pgbouncer])],
+    ids=["directly", "through PgBouncer"],
+)
+async def dsn(
+    request: pytest.FixtureRequest, pair: Pair, admin: asyncpg.Connection[asyncpg.Record]
+) -> AsyncIterator[str]:
+    """A new database on both servers. Behind PgBouncer, which keeps no settings for us, its defaults are weak."""
     name = await pair.new_database(admin)
+    if request.param == "pooler":
+        for setting in WEAK:
+            await admin.execute(f"ALTER DATABASE {name} SET {setting}")
     await replayed(pair, admin)
-    yield pair.dsn(name)
+    yield request.getfixturevalue(request.param).dsn(name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -2,8 +2,9 @@
 
 A batch of writes is one statement, and so one transaction: it is durable when it is answered. It waits for no lock: a
 row that another transaction has locked is passed over (SKIP LOCKED). A key that was not done has no answer: because of
-a lock, because a user's epochs have moved, or because one of the batch is no valid row. The store then does it alone,
-in a transaction that waits for locks and says why it cannot be done.
+a lock, because a user's epochs have moved, because one of the batch is no valid row, or because the transaction's
+isolation level is a server's default that is too high. The store then does it alone, in a transaction that waits for
+locks and says why it cannot be done.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import SessionId, UserId
 from coatcheck.stores.records import EndedSession, Insertion
+from coatcheck.stores.sql.postgresql.callers_transaction import SETTINGS_OF_A_STATEMENT
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.prepared_connections import NotWrittenError
 from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USER_COLUMNS, reading_of, row_of, user_of
@@ -64,10 +66,10 @@ WITH new AS (
     FOR NO KEY UPDATE SKIP LOCKED
 ), present AS MATERIALIZED (
     SELECT clock_timestamp() AS moment
-)
+), {SETTINGS_OF_A_STATEMENT}
 INSERT INTO coatcheck_sessions ({", ".join(_COLUMNS)})
 SELECT {", ".join(_TIMES.get(name, f"new.{name}") for name in _COLUMNS)}
-FROM new JOIN owner ON owner.id = new.user_id CROSS JOIN present
+FROM new JOIN owner ON owner.id = new.user_id CROSS JOIN present CROSS JOIN settings
 WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
     AND (
@@ -78,12 +80,12 @@ WHERE owner.revocations = new.revocations
 RETURNING id, created_at
 """  # noqa: S608 (constants only)
 
-DELETE = """
+DELETE = f"""
 WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::text[]) AS wanted (id, user_id)
-), chosen AS (
+), {SETTINGS_OF_A_STATEMENT}, chosen AS (
     SELECT session.id
-    FROM coatcheck_sessions AS session JOIN wanted ON wanted.id = session.id
+    FROM coatcheck_sessions AS session JOIN wanted ON wanted.id = session.id CROSS JOIN settings
     WHERE wanted.user_id IS NULL OR wanted.user_id = session.user_id
     ORDER BY session.id
     FOR UPDATE OF session SKIP LOCKED
@@ -95,7 +97,7 @@ SELECT user_id, id, pg_notify(
     $3, json_build_object('v', 1, 'origin', $4::text, 'user', user_id, 'session', id)::text
 )
 FROM gone
-"""
+"""  # noqa: S608 (constants only)
 
 
 class SessionReader:

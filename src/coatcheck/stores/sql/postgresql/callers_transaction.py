@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import InvalidArgumentError
+from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
 from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT
 
 if TYPE_CHECKING:
@@ -24,6 +25,24 @@ _RAISED = """
 
 MAKE_DURABLE = f"SELECT {_RAISED.format(is_local='false')}"
 """Raises the durability of all transactions of a connection to what ours need."""
+
+SETTINGS_OF_A_STATEMENT = f"""
+    settings AS MATERIALIZED (
+        SELECT {_RAISED.format(is_local="true")}, set_config('client_min_messages', 'warning', true)
+        WHERE current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+    )
+"""
+"""A part of a statement that writes in a transaction of its own: it makes this durable, and its warnings heard.
+
+It has one row, or none where the transaction would overlook what others commit while the statement waits for a lock.
+Through a pooler the connection's own settings do not count.
+"""
+
+SETTINGS_OF_A_TRANSACTION = f"""
+SELECT {_RAISED.format(is_local="true")}, set_config('client_min_messages', 'warning', true)
+WHERE {ON_THE_PRIMARY}
+"""
+"""The same for a transaction of ours through a pooler, which has begun as READ COMMITTED. An error on a standby."""
 
 # One statement, and so one round trip. After it PostgreSQL lets nobody change the transaction's level.
 _JOIN = f"""

@@ -34,6 +34,12 @@ the log.
 
 _STILL_WAITING = "SELECT pid FROM pg_stat_activity WHERE pid = ANY($1::int[]) AND wait_event = 'SyncRep'"
 
+# A pooler gives its clients process ids of its own making. So commits of this role that wait are counted instead.
+_ANY_STILL_WAITING = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE usename = current_user AND datname = current_database() AND wait_event = 'SyncRep'"
+)
+
 _warned: WeakSet[asyncpg.Connection[asyncpg.Record]] = WeakSet()
 
 
@@ -69,6 +75,7 @@ class AbandonedCommits:
     def __init__(self) -> None:
         """There are none at first."""
         self._pids: set[int] = set()
+        self.is_pooled = False
 
     def abandon(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Drop a connection in the middle of a COMMIT, without cancelling that."""
@@ -84,8 +91,13 @@ class AbandonedCommits:
         """
         if len(self._pids) < self.LIMIT:
             return
-        rows: Sequence[asyncpg.Record] = await connection.fetch(_STILL_WAITING, list(self._pids))
-        self._pids &= {row[0] for row in rows}
+        rows: Sequence[asyncpg.Record]
+        if self.is_pooled:
+            rows = await connection.fetch(_ANY_STILL_WAITING)
+            self._pids = set(list(self._pids)[: len(rows)])
+        else:
+            rows = await connection.fetch(_STILL_WAITING, list(self._pids))
+            self._pids &= {row[0] for row in rows}
         if len(self._pids) >= self.LIMIT:
             raise StoreUnavailable("the store cannot write (its commits wait for a standby that does not answer)")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import Hidden, HiddenText
-from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds
+from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds, is_pooled
 
 _ALLOWED = (
     "postgresql://user:password@host:5432/database, with standbys host:5432,host:5432; in a user name or a password "
@@ -45,6 +45,10 @@ class Dsn:
     option_names: frozenset[str]
     connect_timeout_seconds: float | None
     """The URI's own limit for connecting; None: it has none."""
+    is_pooled: bool = False
+    """Whether the URI says that it leads through a pooler in transaction mode (`pooler=transaction`)."""
+    listen: Dsn | None = None
+    """Where to listen instead, past a pooler (`listen=`)."""
 
     def __str__(self) -> str:
         """Show hosts and database, and nothing else."""
@@ -74,15 +78,45 @@ def parse_dsn(uri: str) -> Dsn:
     for one in _listed(options, "port"):
         _port(one)
     query = checked_query(options)
-    limit = connect_timeout_seconds(options)
-    names = frozenset(options.reveal())
     without_options = without_hosts.partition("?")[0]
-    without_hosts = HiddenText(f"{without_options}?{query}" if query else without_options)
-    named = _group(found, "hosts")
+    dsn = Dsn(
+        _hosts(_group(found, "hosts")),
+        str(_group(found, "database") or ""),
+        HiddenText(f"{without_options}?{query}" if query else without_options),
+        frozenset(options.reveal()),
+        connect_timeout_seconds(options),
+    )
+    return replace(dsn, is_pooled=is_pooled(options), listen=_listen(dsn, options))
+
+
+def _hosts(named: HiddenText | None) -> tuple[Host, ...]:
     hosts = tuple(map(_host, named.split(","))) if named else ()
     if len(hosts) > 1:
         hosts = tuple(Host(host, port or _DEFAULT_PORT) for host, port in hosts)
-    return Dsn(hosts, str(_group(found, "database") or ""), without_hosts, names, limit)
+    return hosts
+
+
+def _listen(dsn: Dsn, options: Hidden[dict[str, list[str]]]) -> Dsn | None:
+    """Where to listen: other hosts with everything else as in `dsn`, or a URI by itself."""
+    given = options.reveal().get("listen", [])
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ConfigurationError("listen must be in the store URL once, with commas between its hosts")
+    target = HiddenText(given[0])
+    try:
+        if "://" not in target:
+            # An option `port` is that of the pooler.
+            return replace(dsn, hosts=tuple(Host(host, port or _DEFAULT_PORT) for host, port in _hosts(target)))
+        other = parse_dsn(target)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            "listen in the store URL must be host:5432, with standbys host:5432,host:5432, "
+            f"or a percent-encoded URL postgresql%3A%2F%2F...: {error}"
+        ) from None
+    if other.is_pooled or other.listen is not None:
+        raise ConfigurationError("listen in the store URL must name the server itself, without pooler and listen")
+    return other
 
 
 def _options(without_hosts: HiddenText, query: HiddenText | None) -> Hidden[dict[str, list[str]]] | None:

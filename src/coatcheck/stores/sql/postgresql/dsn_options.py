@@ -14,9 +14,27 @@ from coatcheck.hidden import Hidden, HiddenText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
+
+OURS = frozenset({"connect_timeout", "listen", "pgbouncer", "pooler"})
+"""Options for the store itself."""
+
+_OF_THE_DRIVER = frozenset(
+    {
+        "host", "port", "dbname", "database", "user", "password", "passfile", "service", "servicefile",
+        "sslmode", "sslcert", "sslkey", "sslrootcert", "sslnegotiation", "sslcrl", "sslpassword",
+        "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
+    }
+)  # fmt: skip
+"""The options that asyncpg takes for itself. It sends all others to the server, as settings."""
+
+_KEPT_BY_POOLERS = frozenset({"application_name"})
+
+_POOLER: Mapping[str, str] = {"pooler": "transaction", "pgbouncer": "true"}
+"""The options that name a pooler, each with the value that it may have. The second is that of Prisma and Supabase."""
 
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "channel_binding": ("disable", "prefer"),
@@ -70,6 +88,23 @@ def checked_query(options: Hidden[dict[str, list[str]]]) -> HiddenText:
     return HiddenText(urlencode(kept.reveal(), doseq=True))
 
 
+def server_settings(names: AbstractSet[str]) -> list[str]:
+    """The options among `names` that are settings of the server, which a pooler does not keep for us."""
+    return sorted(names - OURS - _OF_THE_DRIVER - LEFT_OUT.keys() - _KEPT_BY_POOLERS)
+
+
+def is_pooled(options: Hidden[dict[str, list[str]]]) -> bool:
+    """Whether the URI says that it leads through a pooler in transaction mode.
+
+    Raises:
+        ConfigurationError: it says something else of a pooler.
+    """
+    for name, allowed in _POOLER.items():
+        if any(value != allowed for value in options.reveal().get(name, ())):
+            raise ConfigurationError(f"{name} in the store URL must be {allowed}; without a pooler, leave it out")
+    return any(name in options.reveal() for name in _POOLER)
+
+
 def connect_timeout_seconds(options: Hidden[dict[str, list[str]]]) -> float | None:
     """The seconds that `connect_timeout` allows; None where it is not given, or is 0, which means no limit.
 
@@ -91,7 +126,7 @@ def _is_kept(name: str, value: HiddenText) -> bool:
     Raises:
         ConfigurationError: it cannot be used.
     """
-    if name == "connect_timeout" or value in LEFT_OUT.get(name, ()):
+    if name in OURS or value in LEFT_OUT.get(name, ()):
         return False
     refusal = REFUSED.get(name) or (REFUSED.get(f"{name}=system") if value == "system" else None)
     if refusal is not None:

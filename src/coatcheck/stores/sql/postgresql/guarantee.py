@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coatcheck.stores.guarantee import Finding, Guarantee, GuaranteeLevel, guarantee_of
+from coatcheck.stores.sql.postgresql.listener import UNHEARD_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,9 +50,25 @@ _SAFE_FAILOVER = (
 _NO_CANCELLED_WAITS = (
     "Nobody cancels a commit while it waits for a standby: what it did is not acknowledged, but seen until a failover."
 )
+_NO_FOREIGN_SETTINGS = (
+    "Other clients of the pooler do not change settings of its server connections for good, as search_path: Coatcheck "
+    "has a database user of its own."
+)
+_HEARS_NOTHING = (
+    "Announcements of other processes, and of transactions of the application's own, are not heard through the pooler, "
+    "and the store URL has no `listen`: subscribers "
+    f"hear AnnouncementsMissed every {UNHEARD_SECONDS:.0f} seconds instead, and an open connection may outlive its "
+    "session as long."
+)
 
 
-def judge_postgresql(settings: Mapping[str, str], standbys: Sequence[str | None]) -> Guarantee:
+def judge_postgresql(
+    settings: Mapping[str, str],
+    standbys: Sequence[str | None],
+    *,
+    is_pooled: bool = False,
+    is_listening: bool = True,
+) -> Guarantee:
     """The guarantee of a server with these settings, as a writing connection of ours sees them.
 
     `standbys` has the `sync_state` of each client that the log is streamed to; None where this role may not see it.
@@ -71,4 +88,5 @@ def judge_postgresql(settings: Mapping[str, str], standbys: Sequence[str | None]
     if standbys and not waits_for_standbys:
         findings.append(_ASYNCHRONOUS_STANDBYS)
     failover = [_SAFE_FAILOVER, _NO_CANCELLED_WAITS] if waits_for_standbys else [_NO_FAILOVER]
-    return guarantee_of(findings, [_HONEST_DISK, *failover], settings)
+    conditions = [_HONEST_DISK, *failover, *([_NO_FOREIGN_SETTINGS] if is_pooled else [])]
+    return guarantee_of(findings, conditions, settings, [] if is_listening else [_HEARS_NOTHING])

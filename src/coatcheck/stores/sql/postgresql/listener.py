@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ _MAX_UNREAD = 10_000
 _HEARTBEAT_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
+
+UNHEARD_SECONDS = 15.0
+"""How often announcements count as missed where none can be heard. Live connections are looked at as often."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +60,46 @@ async def notifications(
         yield None
 
 
+async def nothing_heard() -> AsyncGenerator[str | None, None]:
+    """The same where there is nothing to listen to: None, again and again."""
+    while True:
+        yield None
+        await asyncio.sleep(UNHEARD_SECONDS)
+
+
+async def hears(
+    connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
+    announce: Callable[[str], Awaitable[None]],
+    *,
+    timeout_seconds: float,
+) -> bool:
+    """Whether a connection hears what `announce` sends to a channel.
+
+    Raises:
+        asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: it cannot be connected.
+    """
+    channel = f"coatcheck_probe_{secrets.token_hex(8)}"
+    inbox = _Inbox()
+    connection = await _listening(connect, inbox, timeout_seconds, channel=channel)
+    try:
+        await announce(channel)
+        return bool(await inbox.take(timeout_seconds)) and not inbox.has_ended
+    finally:
+        connection.terminate()
+
+
 async def _listening(
-    connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]], inbox: _Inbox, timeout_seconds: float
+    connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
+    inbox: _Inbox,
+    timeout_seconds: float,
+    *,
+    channel: str = CHANNEL,
 ) -> asyncpg.Connection[asyncpg.Record]:
     connection = await connect()
     try:
         connection.add_termination_listener(inbox.end)
         async with asyncio.timeout(timeout_seconds):
-            await connection.add_listener(CHANNEL, inbox.put)
+            await connection.add_listener(channel, inbox.put)
     except BaseException:
         connection.terminate()
         raise

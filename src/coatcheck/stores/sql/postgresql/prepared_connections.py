@@ -6,7 +6,7 @@ Taking a connection from SQLAlchemy's pool for each read costs three times as mu
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import asyncpg
 
@@ -17,8 +17,6 @@ from coatcheck.stores.sql.transactions import INDETERMINATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
-    from asyncpg.prepared_stmt import PreparedStatement
 
     from coatcheck.stores.sql.postgresql.commits import AbandonedCommits
 
@@ -35,6 +33,22 @@ class NotWrittenError(Exception):
     """A statement that writes was refused, and has written nothing. The driver's error is the cause."""
 
 
+class Statement(Protocol):
+    """A statement that a connection has ready."""
+
+    def fetch(self, *arguments: object) -> Awaitable[list[asyncpg.Record]]:
+        """Run it, and return its rows."""
+        ...
+
+
+MakeReady: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record], Sequence[str]], Awaitable[dict[str, Statement]]]"
+
+
+async def make_ready(connection: asyncpg.Connection[asyncpg.Record], texts: Sequence[str]) -> dict[str, Statement]:
+    """Prepare statements for this connection alone. Without a cache of statements, asyncpg gives them no names."""
+    return {text: await connection.prepare(text) for text in texts}
+
+
 class PreparedConnection:
     """A connection for one caller at a time, made when it is first used and replaced when it breaks."""
 
@@ -43,13 +57,15 @@ class PreparedConnection:
         connect: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]],
         statements: Sequence[str],
         commits: AbandonedCommits | None = None,
+        make_ready: MakeReady = make_ready,
     ) -> None:
         """Set up without connecting. `commits` is for connections that `write`."""
         self._connect = connect
+        self._make_ready = make_ready
         self._statements = statements
         self._commits = commits
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._prepared: dict[str, Statement] = {}
         self._is_closed = False
 
     async def open(self) -> None:
@@ -139,13 +155,13 @@ class PreparedConnection:
             raise when_lost(_LOST[when_lost])
         return rows
 
-    async def _prepare(self) -> dict[str, PreparedStatement[asyncpg.Record]]:
+    async def _prepare(self) -> dict[str, Statement]:
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
         if self._connection is None or self._connection.is_closed():
             connection = await self._connect()
             try:
-                self._prepared = {text: await connection.prepare(text) for text in self._statements}
+                self._prepared = await self._make_ready(connection, self._statements)
                 if self._is_closed:  # meanwhile
                     raise StoreUnavailable("the store is closed")
             except BaseException:

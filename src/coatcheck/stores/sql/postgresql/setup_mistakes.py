@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import asyncpg
@@ -9,7 +10,6 @@ import asyncpg
 from coatcheck.stores.failures import MISSING_TABLES
 
 _SENTENCES = {
-    "08P01": "the server refuses a parameter of the connection; a pooler before it may not know an option of the URL",
     "0A000": "the server has not what is needed; it must be PostgreSQL 15 or newer",
     "22023": "the server refuses the value of a parameter; correct the option of the store URL",
     "28000": "the server does not let this role connect; check the URL's user name, and pg_hba.conf on the server",
@@ -26,11 +26,28 @@ _SENTENCES = {
     "55P02": "the server does not let a client change this parameter; remove the option from the store URL",
 }
 
+_NO_SUCH_USER = (
+    "the pooler refuses user name or password, or the server refuses those that the pooler has; check them in the "
+    "store URL, and the pooler's list of users (auth_file)"
+)
+_NO_SUCH_DATABASE = (
+    "the pooler, or the server behind it, has no such database; create it (CREATE DATABASE), name it among the "
+    "pooler's databases, or correct its name in the store URL"
+)
+
+# PgBouncer has one SQLSTATE for all that it refuses, outages too. Its texts are in English, and those of every version.
+_POOLER_SAYS = {
+    "unsupported startup parameter": "the pooler does not know an option of the store URL; leave it out",
+    'authentication failed|no such user|role ".*" does not exist': _NO_SUCH_USER,
+    'no such database|database ".*" does not exist': _NO_SUCH_DATABASE,
+    "not allowed in statement pooling mode": "the pooler is in statement mode; set its pool_mode to transaction",
+}
+
 
 def setup_mistake(error: BaseException) -> str | None:
     """The mistake in the set-up that this error shows, and its remedy; None for an outage."""
     if isinstance(error, asyncpg.PostgresError):
-        sentence = _SENTENCES.get(str(error.sqlstate))
+        sentence = _of_pooler(error) or _SENTENCES.get(str(error.sqlstate))
         return None if sentence is None else f"{sentence} (SQLSTATE {error.sqlstate}, {type(error).__name__})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
@@ -43,3 +60,9 @@ def setup_mistake(error: BaseException) -> str | None:
     if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
         return "the driver refuses the value of an option of the store URL, or of a variable of the environment (PG...)"
     return None
+
+
+def _of_pooler(error: asyncpg.PostgresError) -> str | None:
+    if not str(error.sqlstate).startswith("08"):
+        return None
+    return next((sentence for words, sentence in _POOLER_SAYS.items() if re.search(words, str(error))), None)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
@@ -29,15 +28,15 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
-from coatcheck.stores.sql.postgresql.callers_transaction import MAKE_DURABLE, join
-from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN, AbandonedCommits
-from coatcheck.stores.sql.postgresql.connecting import connect_to_primary
+from coatcheck.stores.sql.postgresql.callers_transaction import join
+from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN
+from coatcheck.stores.sql.postgresql.connections import Connections
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
-from coatcheck.stores.sql.postgresql.listener import CHANNEL, notifications
+from coatcheck.stores.sql.postgresql.listener import CHANNEL
+from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
-    PreparedConnection,
     PreparedConnectionPool,
 )
 from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from coatcheck.identifiers import UserId
     from coatcheck.stores.announcement import Announcement
@@ -61,9 +61,11 @@ if TYPE_CHECKING:
 _TOUCH_ONE = """
 WITH used AS (
     SELECT id, used_at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, used_at)
+), settings AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
 ), locked AS (
     SELECT session.id, used.used_at
-    FROM coatcheck_sessions AS session JOIN used ON used.id = session.id
+    FROM coatcheck_sessions AS session JOIN used ON used.id = session.id CROSS JOIN settings
     ORDER BY session.id
     FOR NO KEY UPDATE OF session
 )
@@ -80,7 +82,7 @@ RETURNING session.id
 
 # A batch does not wait: one row that a transaction of the application's holds must not keep everybody else's touches.
 _TOUCH_MANY = _TOUCH_ONE.replace("FOR NO KEY UPDATE OF session", "FOR NO KEY UPDATE OF session SKIP LOCKED")
-_WHICH_EXIST = "SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[])"
+_WHICH_EXIST = f"SELECT id FROM coatcheck_sessions WHERE id = ANY($1::uuid[]) AND {ON_THE_PRIMARY}"  # noqa: S608 (constants only)
 
 _SETTINGS = text(
     "SELECT name, setting FROM pg_settings WHERE name = ANY(:names) "
@@ -89,6 +91,7 @@ _SETTINGS = text(
 _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts AS text[])) AS text").bindparams(
     channel=CHANNEL
 )
+_NOTIFY_PROBE = text("SELECT pg_notify(:channel, '')")
 # An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
 _WAS_ENDED_AFTER = text(
     "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
@@ -101,9 +104,6 @@ _MISSING_RIGHTS = text(
     "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS privilege WHERE NOT has_table_privilege(name, privilege)"
 )
 _STANDBYS = text("SELECT sync_state FROM pg_stat_replication")
-
-# PostgreSQL counts from 2000-01-01.
-_POSTGRES_EPOCH_US = 946_684_800_000_000
 
 
 class PostgresStore(SqlStore):
@@ -118,7 +118,8 @@ class PostgresStore(SqlStore):
     ) -> None:
         """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
 
-        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. After
+        The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. It may lead through
+        a pooler in transaction mode, with `?listen=host:5432` for where to listen past it. After
         `timeout_seconds` without an answer the store counts as unavailable.
 
         Raises:
@@ -126,19 +127,17 @@ class PostgresStore(SqlStore):
         """
         dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
+        self._connections = connections = Connections(self._target, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        commits = AbandonedCommits()
-        self._readers = [
-            PreparedConnection(self._connect_reader, (READ_ONE, READ_MANY)) for _ in range(read_connections)
-        ]
+        self._readers = [connections.reader((READ_ONE, READ_MANY)) for _ in range(read_connections)]
         self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
-        self._user_reader = PreparedConnection(self._connect_reader, (READ_USERS,))
+        self._user_reader = connections.reader((READ_USERS,))
         # Two, so that one batch is made ready while the other is written.
-        self._inserters = [PreparedConnection(self._connect_grouped_writer, (INSERT,), commits) for _ in range(2)]
-        self._deleter = PreparedConnection(self._connect_grouped_writer, (DELETE,), commits)
+        self._inserters = [connections.writer((INSERT,)) for _ in range(2)]
+        self._deleter = connections.writer((DELETE,))
         self._user_reads = Batcher([UserReader(self._user_reader)], timeout_seconds=timeout_seconds)
         self._touches = PreparedConnectionPool(
-            lambda: PreparedConnection(self._connect_toucher, (_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
+            lambda: connections.toucher((_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
             size=2,  # one for batches, one for a touch that somebody waits for
             timeout_seconds=timeout_seconds,
         )
@@ -146,8 +145,9 @@ class PostgresStore(SqlStore):
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
             join=join,
-            before_writing=commits.before_writing,
-            commit=commits.commit,
+            before_writing=connections.commits.before_writing,
+            begun=connections.make_settings,
+            commit=connections.commits.commit,
         )
         super().__init__(
             PostgresDialect(),
@@ -168,10 +168,15 @@ class PostgresStore(SqlStore):
         async with self._transactions.read(None) as connection:
             settings = {str(name): str(value) for name, value in await connection.execute(_SETTINGS)}
             standbys = (await connection.execute(_STANDBYS)).scalars().all()
-        return judge_postgresql(settings, standbys)
+        return judge_postgresql(
+            settings,
+            standbys,
+            is_pooled=self._connections.is_pooled,
+            is_listening=self._connections.listens_to is not None,
+        )
 
     def _announced(self) -> AsyncGenerator[str | None, None]:
-        return notifications(self._connect, timeout_seconds=self._timeout_seconds)
+        return self._connections.announced()
 
     def read_session(self, session_id: SessionId) -> Awaitable[SessionReading | None]:
         """See `Store.read_session`. Reads that arrive while one is under way go together in the next."""
@@ -193,18 +198,14 @@ class PostgresStore(SqlStore):
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
+    async def _prepare(self) -> None:
+        await self._connections.look_for_pooler()
+
     def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error)
 
     def _create_engine(self) -> AsyncEngine:
-        return create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect_writer,
-            isolation_level="READ COMMITTED",  # each statement sees what is committed when it starts
-            pool_pre_ping=True,  # a restarted server costs the next sign-in a reconnect, not an error
-            pool_timeout=self._timeout_seconds,
-            hide_parameters=True,  # errors and logs would show stored hashes
-        )
+        return self._connections.engine()
 
     async def _open_direct(self) -> None:
         self._touches.reopen()
@@ -214,6 +215,11 @@ class PostgresStore(SqlStore):
             connection.reopen()
         for trips in (self._reads, self._user_reads):
             trips.open()
+        await self._connections.check_listening(self._announce_probe)
+
+    async def _announce_probe(self, channel: str) -> None:
+        async with self._transactions.begin() as connection:
+            await connection.execute(_NOTIFY_PROBE, {"channel": channel})
 
     async def _close_direct(self) -> None:
         for trips in (self._reads, self._user_reads):
@@ -221,29 +227,6 @@ class PostgresStore(SqlStore):
         for connection in (*self._readers, self._user_reader, *self._inserters, self._deleter):
             await connection.close(timeout_seconds=self._timeout_seconds)
         await self._touches.close()
-
-    async def _connect(self, **server_settings: str) -> asyncpg.Connection[asyncpg.Record]:
-        return await connect_to_primary(
-            self._target, timeout_seconds=self._timeout_seconds, server_settings=server_settings
-        )
-
-    async def _connect_writer(self) -> asyncpg.Connection[asyncpg.Record]:
-        connection = await self._connect()
-        try:
-            await connection.execute(MAKE_DURABLE)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-    async def _connect_reader(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect())
-
-    async def _connect_grouped_writer(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect_writer())
-
-    async def _connect_toucher(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await with_integer_times(await self._connect(synchronous_commit="off"))
 
 
 class PostgresDialect:
@@ -305,21 +288,3 @@ class PostgresDialect:
 
 def _ids(rows: Sequence[asyncpg.Record]) -> frozenset[SessionId]:
     return frozenset(SessionId(str(row[0])) for row in rows)
-
-
-async def with_integer_times(
-    connection: asyncpg.Connection[asyncpg.Record],
-) -> asyncpg.Connection[asyncpg.Record]:
-    """Hand times over as whole microseconds: building a `datetime` for each costs more than the rest of the row."""
-    try:
-        await connection.set_type_codec(
-            "timestamptz",
-            schema="pg_catalog",
-            format="tuple",
-            encoder=lambda moment_us: (moment_us - _POSTGRES_EPOCH_US,),
-            decoder=lambda value: value[0] + _POSTGRES_EPOCH_US,
-        )
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
