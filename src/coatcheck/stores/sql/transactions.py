@@ -111,7 +111,9 @@ class Transactions:
             with self.answering():
                 async with self._limit(self.timeout_seconds):
                     connection = await stack.enter_async_context(engine.connect())
-            await connection.execution_options(coatcheck_reads_only=True)
+                    await connection.execution_options(coatcheck_reads_only=True)
+                    if self._begun is not None:
+                        await self._begun(connection)
             with self._losing_the_connection():
                 yield connection
 
