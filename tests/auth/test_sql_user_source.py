@@ -28,8 +28,11 @@ from tests.kinds_of_store import WITH_TRANSACTIONS_BY_URL
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from coatcheck import AuthServices
     from coatcheck.stores.store import Store
+    from tests.servers.pgbouncer import PgBouncer
 
 ANN = uuid.UUID("0192c6a5-0000-7000-8000-00000000000a")
 
@@ -119,6 +122,26 @@ async def test_a_table_of_sqlmodel_s_and_one_without_a_class_are_read_too(pod: P
         auth = services(pod, source)
         async with pod:
             assert await scopes_at_sign_in(auth, user_id) == {"notes:read"}
+
+
+async def test_users_are_read_through_a_pooler_with_the_settings_of_each_transaction(
+    pgbouncer: PgBouncer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_pod(postgres_dsn) as direct, direct.store.transaction() as tx:
+        await tx.run_sync(PEOPLE.metadata.create_all)
+        await tx.execute(insert(PEOPLE).values(name="ann", scopes=["notes:read"]))
+    pod = a_pod(pgbouncer.through(postgres_dsn))
+    auth = services(pod, SqlUserSource(PEOPLE, id="name", scopes=lambda row: row.scopes))
+    async with pod:
+        assert await scopes_at_sign_in(auth, "ann") == {"notes:read"}
+        begun: list[AsyncConnection] = []
+
+        async def note(connection: AsyncConnection) -> None:
+            begun.append(connection)
+
+        monkeypatch.setattr(vars(pod.store)["_transactions"], "_begun", note)
+        async with pod.store.read_tables() as connection:
+            assert begun == [connection]
 
 
 @WITH_TRANSACTIONS_BY_URL
