@@ -25,7 +25,7 @@ from rich.table import Table
 from coatcheck import Pod, ServerSideSessionsConfig
 from coatcheck.bench.filling import Population, fill
 from coatcheck.stores.sql.postgresql.batches import READ_MANY, READ_ONE
-from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
+from coatcheck.stores.sql.postgresql.prepared_connections import Fetching, PreparedConnection
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from contract import sample_of
 from tests.servers import signals
@@ -87,7 +87,7 @@ async def _measured(dsn: str, sessions: int, concurrency: int, rounds: int, seco
 
 
 async def _from_memory(
-    reader: PreparedConnection, population: Population, numbers: Sequence[int]
+    reader: Fetching, population: Population, numbers: Sequence[int]
 ) -> Callable[..., Awaitable[object]]:
     """A `PreparedConnection.fetch` that answers the reads of these sessions with the driver's own rows."""
     rows: dict[str, asyncpg.Record] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -68,6 +69,11 @@ class Figures:
     def as_json(self) -> dict[str, Any]:
         """For the results."""
         return asdict(self)
+
+
+def new_password() -> str:
+    """A password for servers of this run: no other program that has taken a port of theirs is mistaken for them."""
+    return secrets.token_hex(16)
 
 
 def run_all(

@@ -54,14 +54,15 @@ class Pair:
     def __init__(self, way: str) -> None:
         """Start both servers."""
         settings = {} if way == ASYNCHRONOUS else {"synchronous_standby_names": STANDBY}
-        self.primary = PostgresServer(durable=True, settings=settings)
+        self.primary = PostgresServer(durable=True, settings=settings, password=failover.new_password())
         self.standby = PostgresServer(durable=True, primary=self.primary)
         self._way = way
 
     @property
     def store(self) -> str:
         """A URL with both hosts."""
-        return f"postgresql://postgres@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/postgres"
+        first = f"127.0.0.1:{self.primary.port}"
+        return self.primary.dsn().replace(first, f"{first},127.0.0.1:{self.standby.port}")
 
     def concerns(self, session: str) -> bool:  # noqa: ARG002 (the primary has them all)
         """See `failover.Servers`."""

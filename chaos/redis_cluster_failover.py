@@ -53,7 +53,7 @@ class Cluster:
     def __init__(self, way: str) -> None:
         """Start the members."""
         self._way = way
-        self._cluster = RedisCluster(node_timeout=NODE_TIMEOUT_MS)
+        self._cluster = RedisCluster(node_timeout=NODE_TIMEOUT_MS, requirepass=failover.new_password())
         self.primary: ClusterNode = self._cluster.primary_of(SHARDS[0])
         self.replica: ClusterNode = self._cluster.replica_of(self.primary)
         self._shards = {shard for shard in SHARDS if self._cluster.primary_of(shard) is self.primary}

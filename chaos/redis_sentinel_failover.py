@@ -54,7 +54,7 @@ CONTRASTS = (CONTROL, ONE_OF_TWO)
 
 _WITH_TWO = frozenset((TWO_BY_HAND, TWO_LAGGING, ONE_OF_TWO))
 _REPLACED_BY_HAND = frozenset((BY_HAND, TWO_BY_HAND, ONE_OF_TWO))
-_OPTIONS = {CONTROL: "?replicas=0", ONE_OF_TWO: "?replicas=1"}
+_OPTIONS = {CONTROL: "&replicas=0", ONE_OF_TWO: "&replicas=1"}
 
 
 class Service:
@@ -63,7 +63,12 @@ class Service:
     def __init__(self, way: str) -> None:
         """Start servers and sentinels."""
         self._way = way
-        self._watched = Watched(replicas=1 + (way in _WITH_TWO), down_after_ms=DOWN_AFTER_MS)
+        self._watched = Watched(
+            replicas=1 + (way in _WITH_TWO),
+            down_after_ms=DOWN_AFTER_MS,
+            requirepass=failover.new_password(),
+            sentinel_settings={"requirepass": failover.new_password()},
+        )
         self.primary: RedisServer = self._watched.primary
         self.replica: RedisServer = self._watched.replica
         if way == TWO_LAGGING:
@@ -72,13 +77,13 @@ class Service:
 
     @property
     def store(self) -> str:
-        """The URL of the sentinels."""
+        """The URL of the sentinels. It has options: their password."""
         return f"{self._watched.url}{_OPTIONS.get(self._way, '')}"
 
     @property
     def store_that_does_not_wait(self) -> str:
         """The same for revocations that wait for no replica."""
-        return f"{self._watched.url}?replicas=0"
+        return f"{self._watched.url}&replicas=0"
 
     def concerns(self, session: str) -> bool:  # noqa: ARG002 (one server has all of them)
         """See `failover.Servers`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,31 @@ import pytest
 
 from chaos import redis_sentinel_failover
 from chaos.redis_cluster_failover import CONTROL, Cluster
+from coatcheck import ConfigurationError, StoreUnavailable
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.testing.samples import ADA, insert, new_session, register
 from tests.chaos.programs import results_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.mark.redis
+@pytest.mark.sentinel
+@pytest.mark.parametrize(
+    ("kind", "way"), [(redis_sentinel_failover.Service, redis_sentinel_failover.KILLED), (Cluster, CONTROL)]
+)
+async def test_the_servers_of_a_run_answer_only_with_its_password(
+    kind: type[redis_sentinel_failover.Service | Cluster], way: str
+) -> None:
+    """Another program that has taken a port of theirs is refused, and not mistaken for them."""
+    with closing(kind(way)) as servers:
+        async with RedisStore(servers.store, timeout_seconds=20) as store:
+            await register(store, ADA)
+        for password in re.findall(r"[0-9a-f]{32}", servers.store):
+            with pytest.raises((ConfigurationError, StoreUnavailable)):
+                await RedisStore(servers.store.replace(password, "another")).open()
+        assert re.search(r"://:[0-9a-f]{32}@", servers.store)
 
 
 @pytest.mark.extended

@@ -13,9 +13,11 @@ import socket
 _FIRST, _LAST = 20_000, 29_999
 
 # A port that was found free is taken only a moment later. So that two processes of one run never find the same, each
-# has ports of its own: pytest-xdist calls them gw0, gw1, ...
-_PROCESSES = 10
-_PROCESS = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0) % _PROCESSES
+# has ports of its own: pytest-xdist calls them gw0, gw1, ... A process without such a name is the only one of its run,
+# and uses the whole range, where it meets the processes of other runs less often.
+_WORKER = re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", ""))
+_PROCESSES = 10 if _WORKER else 1
+_PROCESS = int(_WORKER or 0) % _PROCESSES
 
 
 def free_port() -> int:
@@ -30,6 +32,14 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError(f"no free port found between {_FIRST} and {_LAST}")
+
+
+def why_it_did_not_start(program: str, port: int, log: str) -> str:
+    """The message for a server that ended or did not answer; `log` is what it said since it was started."""
+    said = f"{program} did not start:\n{log[-4000:]}"
+    if "address already in use" not in log.lower():
+        return said
+    return f"port {port} of 127.0.0.1 is taken by another program; run again, which chooses other ports\n{said}"
 
 
 def free_ports(count: int) -> list[int]:

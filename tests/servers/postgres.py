@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from tests.servers.ports import free_port
+from tests.servers.ports import free_port, why_it_did_not_start
 from tests.servers.programs import wait_for_end
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ STANDBY = "standby"
 IMMEDIATE = signal.SIGQUIT
 """`pg_ctl stop -m immediate`: as in a crash."""
 
+_STATUS_LINE = 7  # of postmaster.pid, where the server says of itself that it is "ready"
 _START_SECONDS = 30
 _RUN_SECONDS = 100
 
@@ -45,14 +46,17 @@ class PostgresServer:
         durable: bool = False,
         settings: Mapping[str, str] | None = None,
         primary: PostgresServer | None = None,
+        password: str | None = None,
     ) -> None:
         """Make the cluster and start it, with the server's defaults but for `settings`.
 
         Without `durable`, `fsync` is off: what was committed outlives the server's processes, killed ones too, but not
         the machine. Tests of the former are as good, and faster. With `primary` it is a standby that follows that
-        server, which knows it as `STANDBY`; its settings are those given here, and not the primary's.
+        server, which knows it as `STANDBY`; its settings are those given here, and not the primary's, but its roles and
+        their password are. With `password` nobody is let in without it.
         """
         self.port = free_port()
+        self.password: str | None = password if primary is None else primary.password
         self._durable = durable
         self._settings = {"max_connections": "200", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,10 +67,10 @@ class PostgresServer:
             os.chown(self._folder, self._account["user"], self._account["group"])
         if primary is None:
             # The locale is not the machine's: text sorts the same way everywhere.
-            options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-            self._run("initdb", "-D", str(self._data), *options)
+            options = ["-U", "postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            self._run("initdb", "-D", str(self._data), *options, *self._authentication())
         else:
-            source = f"host=127.0.0.1 port={primary.port} user=postgres application_name={STANDBY}"
+            source = f"{primary.dsn()}?application_name={STANDBY}"
             options = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
             self._run("pg_basebackup", "--dbname", source, "-D", str(self._data), *options)
         self.start()
@@ -74,6 +78,10 @@ class PostgresServer:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    @property
+    def _kept(self) -> Path:
+        return self._folder / "kept"
 
     @property
     def _log(self) -> Path:
@@ -85,7 +93,8 @@ class PostgresServer:
 
     def dsn(self, database: str = "postgres", *, port: int | None = None) -> str:
         """The connection URI of a database, by way of another port if there is a proxy in front."""
-        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
+        user = f"postgres:{self.password}" if self.password else "postgres"
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
 
     def start(self) -> None:
         """Start the server and wait until it answers. Its port stays the same."""
@@ -100,8 +109,9 @@ class PostgresServer:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
+            said_before = log.tell()
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._account)
-        self._wait_until_it_answers()
+        self._wait_until_it_answers(self._process, said_before)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop the server: SIGINT at once but in order, SIGQUIT as in a crash. Does nothing if it does not run."""
@@ -138,10 +148,14 @@ class PostgresServer:
         (self._data / "pg_hba.conf").write_text("".join(f"{rule}\n" for rule in rules))
         self._run("pg_ctl", "reload", "-D", str(self._data))
 
-    def speak_tls(self, certificate: bytes, key: bytes) -> None:
-        """Restart with a certificate (PEM)."""
+    def speak_tls(self, certificate: bytes, key: bytes, *, authorities_of_clients: bytes | None = None) -> None:
+        """Restart with a certificate (PEM), and with the authorities whose client certificates are accepted."""
         self.stop()
-        for name, content in (("server.crt", certificate), ("server.key", key)):
+        files = {"server.crt": certificate, "server.key": key}
+        if authorities_of_clients is not None:
+            files["clients.crt"] = authorities_of_clients
+            self._settings["ssl_ca_file"] = "clients.crt"
+        for name, content in files.items():
             path = self._data / name
             path.write_bytes(content)
             path.chmod(0o600)
@@ -154,6 +168,20 @@ class PostgresServer:
         """Restart without TLS."""
         self.stop()
         del self._settings["ssl"]
+        self._settings.pop("ssl_ca_file", None)
+        self.start()
+
+    def keep_files(self) -> None:
+        """Make a copy of its files, for `put_files_back`."""
+        self.stop()
+        self._copy(self._data, self._kept)
+        self.start()
+
+    def put_files_back(self) -> None:
+        """Start from the files as they were at `keep_files`; what was written since is gone."""
+        self.stop()
+        shutil.rmtree(self._data)
+        self._copy(self._kept, self._data)
         self.start()
 
     def promote(self) -> None:
@@ -173,6 +201,9 @@ class PostgresServer:
             os.chown(folder, self._account["user"], self._account["group"])
         with self._log.open("ab") as log:
             return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
 
     def _signal(self, number: signal.Signals) -> list[int]:
         if self._process is None or self._process.poll() is not None:
@@ -198,14 +229,30 @@ class PostgresServer:
         if done.returncode != 0:
             raise RuntimeError(f"{name} failed:\n" + done.stdout.decode(errors="replace"))
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes], said_before: int) -> None:
         ask = [_program("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
         give_up = time.monotonic() + _START_SECONDS
-        while subprocess.run(ask, check=False, timeout=_RUN_SECONDS).returncode != 0:
-            has_ended = self._process is None or self._process.poll() is not None
-            if has_ended or time.monotonic() > give_up:
-                raise RuntimeError("PostgreSQL did not start:\n" + self._log.read_text(errors="replace")[-4000:])
+        while not self._is_ready(process) or subprocess.run(ask, check=False, timeout=_RUN_SECONDS).returncode != 0:
+            if process.poll() is not None or time.monotonic() > give_up:
+                log_since = self._log.read_bytes()[said_before:].decode(errors="replace")
+                raise RuntimeError(why_it_did_not_start("PostgreSQL", self.port, log_since))
             time.sleep(0.05)
+
+    def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether this process says so. Another program that has taken the port would answer in its place."""
+        with suppress(FileNotFoundError):
+            said = (self._data / "postmaster.pid").read_text().splitlines()
+            return len(said) > _STATUS_LINE and said[0] == str(process.pid) and said[_STATUS_LINE].strip() == "ready"
+        return False
+
+    def _authentication(self) -> list[str]:
+        if self.password is None:
+            return ["--auth=trust"]
+        file = self._folder / "password"
+        file.write_text(self.password)
+        if self._account:
+            os.chown(file, self._account["user"], self._account["group"])
+        return ["--auth=scram-sha-256", f"--pwfile={file}"]
 
 
 def missing() -> str | None:

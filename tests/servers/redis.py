@@ -16,10 +16,15 @@ from urllib.parse import quote
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004 (redis-py's names)
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004 (redis-py's name)
+    ResponseError,
+    TimeoutError,  # noqa: A004 (redis-py's name)
+)
 from redis.retry import Retry
 
-from tests.servers.ports import free_port
+from tests.servers.ports import free_port, why_it_did_not_start
 from tests.servers.programs import wait_for_end
 from tests.servers.removable import Removable
 
@@ -27,7 +32,8 @@ Program = Literal["redis-server", "valkey-server"]
 
 _START_SECONDS = 30
 _OLDEST = 7
-_DOES_NOT_ANSWER = (ConnectionError, TimeoutError, BusyLoadingError)
+# Another program that has the port may also refuse the password, or want one.
+_DOES_NOT_ANSWER = (ConnectionError, TimeoutError, BusyLoadingError, ResponseError)
 
 
 class RedisServer(Removable):
@@ -57,8 +63,7 @@ class RedisServer(Removable):
     @property
     def url(self) -> str:
         """Its address for a client, the password included if the settings have one."""
-        user = f":{quote(self._password, safe='')}@" if self._password else ""
-        return f"{scheme(self._program)}://{user}127.0.0.1:{self.port}/0"
+        return f"{scheme(self._program)}://{credentials(self._password)}127.0.0.1:{self.port}/0"
 
     @property
     def log(self) -> str:
@@ -94,6 +99,7 @@ class RedisServer(Removable):
     def start(self) -> None:
         """Start the server and wait until it answers. Its port and its folder stay the same."""
         with self._log.open("ab") as log:
+            said_before = log.tell()
             self._process = subprocess.Popen(
                 [_found(self._program), str(self._configuration), *self.arguments],
                 cwd=self._folder,
@@ -103,7 +109,8 @@ class RedisServer(Removable):
         give_up = time.monotonic() + _START_SECONDS
         while not self._is_ready(self._process.pid):
             if self._process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"{self._program} did not start:\n{self.log[-4000:]}")
+                log_since = self._log.read_bytes()[said_before:].decode(errors="replace")
+                raise RuntimeError(why_it_did_not_start(self._program, self.port, log_since))
             time.sleep(0.01)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -161,6 +168,11 @@ def missing(program: Program) -> str | None:
     if version is None or int(version[1]) < _OLDEST:
         return f"{program} is too old ({said.strip()}), the tests need {_OLDEST}.0"
     return None
+
+
+def credentials(password: str | None) -> str:
+    """A password as it stands in a URL, with the @ behind it; nothing where there is none."""
+    return f":{quote(password, safe='')}@" if password else ""
 
 
 def scheme(program: Program) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from redis.crc import key_slot
 
 from tests.servers.ports import free_ports
-from tests.servers.redis import Program, RedisServer, scheme
+from tests.servers.redis import Program, RedisServer, credentials, scheme
 from tests.servers.removable import Removable
 
 if TYPE_CHECKING:
@@ -58,9 +58,13 @@ class RedisCluster(Removable):
         """Start the nodes and make them one cluster, in about three seconds: a primary waits two before it serves.
 
         After `node_timeout` milliseconds without an answer a node counts as failed, and a replica takes over by itself.
-        It is long, so that nothing happens but by the test's own hand. `settings` are every node's.
+        It is long, so that nothing happens but by the test's own hand. `settings` are every node's;
+        with a password (`requirepass`) they know it of each other too.
         """
         self._program = program
+        self._password = settings.get("requirepass")
+        if self._password is not None:
+            settings = {"masterauth": self._password, **settings}
         common = {
             "cluster_node_timeout": str(node_timeout),
             "cluster_replica_validity_factor": "0",  # a replica takes over however long it has heard nothing
@@ -80,8 +84,9 @@ class RedisCluster(Removable):
 
     @property
     def url(self) -> str:
-        """The addresses of all nodes for a client, the primaries of the beginning first."""
-        return f"{scheme(self._program)}+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        """The addresses of all nodes for a client, the primaries of the beginning first, and the password if any."""
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"{scheme(self._program)}+cluster://{credentials(self._password)}{hosts}"
 
     @property
     def answering(self) -> list[ClusterNode]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from tests.servers.ports import free_port
-from tests.servers.redis import Program, RedisServer, scheme
+from tests.servers.redis import Program, RedisServer, credentials, scheme
 from tests.servers.removable import Removable
 
 if TYPE_CHECKING:
@@ -52,9 +52,14 @@ class Watched(Removable):
         """Start all of them, in about three seconds.
 
         After `down_after_ms` without an answer a server counts as down, and a replica takes over by itself. It is
-        long, so that nothing happens but by the test's own hand. `settings` are those of the servers with data.
+        long, so that nothing happens but by the test's own hand. `settings` are those of the servers with data;
+        with a password (`requirepass`) they know it of each other too.
         """
         self._program = program
+        self._password = settings.get("requirepass")
+        self._password_of_sentinels = (sentinel_settings or {}).get("requirepass")
+        if self._password is not None:
+            settings = {"masterauth": self._password, **settings}
         self.servers: list[RedisServer] = []
         self.sentinels: list[Sentinel] = []
         try:
@@ -70,8 +75,8 @@ class Watched(Removable):
                 self._set(sentinel, "down-after-milliseconds", down_after_ms)
                 # A failover that finds no replica is tried again after twice this time.
                 self._set(sentinel, "failover-timeout", 2000)
-                if "requirepass" in settings:
-                    sentinel.ask("SENTINEL SET", SERVICE, "auth-pass", settings["requirepass"])
+                if self._password is not None:
+                    sentinel.ask("SENTINEL SET", SERVICE, "auth-pass", self._password)
             self.wait_until_settled()
         except BaseException:
             self.remove()
@@ -79,13 +84,14 @@ class Watched(Removable):
 
     @property
     def url(self) -> str:
-        """The addresses of all sentinels, and the service, for a client."""
+        """The addresses of all sentinels, the service, and the passwords if there are any, for a client."""
         return self.url_by(*self.sentinels)
 
     def url_by(self, *sentinels: Sentinel) -> str:
         """The same with the addresses of these."""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
-        return f"{scheme(self._program)}+sentinel://{hosts}/{SERVICE}"
+        of_sentinels = f"?sentinel_password={self._password_of_sentinels}" if self._password_of_sentinels else ""
+        return f"{scheme(self._program)}+sentinel://{credentials(self._password)}{hosts}/{SERVICE}{of_sentinels}"
 
     @property
     def primary(self) -> RedisServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,6 +77,39 @@ class TestPostgres:
         postgres_server.pause()
         postgres_server.stop()
         postgres_server.start()
+
+    async def test_a_port_that_another_server_has_taken_is_said_to_be_taken(
+        self,
+        postgres_admin_dsn: str,
+    ) -> None:
+        server = PostgresServer()
+        try:
+            server.stop()
+            with socket.create_server(("127.0.0.1", server.port)):
+                with pytest.raises(RuntimeError, match=f"^port {server.port} of 127.0.0.1 is taken by another program"):
+                    server.start()
+                server.stop()
+            server.start()
+        finally:
+            server.remove()
+
+    async def test_one_with_a_password_lets_nobody_in_without_it_and_its_standby_neither(
+        self,
+        postgres_admin_dsn: str,
+    ) -> None:
+        primary = PostgresServer(password="swordfish")
+        standby = None
+        try:
+            standby = PostgresServer(primary=primary)
+            for server in (primary, standby):
+                connection = await asyncpg.connect(server.dsn())
+                await connection.close()
+                with pytest.raises(asyncpg.InvalidPasswordError):
+                    await asyncpg.connect(server.dsn().replace("swordfish", "another"))
+        finally:
+            if standby is not None:
+                standby.remove()
+            primary.remove()
 
     async def test_a_standby_has_what_its_primary_had_is_paused_and_takes_over(
         self, postgres_server: PostgresServer
@@ -162,6 +196,23 @@ class TestRedis:
     def test_what_does_not_start_says_why(self) -> None:
         with pytest.raises(RuntimeError, match="maxmemory-policy"):
             RedisServer(maxmemory_policy="none at all")
+
+    @pytest.mark.redis
+    @pytest.mark.parametrize(("theirs", "ours"), [({}, "ours"), ({"requirepass": "theirs"}, None)])
+    def test_a_port_that_another_server_has_taken_is_said_to_be_taken(
+        self, theirs: dict[str, str], ours: str | None
+    ) -> None:
+        """And the other server, whether it knows a password or not, is not mistaken for this one."""
+        settings = {} if ours is None else {"requirepass": ours}
+        with RedisServer(**settings) as server:
+            server.stop()
+            with (
+                RedisServer(port=str(server.port), **theirs),
+                pytest.raises(RuntimeError, match=rf"^port {server.port} of 127\.0\.0\.1 is taken by another program"),
+            ):
+                server.start()
+            server.start()
+            assert server.ask("PING")
 
     async def test_a_proxy_stands_in_front_of_it(self, redis_server: RedisServer) -> None:
         async with Proxy(redis_server.port) as proxy:

@@ -12,7 +12,7 @@ from coatcheck import AuthenticationInfo, RevocationIndeterminate, StoreUnavaila
 from coatcheck.events import AnnouncementsMissed
 from coatcheck.testing import PausingStore
 from coatcheck.testing.samples import a_transaction
-from tests.kinds_of_store import SQLITE
+from tests.kinds_of_store import WITH_TRANSACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from tests.worlds import NewWorld, World
 
     Change = Callable[..., Awaitable[object]]
-
-pytestmark = pytest.mark.parametrize("closed_harness", [SQLITE], indirect=True)
-"""One store is enough: the tested code lies above the stores."""
 
 
 class LosesAnswers:
@@ -137,6 +134,7 @@ async def test_an_unknown_outcome_of_a_sign_in_that_replaces_no_session_is_not_p
     assert this.heard == []
 
 
+@WITH_TRANSACTIONS
 @EACH_CHANGE
 async def test_a_failure_in_the_applications_transaction_is_not_published(
     world: World, new_world: NewWorld, change: Change, call: str

@@ -105,7 +105,13 @@ class BlockingStore(SqlStore):
         self._clock = SystemClock()
         super().__init__(
             SqliteDialect(self._clock),
-            Transactions(driver_errors=(sqlite3.Error,), timeout_seconds=5, join=no_caller, limit=unlimited),
+            Transactions(
+                dialect="sqlite",
+                driver_errors=(sqlite3.Error,),
+                timeout_seconds=5,
+                join=no_caller,
+                limit=unlimited,
+            ),
             insertions=None,
             deletions=None,
             migrates=False,

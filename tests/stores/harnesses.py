@@ -18,6 +18,7 @@ from coatcheck.clock import from_us, to_us
 from coatcheck.stores.redis.packing import scopes_of
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.redis.url import Address, parse_url
+from coatcheck.stores.sql.postgresql.connection_shares import LEAST_CONNECTIONS
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.sqlite.store import SqliteStore
 from coatcheck.testing import ManualClock, MemoryDatabase, MemoryStore, StoreHarness
@@ -162,6 +163,8 @@ class PostgresHarness(StoreHarness):
     """A new database on a server. Its `clock_timestamp()` is ours, found before PostgreSQL's. Outage: a cut line."""
 
     locks_single_rows = True
+    options = ""
+    """More options of the store's URL."""
 
     def __init__(self, server_dsn: str) -> None:
         """`server_dsn` names any database of the server by which a new one can be made."""
@@ -209,7 +212,7 @@ class PostgresHarness(StoreHarness):
         parts = urlsplit(self.dsn)
         credentials, at, _ = parts.netloc.rpartition("@")
         through_the_proxy = parts._replace(
-            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query=f"search_path={SEARCH_PATH}"
+            netloc=f"{credentials}{at}127.0.0.1:{self.proxy.port}", query=f"search_path={SEARCH_PATH}{self.options}"
         )
         return PostgresStore(through_the_proxy.geturl())
 
@@ -257,6 +260,12 @@ class PostgresHarness(StoreHarness):
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+class LeastConnectionsHarness(PostgresHarness):
+    """The same with as few connections as a store can have."""
+
+    options = f"&connections={LEAST_CONNECTIONS}"
 
 
 class PgBouncerHarness(PostgresHarness):

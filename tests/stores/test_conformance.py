@@ -13,7 +13,14 @@ from coatcheck.stores.records import SessionFilter
 from coatcheck.testing import PausingStore, StoreConformance, check_store_against_model
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import BOB, read, read_present, sign_in
-from tests.stores.harnesses import MemoryHarness, PgBouncerHarness, PostgresHarness, RedisHarness, SqliteHarness
+from tests.stores.harnesses import (
+    LeastConnectionsHarness,
+    MemoryHarness,
+    PgBouncerHarness,
+    PostgresHarness,
+    RedisHarness,
+    SqliteHarness,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,6 +101,15 @@ class TestPgBouncer(TestPostgres):
     @staticmethod
     async def database(postgres_admin_dsn: str, pgbouncer: PgBouncer) -> AsyncIterator[PgBouncerHarness]:
         async with PgBouncerHarness(postgres_admin_dsn, pgbouncer) as harness:
+            yield harness
+
+
+@pytest.mark.extended  # as above
+class TestPostgresWithFewConnections(TestPostgres):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    async def database(postgres_admin_dsn: str) -> AsyncIterator[LeastConnectionsHarness]:
+        async with LeastConnectionsHarness(postgres_admin_dsn) as harness:
             yield harness
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from coatcheck.clock import from_us
 from coatcheck.errors import InvalidArgumentError, UserNotFoundError
 from coatcheck.identifiers import user_id_of
-from coatcheck.in_time import hook_in_time
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.scope import scope_set
 from coatcheck.sessions.endings import Endings
 from coatcheck.sessions.finishing import Finisher
+from coatcheck.stores.hooks import run_hook
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -168,12 +168,13 @@ class AuthUsers:
 
     async def _create_with_hooks(self, user_id: UserId, new: NewAuthUser, transaction: Transaction) -> AuthUser:
         connection = await self._store.connection_of(transaction)
-        if self._before_user_created is not None:
-            new = await hook_in_time(self._before_user_created(new, connection), "before_user_created")
-            new = replace(new, scopes=scope_set(new.scopes))
+        before, after = self._before_user_created, self._after_user_created
+        if before is not None:
+            changed = await run_hook("before_user_created", connection, lambda: before(new, connection))
+            new = replace(changed, scopes=scope_set(changed.scopes))
         user = await self._insert(user_id, new, transaction)
-        if self._after_user_created is not None:
-            await hook_in_time(self._after_user_created(user, connection), "after_user_created")
+        if after is not None:
+            await run_hook("after_user_created", connection, lambda: after(user, connection))
         return user
 
     async def _insert(self, user_id: UserId, new: NewAuthUser, transaction: Transaction | None) -> AuthUser:

@@ -18,9 +18,9 @@ from coatcheck.errors import (
 )
 from coatcheck.events.publishing import published
 from coatcheck.identifiers import new_session_id, session_id_of
-from coatcheck.in_time import hook_in_time
 from coatcheck.scope import scope_set
 from coatcheck.sessions.limits import STRATEGY
+from coatcheck.stores.hooks import run_hook
 from coatcheck.stores.records import InsertRefusal, NewSession, UserEpochs
 from coatcheck.token_format import Secret, format_token
 from coatcheck.tokens import AuthSuccess, SignInAttempt, Token
@@ -178,7 +178,7 @@ class SessionCreator:
             return None
 
         async def call(connection: AsyncConnection) -> None:
-            await hook_in_time(hook(session.user_id, session.id, connection), "on_session_created")
+            await run_hook("on_session_created", connection, lambda: hook(session.user_id, session.id, connection))
 
         return call
 

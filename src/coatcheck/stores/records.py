@@ -35,7 +35,7 @@ __all__ = [
     "UserChange",
     "UserEpochs",
     "UserRecord",
-    "revocations_step",
+    "epoch_step",
 ]
 
 _LARGEST_STEP = 2**31
@@ -218,13 +218,13 @@ class EndedSession:
     """The id of the session."""
 
 
-def revocations_step(transaction: object | None) -> int:
-    """By how much an ending moves the `revocations` epoch of its user.
+def epoch_step() -> int:
+    """By how much a change moves an epoch of its user: a random number.
 
-    In the application's transaction it is a random number: a sign-in that has read the epoch there must not be good
-    again when that transaction is rolled back and another ending moves the epoch.
+    A history may go back: a transaction is rolled back, a database is restored from a backup, another server takes
+    over. A sign-in that has read an epoch which is gone must not be good again when the next change moves it.
     """
-    return 1 if transaction is None else 1 + secrets.randbelow(_LARGEST_STEP)
+    return 1 + secrets.randbelow(_LARGEST_STEP)
 
 
 @dataclass(frozen=True, slots=True)

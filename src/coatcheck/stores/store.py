@@ -186,9 +186,8 @@ class Sessions(Protocol):
     ) -> Change:
         """Delete a user's sessions and move their `revocations` epoch, in one atomic step.
 
-        Inside the caller's transaction the epoch moves by a random number, and else by 1 (`records.revocations_step`).
-
-        The epoch moves even where the user has no session or no row yet: a sign-in may be under way.
+        The epoch moves by a random number (`records.epoch_step`), even where the user has no session or no row yet: a
+        sign-in may be under way.
 
         Raises:
             RevocationIndeterminate: the outcome of the commit is not known.
@@ -206,7 +205,9 @@ class Users(Protocol):
     async def read_position(self, *, transaction: Transaction | None = None) -> Position:
         """The position of this moment in the history of the store: every change that was committed before is before it.
 
-        A sign-in takes it before its user is known, and hands it to `insert_session`.
+        A sign-in takes it before its user is known, and hands it to `insert_session`. It is kept while the history may
+        go back (a restored backup, an emptied server, a failover that loses the last writes): an ending that comes
+        afterwards, in the new history, is not before it.
         """
         ...
 

@@ -53,7 +53,10 @@ async def test_a_server_that_forgot_the_scripts_causes_no_error(
         assert await read(store, (await sign_in(store)).id) is not None
 
 
-async def test_a_batch_that_is_sent_again_with_its_scripts_is_done_once(redis_server: RedisServer) -> None:
+async def test_a_batch_that_is_sent_again_with_its_scripts_is_done_once(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coatcheck.stores.redis.store.epoch_step", lambda: 1)
     async with RedisStore(redis_server.url) as store:
         for user in USERS:
             await sign_in(store, user)

@@ -540,21 +540,19 @@ class TestSecrets:
     """Sentinels have users, passwords and certificates of their own."""
 
     async def test_the_password_of_the_sentinels_is_another_than_that_of_the_servers(self) -> None:
-        with Watched(
-            requirepass=PASSWORD, masterauth=PASSWORD, sentinels=1, sentinel_settings={"requirepass": OF_SENTINELS}
-        ) as watched:
-            rest = watched.url.partition("://")[2]
-            url = f"redis+sentinel://:{PASSWORD}@{rest}?sentinel_password={OF_SENTINELS}"
+        with Watched(requirepass=PASSWORD, sentinels=1, sentinel_settings={"requirepass": OF_SENTINELS}) as watched:
+            assert f":{PASSWORD}@" in watched.url
+            assert watched.url.endswith(f"?sentinel_password={OF_SENTINELS}")
             async with (
-                RedisStore(url, timeout_seconds=PATIENCE) as store,
-                RedisStore(url) as other,
+                RedisStore(watched.url, timeout_seconds=PATIENCE) as store,
+                RedisStore(watched.url) as other,
                 Listening(other) as listening,
             ):
                 await store.end_user_sessions(ADA)
                 assert await listening.next() == Announcement(ADA)
             for given in ("", f"?sentinel_password={PASSWORD}"):
                 with pytest.raises(ConfigurationError, match="sentinel_username and sentinel_password") as caught:
-                    await RedisStore(f"redis+sentinel://:{PASSWORD}@{rest}{given}").open()
+                    await RedisStore(f"{watched.url.partition('?')[0]}{given}").open()
                 assert PASSWORD not in str(caught.value)
 
     async def test_the_documented_rights_at_a_sentinel_are_enough_and_needed(self) -> None:

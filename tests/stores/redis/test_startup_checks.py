@@ -34,7 +34,7 @@ async def test_a_member_of_a_cluster_is_not_taken_for_a_single_server(redis_clus
         ConfigurationError, match=r"a member of a Cluster; the store URL must begin with redis\+cluster:"
     ):
         await RedisStore(member).open()
-    with pytest.raises(StoreUnavailable, match="or what answers is none"):
+    with pytest.raises(ConfigurationError, match="no member of a Cluster; the store URL must begin with redis:"):
         await RedisStore(redis_url.replace("://", "+cluster://")).open()
 
 

@@ -187,7 +187,7 @@ async def test_batched_writes_are_durable_whatever_the_servers_default(postgres_
     await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     await admin.close()
     async with PostgresStore(postgres_dsn) as store:
-        for prepared in (*store._inserters, store._deleter):  # noqa: SLF001 (the connections of batched writes)
+        for prepared in (*store._inserters, *store._deleters):  # noqa: SLF001 (the connections of batched writes)
             await prepared.open()
             assert prepared._connection is not None  # noqa: SLF001 (the connection itself)
             assert await prepared._connection.fetchval("SHOW synchronous_commit") == "on"  # noqa: SLF001 (see above)

@@ -15,17 +15,17 @@ class Keys:
 
     def __init__(self, prefix: str, database: int) -> None:
         """All begin with `prefix`."""
-        self._prefix = prefix
+        self.prefix: str = prefix
         # Each database of a server has its own keys, but all databases share the server's channels.
         self.channel: str = f"{prefix}:{database}:announcements" if database else f"{prefix}:announcements"
 
     def root(self, shard: str) -> str:
         """The beginning of every key of a shard. A Cluster hashes only the part in braces, so they share a slot."""
-        return f"{self._prefix}:{{{shard}}}"
+        return f"{self.prefix}:{{{shard}}}"
 
     def session(self, session_id: SessionId) -> str:
         """A session."""
-        return f"{self._prefix}:{{{shard_of_session(session_id)}}}:session:{session_id}"  # `root`, on the hot path
+        return f"{self.prefix}:{{{shard_of_session(session_id)}}}:session:{session_id}"  # `root`, on the hot path
 
     def user(self, user_id: UserId) -> str:
         """A user."""

@@ -1,15 +1,20 @@
 """A position in the history of a store on Redis: the counter of endings of each shard, in the order of the shards.
 
+A counter goes up with each ending and is at least its time (`scripts/prelude.lua`). So an ending comes after every
+position that was read before it, also where the data were lost, restored or taken over by a replica in between.
+
 The user is not known yet when a position is taken, and so neither is the shard. A shard whose server does not answer
 has no counter in it: sign-ins of its users fail, as all else that concerns them does, and those of others go on.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.identifiers import SHARDS
+from coatcheck.stores.given_positions import NUMBER
 from coatcheck.stores.records import Position
 
 if TYPE_CHECKING:
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.keys import Keys
 
 _UNKNOWN = "?"
+_COUNTER = rf"(?:{NUMBER}|\{_UNKNOWN})"
+
+FORM: re.Pattern[str] = re.compile(rf"{_COUNTER}(?:,{_COUNTER}){{{len(SHARDS) - 1}}}")
 
 
 def command_of(keys: Keys) -> Callable[[str], tuple[str, ...]]:

@@ -13,7 +13,7 @@ _ON_A_FULL_SERVER = frozenset(
     (
         *("delete_session", "delete_matching", "end_user_sessions", "set_session_scopes", "change_user", "delete_user"),
         *("touch_sessions", "rehash_sessions", "prune_expired", "prune_idle", "try_lock"),
-        *("note_format", "register_peppers"),
+        *("lacking_rights", "note_format", "register_peppers"),
     )
 )
 

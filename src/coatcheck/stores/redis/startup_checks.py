@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from redis.exceptions import AuthenticationError, ResponseError
-
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.redis.guarantee import FACTS, SETTINGS
+from coatcheck.stores.redis.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,16 +15,7 @@ if TYPE_CHECKING:
     from coatcheck.stores.redis.transport.calls import ServerCalls
 
 _OLDEST = 7
-
-
-def setup_mistake(unavailable: StoreUnavailable, database: int) -> str | None:
-    """The mistake in the set-up that this error at the start shows, and its remedy; None for an outage."""
-    kind = str(unavailable).rpartition("(")[2]
-    if kind == f"{AuthenticationError.__name__})":
-        return "the server refuses the user or the password; check user name and password of the store URL"
-    if kind == f"{ResponseError.__name__})" and database:
-        return f"the server refuses the connection; check that it has a database {database} (its setting `databases`)"
-    return None
+_NOT_ALLOWED = "NOPERM"
 
 
 async def facts_of_each(calls: ServerCalls) -> Sequence[Mapping[str, str]]:
@@ -49,6 +39,7 @@ def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
     Raises:
         ConfigurationError: a server is too old; or it is a sentinel, or a member of a Cluster, and the URL does not say
             so, or the reverse.
+        StoreUnavailable: the only server is a replica. It may be promoted.
     """
     for server in servers:
         if server.get("redis_mode") == "sentinel":
@@ -62,6 +53,11 @@ def check(servers: Sequence[Mapping[str, str]], *, is_cluster: bool) -> None:
         if server["cluster_enabled"] != str(int(is_cluster)):
             found, scheme = ("no member", "redis://") if is_cluster else ("a member", "redis+cluster://")
             raise ConfigurationError(f"the server is {found} of a Cluster; the store URL must begin with {scheme}")
+        if server.get("role") == "slave" and not is_cluster:
+            raise StoreUnavailable(
+                "the server is a replica, which may not have the latest revocations; the store URL must name the "
+                "primary, or sentinels that know it (redis+sentinel://)"
+            )
 
 
 async def check_rights(calls: ServerCalls) -> None:
@@ -72,7 +68,10 @@ async def check_rights(calls: ServerCalls) -> None:
     Raises:
         ConfigurationError: this user may not run one of them.
     """
-    needed: list[tuple[str | int, ...]] = [("INFO",), ("ROLE",), ("PUBLISH", f"{calls.keys.channel}:opening", "")]
+    needed: list[tuple[str | int, ...]] = [
+        *(("INFO",), ("ROLE",), ("TIME",)),
+        ("PUBLISH", f"{calls.keys.channel}:opening", ""),
+    ]
     if calls.replicas:
         needed.append(("WAIT", 0, 1))
     for shard in calls.servers.all().values():
@@ -80,12 +79,37 @@ async def check_rights(calls: ServerCalls) -> None:
             try:
                 await calls.ask_server(shard, *command)
             except StoreUnavailable as refused:
-                if "NOPERM" in str(refused):
-                    raise ConfigurationError(
-                        f"the store URL's user may not run {command[0]}; docs/how-to/redis.md has the rules that it "
-                        "needs (a user has no channels unless it is given some: &coatcheck:*)"
-                    ) from None
+                if _NOT_ALLOWED in str(refused):
+                    raise _lacking(calls, [command[0]]) from None
                 break  # this server is down
+
+
+async def check_rights_on_keys(calls: ServerCalls) -> None:
+    """Check that this user may run the commands of the scripts, on keys that begin with the prefix.
+
+    A server that is down is passed over.
+
+    Raises:
+        ConfigurationError: this user may not run one of them.
+    """
+    for shard in calls.servers.all().values():
+        try:
+            arguments = (1, calls.keys.root(shard), "", "", calls.keys.channel)
+            lacking = await calls.ask_server(shard, "EVAL", script("lacking_rights").text, *arguments)
+        except StoreUnavailable as refused:
+            if _NOT_ALLOWED in str(refused):
+                raise _lacking(calls, ["EVALSHA and EVAL"]) from None
+            continue
+        if isinstance(lacking, list) and lacking:
+            raise _lacking(calls, [command.decode() for command in lacking])
+
+
+def _lacking(calls: ServerCalls, commands: Sequence[object]) -> ConfigurationError:
+    prefix = calls.keys.prefix
+    return ConfigurationError(
+        f"the store URL's user may not run {', '.join(map(str, commands))}; docs/how-to/redis.md has the rules that it "
+        f"needs, keys and channels among them (ACL SETUSER ... ~{prefix}:* &{prefix}:*)"
+    )
 
 
 async def _facts_of(calls: ServerCalls, shard: str) -> Mapping[str, str]:

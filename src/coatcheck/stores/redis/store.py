@@ -15,6 +15,7 @@ from coatcheck.errors import ConfigurationError, InvalidArgumentError, Revocatio
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SHARDS, SessionId, UserId, shard_of_session, shard_of_user
 from coatcheck.stores.announcement import Announcement, from_others
+from coatcheck.stores.given_positions import check_position
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -34,17 +35,20 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
+    epoch_step,
 )
 from coatcheck.stores.redis import guarantee, positions, scans
 from coatcheck.stores.redis.listener import Listener
 from coatcheck.stores.redis.packing import listed_of, pack, packed_key
 from coatcheck.stores.redis.scans import ended_in
-from coatcheck.stores.redis.startup_checks import check, check_rights, facts_of_each, setup_mistake
+from coatcheck.stores.redis.setup_mistakes import setup_mistake
+from coatcheck.stores.redis.startup_checks import check, check_rights, check_rights_on_keys, facts_of_each
 from coatcheck.stores.redis.stored_format import check_format
 from coatcheck.stores.redis.transport.calls import ServerCalls
 from coatcheck.stores.redis.url import Address, parse_url
 from coatcheck.stores.redis.user_hash import user_of, user_row
 from coatcheck.stores.scope_text import decode_scopes, encode_scopes
+from coatcheck.stores.starting import telling_what_failed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 500  # how many of a shard's sessions one step of a deletion looks at
 _EVERYTHING = 2**31
+_LOOK_SECONDS = 2.0  # at a server, when the store could not be opened
 _REFUSALS = {b"revoked": InsertRefusal.USER_REVOKED, b"rescoped": InsertRefusal.USER_RESCOPED}
 
 
@@ -133,23 +138,28 @@ class RedisStore:
         """
         if self._calls.opening.is_here:
             return
+        self._calls.opening.begin()
         try:
-            await self._open_and_check()
-        except StoreUnavailable as unavailable:
-            mistake = setup_mistake(unavailable, self._target.database)
-            if mistake is None:
-                raise
-            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from unavailable
-
-    async def _open_and_check(self) -> None:
-        await self._calls.open()
-        try:
-            await check_rights(self._calls)
-            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
-            await check_format(self._calls)
+            with telling_what_failed(self):
+                await self._open_and_check()
         except BaseException:
             await self._calls.close()
             raise
+
+    async def _open_and_check(self) -> None:
+        try:
+            await self._calls.open()
+            await check_rights(self._calls)
+            check(await facts_of_each(self._calls), is_cluster=self._target.is_cluster)
+            await check_rights_on_keys(self._calls)
+            await check_format(self._calls)
+        except StoreUnavailable as unavailable:
+            limit_seconds = min(self._timeout_seconds / 5, _LOOK_SECONDS)
+            found = self._calls.servers.all()
+            mistake = await setup_mistake(self._target, self._calls.seeds, found, limit_seconds=limit_seconds)
+            if mistake is None:
+                raise
+            raise ConfigurationError(mistake) from unavailable
 
     async def close(self) -> None:
         await self._calls.close()
@@ -248,6 +258,7 @@ class RedisStore:
     ) -> Insertion | InsertRefusal:
         # A replaced session of another user ends once this one is there.
         _without_transaction(transaction, inside_transaction)
+        check_position(began_at, positions.FORM)
         shard = shard_of_user(session.user_id)
         if shard_of_session(session.id) != shard:
             raise InvalidArgumentError("the session's id was made for another user; make one with new_session_id")
@@ -305,7 +316,7 @@ class RedisStore:
         transaction: Transaction | None = None,
     ) -> Change:
         _without_transaction(transaction)
-        arguments = (user_id, method or "", except_session_id or "")
+        arguments = (user_id, method or "", except_session_id or "", epoch_step())
         ids = await self._calls.end("end_user_sessions", shard_of_user(user_id), *arguments)
         ended = _all_of(user_id, ids)
         everything = (Announcement(user_id, spared=except_session_id),)
@@ -335,7 +346,8 @@ class RedisStore:
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         _without_transaction(transaction)
-        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, encode_scopes(scopes), "", "")
+        arguments = (user_id, encode_scopes(scopes), "", "", epoch_step())
+        reply = await self._calls.end("change_user", shard_of_user(user_id), *arguments)
         return _change_of(user_id, reply, is_blocked=False)
 
     # --- reading lists ---
@@ -410,13 +422,13 @@ class RedisStore:
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         _without_transaction(transaction)
-        arguments = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked), 1)
-        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *arguments)
+        changes = ("" if scopes is None else encode_scopes(scopes), "" if blocked is None else int(blocked))
+        reply = await self._calls.end("change_user", shard_of_user(user_id), user_id, *changes, 1, epoch_step())
         return None if reply is None else _change_of(user_id, reply, is_blocked=bool(blocked))
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         _without_transaction(transaction)
-        ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id)
+        ids = await self._calls.end("delete_user", shard_of_user(user_id), user_id, epoch_step())
         if ids is None:
             return None
         return Change(ended=_all_of(user_id, ids), announced=(Announcement(user_id),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Table
@@ -64,6 +65,11 @@ class SqlDialect(Protocol):
 
     async def ending(self, connection: AsyncConnection) -> int | ColumnElement[int]:
         """The mark of a transaction that ends all sessions of a user, for `users.last_ending`."""
+        ...
+
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        """The form of this database's positions."""
         ...
 
     async def position(self, connection: AsyncConnection) -> Position:

@@ -77,7 +77,7 @@ users: Table = Table(
     Column("is_registered", Boolean, nullable=False),
     Column("revocations", BigInteger, nullable=False),
     Column("rescopes", BigInteger, nullable=False),
-    # The transaction that has ended all sessions last: on PostgreSQL its id (xid8), on SQLite its number among such.
+    # The transaction that has ended all sessions last: on PostgreSQL its id (xid8), on SQLite a number that goes up.
     Column("last_ending", BigInteger, nullable=True),
     sqlite_with_rowid=False,
 )
@@ -127,7 +127,7 @@ endings: Table = Table(
     Column("id", Integer, primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""One row, with the number of transactions so far that have ended all sessions of a user."""
+"""One row, with a number that goes up with each ending of all sessions of a user, and is at least its time."""
 
 locks: Table = Table(
     "coatcheck_leases",

@@ -7,13 +7,14 @@ between the databases, the hot read among it, is in `sqlite/` and `postgresql/`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from coatcheck.clock import duration_us
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores.announcement import Announcement, from_others
 from coatcheck.stores.failures import driver_error_in
+from coatcheck.stores.given_positions import check_position
 from coatcheck.stores.records import (
     Change,
     EndedSession,
@@ -33,7 +34,7 @@ from coatcheck.stores.records import (
     SessionUse,
     UserChange,
     UserRecord,
-    revocations_step,
+    epoch_step,
 )
 from coatcheck.stores.sql import migrate, session_statements, upkeep_statements, user_cascades, user_statements
 from coatcheck.stores.sql.group_commit import plain_deletion, plain_insertion
@@ -43,10 +44,11 @@ from coatcheck.stores.sql.transactions import (
     Transactions,
     run_callers_own,
 )
+from coatcheck.stores.starting import telling_what_failed
 from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -128,7 +130,7 @@ class SqlStore(ABC):
         async with self._transactions.read(None) as connection:
             return await self._dialect.position(connection)
 
-    def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
+    async def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
         """The mistake in the set-up that this error of the driver shows; None for an outage."""
         return None
 
@@ -139,16 +141,17 @@ class SqlStore(ABC):
             return
         self._opening.begin()
         try:
-            with self._transactions.answering(), self._naming_mistakes():
-                await self._prepare()
-                engine = self._transactions.engine = self._create_engine()
-                if self._migrates:
-                    await migrate.upgrade(engine)
-                await check_tables(engine, self._dialect)
-                await self._open_direct()
-                for batches in (self._insertions, self._deletions):
-                    if batches is not None:
-                        batches.open()
+            with telling_what_failed(self), self._transactions.answering():
+                async with self._naming_mistakes():
+                    await self._prepare()
+                    engine = self._transactions.engine = self._create_engine()
+                    if self._migrates:
+                        await migrate.upgrade(engine)
+                    await check_tables(engine, self._dialect)
+                    await self._open_direct()
+                    for batches in (self._insertions, self._deletions):
+                        if batches is not None:
+                            batches.open()
         except BaseException:
             await self.close()
             raise
@@ -169,17 +172,17 @@ class SqlStore(ABC):
                 if batches is not None:
                     parts.push_async_callback(batches.close)
 
-    @contextmanager
-    def _naming_mistakes(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _naming_mistakes(self) -> AsyncIterator[None]:
         """Say of an error at the start what has to be changed, where no waiting will help."""
         try:
             yield
         except Exception as error:
             unavailable = isinstance(error, StoreUnavailable) and error.__cause__
-            mistake = self._setup_mistake(driver_error_in(unavailable or error))
+            mistake = await self._setup_mistake(driver_error_in(unavailable or error))
             if mistake is None:
                 raise
-            raise ConfigurationError(f"{self!r} cannot be opened: {mistake}") from error
+            raise ConfigurationError(mistake) from error
 
     async def __aenter__(self) -> Self:
         """Open the store."""
@@ -226,6 +229,7 @@ class SqlStore(ABC):
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
+        check_position(began_at, self._dialect.position_form)
         if self._insertions is not None and transaction is None and inside_transaction is None:
             plain = plain_insertion(
                 session,
@@ -289,7 +293,7 @@ class SqlStore(ABC):
                 user_id,
                 method=method,
                 except_session_id=except_session_id,
-                step=revocations_step(transaction),
+                step=epoch_step(),
             )
             await self._announce(connection, change, transaction)
             return change
@@ -312,7 +316,7 @@ class SqlStore(ABC):
         self, user_id: UserId, scopes: frozenset[Scope], *, transaction: Transaction | None = None
     ) -> UserChange:
         async with self._transactions.write(transaction) as connection:
-            change = await user_cascades.set_user_scopes(connection, self._dialect, user_id, scopes)
+            change = await user_cascades.set_user_scopes(connection, self._dialect, user_id, scopes, step=epoch_step())
             await self._announce(connection, change, transaction)
             return change
 
@@ -399,17 +403,15 @@ class SqlStore(ABC):
         transaction: Transaction | None = None,
     ) -> UserChange | None:
         async with self._transactions.write(transaction, ends_sessions=bool(blocked)) as connection:
-            step = revocations_step(transaction)
             change = await user_cascades.update_user(
-                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=step
+                connection, self._dialect, user_id, scopes=scopes, blocked=blocked, step=epoch_step()
             )
             await self._announce(connection, change, transaction)
             return change
 
     async def delete_user(self, user_id: UserId, *, transaction: Transaction | None = None) -> Change | None:
         async with self._transactions.write(transaction, ends_sessions=True) as connection:
-            step = revocations_step(transaction)
-            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=step)
+            change = await user_cascades.delete_user(connection, self._dialect, user_id, step=epoch_step())
             await self._announce(connection, change, transaction)
             return change
 

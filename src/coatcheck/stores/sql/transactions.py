@@ -30,6 +30,10 @@ Limit: TypeAlias = "Callable[[float | None], AbstractAsyncContextManager[object]
 _log = logging.getLogger(__name__)
 
 INDETERMINATE = "the outcome of a revocation is not known; treat it as not done and revoke again"
+READ_ONLY = (
+    "transaction must be one that may write, and this one is read-only ({why}): use one that may write, or "
+    "pod.store.transaction()"
+)
 COMMITS_EACH_STATEMENT = (
     "transaction must be one that the database has open, and this connection commits each statement at once "
     "(AUTOCOMMIT, the like among the driver's arguments, or a COMMIT by hand): let it begin one, or use "
@@ -50,6 +54,7 @@ class Transactions:
     def __init__(
         self,
         *,
+        dialect: str,
         driver_errors: tuple[type[Exception], ...],
         timeout_seconds: float,
         join: Callable[[AsyncConnection], Awaitable[None]],
@@ -58,8 +63,9 @@ class Transactions:
         commit: Callable[[AsyncConnection, float | None], Awaitable[None]] | None = None,
         limit: Limit = asyncio.timeout,
     ) -> None:
-        """`driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
+        """`dialect` is SQLAlchemy's name for the kind of database.
 
+        `driver_errors` are those of the driver beneath SQLAlchemy, which connecting lets through.
         After `timeout_seconds` without an answer the database counts as unavailable. `join` is called before we write
         in a transaction of the application's: it raises the durability where that is weaker than ours, and refuses
         what is no transaction, or one in which we would overlook what others commit. `before_writing` raises where no
@@ -68,6 +74,7 @@ class Transactions:
         makes a block raise TimeoutError after so many seconds (None: never); without an event loop the driver has to do
         that itself.
         """
+        self._dialect = dialect
         self._join = join
         self._before_writing = before_writing
         self._begun = begun
@@ -179,7 +186,13 @@ class Transactions:
     async def _callers(self, transaction: Transaction) -> AsyncIterator[AsyncConnection]:
         self.opening.check_not_elsewhere()
         with self._losing_the_connection():
-            yield await connection_of(transaction)
+            connection = await connection_of(transaction)
+            if connection.dialect.name != self._dialect:
+                raise InvalidArgumentError(
+                    f"transaction must be on the database of this store, which is {self._dialect}, not "
+                    f"{connection.dialect.name}"
+                )
+            yield connection
 
     @contextmanager
     def _losing_the_connection(self) -> Iterator[None]:
@@ -195,6 +208,11 @@ class Transactions:
     async def _commit_in_time(self, connection: AsyncConnection, timeout_seconds: float | None) -> None:
         async with self._limit(timeout_seconds):
             await connection.commit()
+
+    def is_on_own_engine(self, connection: AsyncConnection) -> bool:
+        """Whether the connection is one of ours, as `pod.store.transaction()` gives it, and so on our database."""
+        inner = connection.sync_connection
+        return self.engine is not None and inner is not None and inner.engine is self.engine.sync_engine
 
     def opened_engine(self) -> AsyncEngine:
         """The engine.

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 async def set_user_scopes(
-    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, scopes: frozenset[Scope]
+    connection: AsyncConnection, dialect: SqlDialect, user_id: UserId, scopes: frozenset[Scope], *, step: int
 ) -> UserChange:
-    """Move the user's rescopes epoch, and change their scopes and those of their sessions."""
-    before = await bump_epochs(connection, dialect, user_id, rescopes=1)
+    """Move the user's rescopes epoch by `step`, and change their scopes and those of their sessions."""
+    before = await bump_epochs(connection, dialect, user_id, rescopes=step)
     removed = before.scopes - scopes
     user = await write_user(connection, user_id, scopes=scopes)
     await _apply_to_sessions(connection, user_id, scopes=scopes, removed=removed)
@@ -47,14 +47,14 @@ async def update_user(
 ) -> UserChange | None:
     """Change a registered user's scopes, whether they are blocked, or both. Blocking ends all their sessions.
 
-    `step` is by how much an ending moves the revocations epoch.
+    `step` is by how much the epochs move.
     """
     user = await dialect.lock_user(connection, user_id)
     if user is None or not user.is_registered:
         return None
     rescope = UserChange(user)
     if scopes is not None:
-        rescope = await set_user_scopes(connection, dialect, user_id, scopes)
+        rescope = await set_user_scopes(connection, dialect, user_id, scopes, step=step)
     if blocked is None:
         return rescope
     ending = await end_user_sessions(connection, dialect, user_id, step=step) if blocked else Change()

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from coatcheck.scope import scope_set
-from coatcheck.stores.records import Insertion, InsertRefusal, SessionFilter
+from coatcheck.stores.records import Insertion, InsertRefusal, SessionFilter, UserEpochs
 from coatcheck.testing.conformance.promises import OUTCOMES, Promises
-from coatcheck.testing.samples import ADA, BOB, a_transaction, epochs_of, new_session, register, sign_in, stored_ids
+from coatcheck.testing.samples import (
+    ADA,
+    BOB,
+    a_transaction,
+    epochs_of,
+    insert,
+    new_session,
+    register,
+    sign_in,
+    stored_ids,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
     from coatcheck.identifiers import UserId
     from coatcheck.stores.records import Position
     from coatcheck.stores.store import Store, Transaction
+    from coatcheck.testing.harness import StoreHarness
 
 
 async def _end_all(store: Store) -> None:
@@ -136,6 +148,35 @@ class PositionPromises(Promises):
         outcomes = await asyncio.gather(*(_insert(store, began_at, user) for began_at, user in calls))
         expected = [not (began_at == early and user == ADA) for began_at, user in calls]
         assert [isinstance(outcome, Insertion) for outcome in outcomes] == expected
+
+    async def test_an_ending_in_emptied_data_refuses_a_sign_in_that_began_in_those_of_before(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        """The history goes back, and its numbers come again."""
+        await register(store)
+        await other.end_user_sessions(ADA)
+        epochs, began_at = await epochs_of(store, ADA), await store.read_position()
+        await harness.reset()
+        await harness.advance(timedelta(seconds=1))
+        await register(store)
+        await other.end_user_sessions(ADA)
+        assert await _insert(store, began_at) is InsertRefusal.USER_REVOKED
+        assert await insert(store, new_session(), epochs=epochs) is InsertRefusal.USER_REVOKED
+        assert isinstance(await _insert(store, await store.read_position()), Insertion)
+
+    async def test_scopes_that_were_read_in_data_that_were_emptied_are_not_those_after_the_next_change(
+        self, harness: StoreHarness, store: Store, other: Store
+    ) -> None:
+        await register(store)
+        await other.set_user_scopes(ADA, scope_set({"a"}))
+        epochs = await epochs_of(store, ADA)
+        await harness.reset()
+        await register(store)
+        await other.set_user_scopes(ADA, scope_set({"b"}))
+        now = await epochs_of(store, ADA)
+        stale = UserEpochs(now.revocations, epochs.rescopes)
+        session = new_session(scopes=scope_set({"a"}), follows_user=True)
+        assert await insert(store, session, epochs=stale) is InsertRefusal.USER_RESCOPED
 
     @OUTCOMES
     async def test_an_ending_that_was_not_committed_yet_when_it_began_refuses_it(

@@ -142,7 +142,7 @@ class RevocationRacePromises(Promises):
         one, two = await asyncio.gather(store.end_user_sessions(ADA), other.end_user_sessions(ADA))
         assert {*one.ended, *two.ended} == ended(*sessions)
         assert len(one.ended) + len(two.ended) == len(sessions)
-        assert (await epochs_of(store, ADA)).revocations == begun.revocations + 2
+        assert (await epochs_of(store, ADA)).revocations > begun.revocations + 1
 
 
 class SignInRacePromises(Promises):

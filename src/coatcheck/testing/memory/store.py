@@ -9,6 +9,7 @@ A call waits only while another's transaction is open: without an event loop, on
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.opening import NOT_OPEN
 from coatcheck.pages import Page
 from coatcheck.stores.announcement import Announcement
+from coatcheck.stores.given_positions import NUMBER, check_position
 from coatcheck.stores.guarantee import Guarantee, GuaranteeLevel
 from coatcheck.stores.records import (
     Change,
@@ -34,7 +36,6 @@ from coatcheck.stores.records import (
     SessionReading,
     UserChange,
     UserRecord,
-    revocations_step,
 )
 from coatcheck.testing.memory.database import MemoryDatabase
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from coatcheck.stores.store import InsideTransaction, Transaction
     from coatcheck.testing.memory.database import MemoryTransaction, Step
     from coatcheck.testing.memory.tables import Tables
+
+_POSITION_FORM = re.compile(NUMBER)
 
 
 class MemoryStore:
@@ -134,6 +137,7 @@ class MemoryStore:
         inside_transaction: InsideTransaction | None = None,
         transaction: Transaction | None = None,
     ) -> Insertion | InsertRefusal:
+        check_position(began_at, _POSITION_FORM)
         async with self._write(transaction) as step:
             user = step.tables.user(session.user_id)
             if user.epochs.revocations != expected_revocations or not (user.is_registered or user_scopes is not None):
@@ -206,8 +210,7 @@ class MemoryStore:
         transaction: Transaction | None = None,
     ) -> Change:
         async with self._write(transaction) as step:
-            by = revocations_step(transaction)
-            return step.announced(step.tables.end_user(user_id, by, method=method, spared=except_session_id))
+            return step.announced(step.tables.end_user(user_id, method=method, spared=except_session_id))
 
     # --- Users ---
 
@@ -255,7 +258,7 @@ class MemoryStore:
             if not user.is_registered:
                 return None
             rescope = UserChange(user) if scopes is None else step.tables.rescope_user(user_id, scopes)
-            ending = step.tables.end_user(user_id, revocations_step(transaction)) if blocked else Change()
+            ending = step.tables.end_user(user_id) if blocked else Change()
             user = step.tables.users[user_id]
             user = replace(user, blocked=user.blocked if blocked is None else blocked)
             step.tables.users[user_id] = user
@@ -266,7 +269,7 @@ class MemoryStore:
         async with self._write(transaction) as step:
             if not step.tables.user(user_id).is_registered:
                 return None
-            ending = step.tables.end_user(user_id, revocations_step(transaction))
+            ending = step.tables.end_user(user_id)
             user = step.tables.users[user_id]  # its epochs stay, for sign-ins that are under way
             step.tables.users[user_id] = replace(user, scopes=frozenset(), blocked=False, is_registered=False)
             return step.announced(ending)

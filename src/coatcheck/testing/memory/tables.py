@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from coatcheck.stores.announcement import Announcement
-from coatcheck.stores.records import Change, EndedSession, SessionFilter, UserChange, UserEpochs, UserRecord
+from coatcheck.stores.records import Change, EndedSession, SessionFilter, UserChange, UserEpochs, UserRecord, epoch_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Tables:
         self.users: dict[UserId, UserRecord] = {}
         self.locks: dict[str, tuple[str, int]] = {}
         self.peppers: dict[str, PepperRecord] = {}
-        self.endings: int = 0  # how often all sessions of a user were ended
+        self.endings: int = 0  # goes up whenever all sessions of a user are ended
         self.last_ending: dict[UserId, int] = {}
 
     def copy(self) -> Tables:
@@ -85,11 +85,12 @@ class Tables:
         ended = tuple(EndedSession(one.user_id, one.id) for one in gone)
         return Change(ended=ended, announced=tuple(Announcement(one.user_id, one.id) for one in gone))
 
-    def end_user(self, user_id: UserId, by: int, method: str | None = None, spared: SessionId | None = None) -> Change:
-        """Move the revocations epoch `by` so much, delete the user's sessions: all, those of a method, all but one."""
+    def end_user(self, user_id: UserId, *, method: str | None = None, spared: SessionId | None = None) -> Change:
+        """Move the revocations epoch, and delete the user's sessions: all, those of a method, all but one."""
         user = self.user(user_id)
-        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=user.epochs.revocations + by))
-        self.endings += 1
+        revocations = user.epochs.revocations + epoch_step()
+        self.users[user_id] = replace(user, epochs=replace(user.epochs, revocations=revocations))
+        self.endings = max(self.endings + 1, self.now_us)  # above what it was before the tables were emptied, too
         self.last_ending[user_id] = self.endings
         theirs = self.matching(SessionFilter(user_id=user_id, method=method))
         change = self.delete(one for one in theirs if one.id != spared)
@@ -99,7 +100,7 @@ class Tables:
         """Move the user's rescopes epoch, and change their scopes and those of their sessions."""
         before = self.user(user_id)
         removed = before.scopes - scopes
-        epochs = replace(before.epochs, rescopes=before.epochs.rescopes + 1)
+        epochs = replace(before.epochs, rescopes=before.epochs.rescopes + epoch_step())
         self.users[user_id] = replace(before, scopes=scopes, epochs=epochs)
         for session in self.matching(SessionFilter(user_id=user_id)):
             if session.follows_user:

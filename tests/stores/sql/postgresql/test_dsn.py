@@ -79,7 +79,7 @@ def test_listen_may_be_a_uri_with_a_user_and_a_password_of_its_own() -> None:
         ("postgresql://db?listen=one:x", "listen in the store URL"),
         ("postgresql://db?listen=one,", "listen in the store URL"),
         ("postgresql://db?listen=postgresql%3A%2F%2Fone%3Fsslmode%3Dx", "listen in the store URL.*sslmode"),
-        ("postgresql://db?listen=postgresql%3A%2F%2Fone%3Flisten%3Dtwo", "without pooler and listen"),
+        ("postgresql://db?listen=postgresql%3A%2F%2Fone%3Flisten%3Dtwo", "without pooler, listen and connections"),
         ("postgresql://db?listen=one&listen=two", "once"),
         ("postgresql://db?listen=redis%3A%2F%2Fdb", "listen in the store URL"),
         ("", "cannot be read"),

@@ -23,6 +23,7 @@ from coatcheck.identifiers import UserId
 from coatcheck.stores.announcement import Announcement
 from coatcheck.stores.guarantee import GuaranteeLevel
 from coatcheck.stores.records import SessionFilter, SessionUse
+from coatcheck.stores.sql.postgresql.connection_shares import LEAST_CONNECTIONS
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.testing.conformance.announcing import Listening
 from coatcheck.testing.samples import ADA, insert, new_session, read_present, register, sign_in, unknown_id
@@ -277,7 +278,7 @@ async def test_names_that_were_given_up_are_tried_again(
     own: PgBouncer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coatcheck.stores.sql.postgresql.pooled_statements._CALLS_WITHOUT_NAME", 3)
-    async with PostgresStore(own.through(postgres_dsn), read_connections=1) as store:
+    async with PostgresStore(own.through(postgres_dsn), connections=LEAST_CONNECTIONS) as store:
         session = await sign_in(store)
 
         async def named_after_a_read(*, without: str) -> bool:

@@ -98,13 +98,44 @@ async def test_an_address_that_no_rule_lets_in(server: PostgresServer) -> None:
     assert "pg_hba.conf" in await mistake_at_the_start(PostgresStore(url(server)))
 
 
-async def test_the_refusal_of_one_host_is_told_rather_than_the_silence_of_another(
-    server: PostgresServer, admin: asyncpg.Connection[asyncpg.Record]
-) -> None:
-    del admin
-    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{server.port},127.0.0.1:{free_port()}"
-    store = PostgresStore(f"postgresql://app:{SECRET}@{hosts}/missing")
-    assert "no such database" in await mistake_at_the_start(store)
+class TestSeveralHosts:
+    """A standby that lags does not know a new role, password or database yet."""
+
+    @pytest.mark.parametrize(
+        ("role", "database", "sqlstate"), [("postgres", "missing", "3D000"), ("nobody", "notes", "28000")]
+    )
+    @pytest.mark.usefixtures("admin")
+    async def test_the_refusal_of_one_is_an_outage_while_another_is_silent(
+        self, server: PostgresServer, role: str, database: str, sqlstate: str
+    ) -> None:
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{server.port}"
+        with pytest.raises(StoreUnavailable, match=rf"does not serve: ConnectionRefused.* behind: .*{sqlstate}"):
+            async with PostgresStore(f"postgresql://{role}:{SECRET}@{hosts}/{database}"):
+                pass
+
+    async def test_the_wrong_password_of_one_is_an_outage_while_another_is_silent(
+        self, server: PostgresServer, admin: asyncpg.Connection[asyncpg.Record]
+    ) -> None:
+        await admin.execute("ALTER ROLE app PASSWORD 'another'")
+        server.allow("host all postgres 127.0.0.1/32 trust", "host all all 127.0.0.1/32 scram-sha-256")
+        hosts = f"127.0.0.1:{server.port},127.0.0.1:{free_port()}"
+        with pytest.raises(StoreUnavailable, match=r"behind: .*28P01"):
+            async with PostgresStore(f"postgresql://app:{SECRET}@{hosts}/notes"):
+                pass
+
+    @pytest.mark.usefixtures("admin")
+    async def test_the_refusals_of_all_are_a_mistake(self, server: PostgresServer) -> None:
+        hosts = f"127.0.0.1:{server.port},127.0.0.1:{server.port}"
+        store = PostgresStore(f"postgresql://app:{SECRET}@{hosts}/missing")
+        assert "no such database" in await mistake_at_the_start(store)
+
+    @pytest.mark.usefixtures("admin")
+    async def test_what_has_nothing_to_do_with_a_lag_is_a_mistake_although_another_is_silent(
+        self, server: PostgresServer
+    ) -> None:
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{server.port}"
+        store = PostgresStore(f"postgresql://postgres:{SECRET}@{hosts}/notes?sslmode=require")
+        assert "speaks no TLS" in await mistake_at_the_start(store)
 
 
 class TestTables:
@@ -181,7 +212,7 @@ class TestTls:
         store = PostgresStore(url(server, role="postgres", options=f"?sslmode=verify-full&sslrootcert={authority}"))
         message = await mistake_at_the_start(store)
         assert "not trusted" in message
-        assert "sslrootcert and the host's name" in message
+        assert "write the host in the store URL as the certificate has it" in message
 
     @pytest.mark.usefixtures("admin", "authority")
     async def test_a_certificate_of_an_unknown_authority_is_named(self, server: PostgresServer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 -- Change a user's scopes, whether they are blocked, or both ('' leaves one alone), and their sessions with it.
--- ARGV[7] '1': only a registered user. Returns the row, the scopes that were removed, and the ids of what ended; or
+-- ARGV[7] '1': only a registered user. ARGV[8]: by how much the epochs move. Returns the row, the scopes that were removed, and the ids of what ended; or
 -- nothing.
-local user, scopes, blocked, must_be_registered = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local user, scopes, blocked, must_be_registered, step = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 -- Sessions that follow the user get the new scopes; the others lose those that the user lost.
 local function rescope_sessions(removed)
@@ -29,7 +29,7 @@ row = ensured_user(user, '[]')
 local removed, ended = {}, {}
 if scopes ~= '' then
     removed = among(scopes_in(row[2]) or {}, scopes_in(scopes), false)
-    redis.call('HINCRBY', user_key(user), 'rescopes', 1)
+    redis.call('HINCRBY', user_key(user), 'rescopes', step)
     rescope_sessions(removed)
     if #removed > 0 then announce(user, ',"scopes":' .. scopes_text(removed)) end
     redis.call('HSET', user_key(user), 'scopes', scopes)  -- last: a second attempt must find what was removed
@@ -37,7 +37,7 @@ end
 if blocked ~= '' then
     redis.call('HSET', user_key(user), 'blocked', blocked)
     if blocked == '1' then
-        stop_sign_ins(user, ending)
+        stop_sign_ins(user, ending, step)
         ended = end_sessions(user, '', '')
     end
 end

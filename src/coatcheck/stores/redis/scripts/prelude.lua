@@ -6,7 +6,7 @@
 -- whoever repeats a call finishes it, no session is ever without its entry in the index of its user, and what has ended
 -- was announced. One announcement too many is none too many: it says when to look.
 --
--- KEYS[1]  the shard's root, for example coatcheck:{3f}; it is also a counter that every ending moves
+-- KEYS[1]  the shard's root, for example coatcheck:{3f}; it is also a counter that every ending moves forward
 -- ARGV[1]  the time in microseconds, in tests; '' means the server's clock
 -- ARGV[2]  who announces: what `origin` is in stores/announcement.py
 -- ARGV[3]  the channel of announcements
@@ -106,11 +106,20 @@ end
 local function announce_end(user, id) announce(user, ',"session":"' .. id .. '"') end
 
 -- Each revocation writes, also one that finds nothing: only a write can be waited for.
--- Returns the position of this ending in the shard's history.
-local function count_ending() return redis.call('INCR', root) end
+-- Returns the position of this ending in the shard's history. The counter moves on at least to the time, so that it stands
+-- above all that was ever read from it when the data were lost, or restored from a backup, or a replica lacked the last
+-- writes. Lua has numbers up to 2^53; the limit is a time in the year 2112, from which on the counter counts by one.
+local function count_ending()
+    local ending = redis.call('INCR', root)
+    local moment = math.min(now, 2 ^ 52)
+    if ending >= moment then return decimal(ending) end
+    redis.call('SET', root, decimal(moment))
+    return decimal(moment)
+end
 -- Stop every sign-in of the user that is under way: those that have read the epoch, and those begun before `ending`.
-local function stop_sign_ins(user, ending)
-    redis.call('HINCRBY', user_key(user), 'revocations', 1)
+-- `step` is by how much the epoch moves.
+local function stop_sign_ins(user, ending, step)
+    redis.call('HINCRBY', user_key(user), 'revocations', step)
     redis.call('HSET', user_key(user), 'ended', ending)
 end
 

@@ -21,7 +21,7 @@ from coatcheck.stores.redis.transport.topology import SingleServer
 from coatcheck.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -56,6 +56,8 @@ class ServerCalls:
         self._probe_seconds = timeout_seconds / 5
         self.keys: Keys = Keys(url.prefix, url.database)
         self.replicas: int = url.waits_for
+        has_one_server = not url.is_cluster and url.sentinels is None
+        self.seeds: Sequence[Address] = url.addresses if has_one_server else tuple(map(remap, url.addresses))
         self.servers: Servers = self._servers_of(url, remap)
         time_of_reply = time_of if clock is None else lambda _: clock.now_us()
         self._time_of: Callable[[Reply], int] = time_of_reply
@@ -80,23 +82,17 @@ class ServerCalls:
         self.opening: Opening = Opening()
 
     async def open(self) -> None:
-        """Find the servers.
+        """Find the servers, when `opening` has begun. Where that fails, `close` is for the caller.
 
         Raises:
             StoreUnavailable: no member of the Cluster, or no sentinel, says where they are.
             ConfigurationError: what answers is something else, or a file with certificates cannot be used.
-            OpenElsewhereError: they are open in another event loop or process.
         """
-        self.opening.begin()
         for batcher in (self._reads, self._calls, self._endings):
             batcher.open()
-        try:
-            if self._url.encryption is not None:
-                self._url.encryption.check()
-            await self.servers.open()
-        except BaseException:
-            await self.close()
-            raise
+        if self._url.encryption is not None:
+            self._url.encryption.check()
+        await self.servers.open()
 
     def replicas_now(self) -> int:
         """How many replicas must have a revocation now before it returns.
@@ -189,18 +185,17 @@ class ServerCalls:
         return self._url.connection(address, timeout_seconds=self._timeout_seconds)
 
     def _servers_of(self, url: RedisUrl, remap: Callable[[Address], Address]) -> Servers:
-        addresses = [*map(remap, url.addresses)]
         if url.is_cluster:
-            return ClusterServers(addresses, self._probe, remap)
+            return ClusterServers(self.seeds, self._probe, remap)
         if url.sentinels is None:
-            return SingleServer(url.addresses[0])
+            return SingleServer(self.seeds[0])
         sentinels = url.sentinels
 
         def connect_to_sentinel(address: Address) -> AbstractConnection:
             return url.sentinel_connection(address, sentinels, timeout_seconds=self._probe_seconds)
 
         return SentinelServers(
-            addresses,
+            self.seeds,
             sentinels,
             ask=lambda address: PipelinedConnection(
                 lambda: connect_to_sentinel(address), limit_seconds=self._probe_seconds

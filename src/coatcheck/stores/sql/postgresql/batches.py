@@ -18,6 +18,7 @@ from coatcheck.identifiers import SessionId, UserId
 from coatcheck.stores.records import EndedSession, Insertion
 from coatcheck.stores.sql.postgresql.callers_transaction import SETTINGS_OF_A_STATEMENT
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
+from coatcheck.stores.sql.postgresql.positions import is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import NotWrittenError
 from coatcheck.stores.sql.rows import INSERTED_COLUMNS, READING_COLUMN_LIST, USER_COLUMNS, reading_of, row_of, user_of
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from coatcheck.opening import Opening
     from coatcheck.stores.records import SessionReading, UserRecord
     from coatcheck.stores.sql.group_commit import PlainDeletion, PlainInsertion
-    from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
+    from coatcheck.stores.sql.postgresql.prepared_connections import Fetching, PreparedConnection
 
 # A lone read has no array, which would cost it a third more.
 READ_ONE = f"SELECT {READING_COLUMN_LIST}, clock_timestamp() FROM coatcheck_sessions WHERE id = $1"  # noqa: S608 (constants only)
@@ -74,7 +75,7 @@ WHERE owner.revocations = new.revocations
     AND (new.rescopes IS NULL OR owner.rescopes = new.rescopes)
     AND (
         new.began_at IS NULL OR owner.last_ending IS NULL
-        OR pg_visible_in_snapshot(owner.last_ending::text::xid8, new.began_at::pg_snapshot)
+        OR {is_before("owner.last_ending::text::xid8", "new.began_at")}
     )
     AND CASE WHEN new.known_scopes IS NULL THEN owner.is_registered ELSE owner.scopes = new.known_scopes END
 RETURNING id, created_at
@@ -103,7 +104,7 @@ FROM gone
 class SessionReader:
     """Reads a batch of sessions."""
 
-    def __init__(self, connection: PreparedConnection) -> None:
+    def __init__(self, connection: Fetching) -> None:
         """Over `connection`, which has READ_ONE and READ_MANY prepared."""
         self._connection = connection
 
@@ -123,7 +124,7 @@ class SessionReader:
 class UserReader:
     """Reads a batch of users."""
 
-    def __init__(self, connection: PreparedConnection) -> None:
+    def __init__(self, connection: Fetching) -> None:
         """Over `connection`, which has READ_USERS prepared."""
         self._connection = connection
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from coatcheck.errors import InvalidArgumentError
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
-from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT
+from coatcheck.stores.sql.postgresql.positions import SERVER
+from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT, READ_ONLY
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,9 +45,18 @@ WHERE {ON_THE_PRIMARY}
 """
 """The same for a transaction of ours through a pooler, which has begun as READ COMMITTED. An error on a standby."""
 
+DATABASE = f"""
+    concat_ws(
+        '/', {SERVER}, (SELECT oid FROM pg_database WHERE datname = current_database()),
+        to_regclass('coatcheck_sessions')::oid
+    )
+"""  # noqa: S608 (a constant)
+"""Names a database, and the tables in it that statements of ours would find; no two have the same name."""
+
 # One statement, and so one round trip. After it PostgreSQL lets nobody change the transaction's level.
 _JOIN = f"""
 SELECT current_setting('transaction_isolation'), current_setting('default_transaction_isolation'),
+    current_setting('transaction_read_only'), pg_is_in_recovery(), {DATABASE},
     {_RAISED.format(is_local="true")}
 """
 
@@ -54,22 +64,28 @@ SELECT current_setting('transaction_isolation'), current_setting('default_transa
 _SEES_ALL_THAT_IS_COMMITTED = frozenset({"read uncommitted", "read committed"})
 
 
-async def join(connection: AsyncConnection) -> None:
-    """Make the transaction durable.
+async def join(connection: AsyncConnection) -> str:
+    """Make the transaction durable. Returns the name of its database (DATABASE).
 
     Raises:
-        InvalidArgumentError: its isolation level is above READ COMMITTED, or it is none.
+        InvalidArgumentError: its isolation level is above READ COMMITTED, it may not write, or it is none.
     """
     # The server is asked: the level may come from a role, a database, the connection's options, or SET TRANSACTION.
-    level, default, _ = map(str, (await connection.exec_driver_sql(_JOIN)).one())
+    asked = (await connection.exec_driver_sql(_JOIN)).one()
+    level, default, read_only, is_on_standby, database, _ = map(str, asked)
     if await _commits_each_statement(connection):
         raise InvalidArgumentError(COMMITS_EACH_STATEMENT)
+    if read_only == "on":
+        by_settings = "SET TRANSACTION, or default_transaction_read_only"
+        why = "its server is a standby" if is_on_standby == str(True) else by_settings
+        raise InvalidArgumentError(READ_ONLY.format(why=why))
     if level not in _SEES_ALL_THAT_IS_COMMITTED:
         cause = " (as default_transaction_isolation says)" if level == default else ""
         raise InvalidArgumentError(
             f"transaction must be in READ COMMITTED, not in {level.upper()}{cause}, which does not see sessions that "
             'are committed after it began: begin it with isolation_level="READ COMMITTED"'
         )
+    return database
 
 
 async def _commits_each_statement(connection: AsyncConnection) -> bool:

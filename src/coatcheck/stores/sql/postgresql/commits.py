@@ -75,7 +75,7 @@ class AbandonedCommits:
     def __init__(self) -> None:
         """There are none at first."""
         self._pids: set[int] = set()
-        self.is_pooled = False
+        self.is_pooled: bool = False
 
     def abandon(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Drop a connection in the middle of a COMMIT, without cancelling that."""

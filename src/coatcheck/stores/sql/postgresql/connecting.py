@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from coatcheck.stores.failures import kind_of
 from coatcheck.stores.sql.postgresql import commits
-from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
+from coatcheck.stores.sql.postgresql.setup_mistakes import may_be_behind, setup_mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -31,6 +32,18 @@ _SETTINGS = {
 _URI_DECIDES = frozenset({"application_name"})
 
 
+class SilentHostError(OSError):
+    """A host does not serve, and another one refuses what the former might accept."""
+
+    def __init__(self, silence: str, refusal: str) -> None:
+        """Each is the kind of an error."""
+        super().__init__(
+            0,
+            f"a host of the store URL does not serve: {silence}; another refuses the connection, but may be a standby "
+            f"that is behind: {refusal}",
+        )
+
+
 # PgBouncer makes these settings on the server connection before a transaction, where they differ. asyncpg calls the
 # encoding 'utf-8', which differs from what every server says: a round trip for each transaction.
 _SETTINGS_OF_POOLERS = {"application_name": "coatcheck", "client_encoding": "UTF8"}
@@ -47,6 +60,10 @@ class PoolerFoundError(asyncpg.InterfaceError):
     def __init__(self) -> None:
         """Say what helps."""
         super().__init__("a pooler answers where the server itself did: open the store again")
+
+
+_ANSWERS = (asyncpg.TargetServerAttributeNotMatched, PoolerFoundError)
+"""The errors of hosts that serve, but are not what was asked for."""
 
 
 async def is_pooled(dsn: Dsn, *, timeout_seconds: float) -> bool:
@@ -74,7 +91,7 @@ async def connect_to_primary(dsn: Dsn, *, timeout_seconds: float) -> asyncpg.Con
     Raises:
         PoolerFoundError: it leads to a pooler.
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: none of the hosts is a primary that
-            accepts the connection. It is the error of a host that refuses us, or else of the last one to answer.
+            accepts the connection. It is the error of the host that tells most.
     """
 
     async def connect(host: str | None, port: int | None) -> asyncpg.Connection[asyncpg.Record]:
@@ -173,8 +190,21 @@ async def _first_to_succeed(
                 attempts.discard(attempt)
                 return attempt.result()
             errors.append(error)
-    # A refusal tells more than the news that another server is a standby or does not answer.
-    raise next((error for error in errors if setup_mistake(error) is not None), errors[-1])
+    raise _the_one_to_tell(errors)
+
+
+def _the_one_to_tell(errors: Sequence[BaseException]) -> BaseException:
+    """The error that tells most, of one of each host.
+
+    A refusal tells more than the news that another server is a standby or does not answer. But a standby may refuse
+    what it has not heard of yet: while another host does not answer, which may be the primary, it is an outage.
+    """
+    mistake = next((error for error in errors if setup_mistake(error) is not None), None)
+    outages = (error for error in errors if setup_mistake(error) is None and not isinstance(error, _ANSWERS))
+    silence = next(outages, None)
+    if mistake is None or silence is None or not may_be_behind(mistake):
+        return mistake or errors[-1]
+    return SilentHostError(kind_of(silence), kind_of(mistake))
 
 
 def _drop(attempt: asyncio.Future[asyncpg.Connection[asyncpg.Record]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
+from sqlalchemy import text
 from sqlalchemy.event import listens_for
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -30,10 +31,22 @@ if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 
+    from coatcheck.stores.sql.postgresql.connection_shares import ConnectionShares
     from coatcheck.stores.sql.postgresql.dsn import Dsn
     from coatcheck.stores.sql.postgresql.prepared_connections import Statement
 
 _log = logging.getLogger(__name__)
+
+_KEPT_TRANSACTIONS = 5
+"""How many connections for transactions stay open when they are idle."""
+
+_ROOM = text(
+    "SELECT least("
+    "CAST(current_setting('max_connections') AS int) - CAST(current_setting('superuser_reserved_connections') AS int) "
+    "- CAST(coalesce(current_setting('reserved_connections', true), '0') AS int), "  # PostgreSQL 16 or newer
+    "(SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user), "
+    "(SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()))"
+)
 
 # PostgreSQL counts from 2000-01-01.
 _POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -42,12 +55,13 @@ _POSTGRES_EPOCH_US = 946_684_800_000_000
 class Connections:
     """Makes the connections of one store. `is_pooled` is known once `look_for_pooler` has looked."""
 
-    def __init__(self, target: Dsn, *, timeout_seconds: float) -> None:
-        """To the primary among the hosts of `target`, each within `timeout_seconds`."""
+    def __init__(self, target: Dsn, shares: ConnectionShares, *, timeout_seconds: float) -> None:
+        """To the primary among the hosts of `target`, each within `timeout_seconds`, as many as `shares` has."""
         self._target = target
+        self._shares = shares
         self._timeout_seconds = timeout_seconds
-        self.is_pooled = False
-        self.commits = AbandonedCommits()
+        self.is_pooled: bool = False
+        self.commits: AbandonedCommits = AbandonedCommits()
 
     async def look_for_pooler(self) -> None:
         """Find out whether there is a pooler before the server.
@@ -68,6 +82,23 @@ class Connections:
             "PostgresStore(%s) is reached through a pooler: its statements share their names with all clients of the "
             "pooler, and settings are made in each transaction",
             self._target,
+        )
+
+    async def tell(self, connection: AsyncConnection) -> None:
+        """Log how many connections this process takes, and how many there are; a warning if those are fewer."""
+        ours, server, in_words = self._shares.total, (await connection.execute(_ROOM)).scalar_one(), ""
+        if self.is_pooled:
+            ours -= self._shares.announcements
+            in_words = " of the pooler" + (f", and {self._shares.announcements} past it" if self._target.listen else "")
+        is_enough = self.is_pooled or ours <= server
+        _log.log(
+            logging.INFO if is_enough else logging.WARNING,
+            "PostgresStore(%s) takes %d connections%s at most, and the server has %d for this role%s",
+            self._target,
+            ours,
+            in_words,
+            server,
+            "" if is_enough else ": it may refuse some; give this process fewer (`connections` in the store URL)",
         )
 
     # --- by purpose ---
@@ -93,6 +124,8 @@ class Connections:
             # A restarted server costs the next sign-in a reconnect, not an error. Through a pooler a ping would queue
             # for a server connection before the transaction does.
             pool_pre_ping=not self.is_pooled,
+            pool_size=min(self._shares.transactions, _KEPT_TRANSACTIONS),
+            max_overflow=max(0, self._shares.transactions - _KEPT_TRANSACTIONS),
             pool_timeout=self._timeout_seconds,
             hide_parameters=True,  # errors and logs would show stored hashes
         )

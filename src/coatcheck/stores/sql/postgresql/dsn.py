@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import Hidden, HiddenText
-from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds, is_pooled
+from coatcheck.stores.sql.postgresql.dsn_options import checked_query, connect_timeout_seconds, connections, is_pooled
 
 _ALLOWED = (
     "postgresql://user:password@host:5432/database, with standbys host:5432,host:5432; in a user name or a password "
@@ -45,6 +45,8 @@ class Dsn:
     option_names: frozenset[str]
     connect_timeout_seconds: float | None
     """The URI's own limit for connecting; None: it has none."""
+    connections: int | None = None
+    """How many connections the store may have; None: the URI does not say."""
     is_pooled: bool = False
     """Whether the URI says that it leads through a pooler in transaction mode (`pooler=transaction`)."""
     listen: Dsn | None = None
@@ -85,6 +87,7 @@ def parse_dsn(uri: str) -> Dsn:
         HiddenText(f"{without_options}?{query}" if query else without_options),
         frozenset(options.reveal()),
         connect_timeout_seconds(options),
+        connections(options),
     )
     return replace(dsn, is_pooled=is_pooled(options), listen=_listen(dsn, options))
 
@@ -114,8 +117,10 @@ def _listen(dsn: Dsn, options: Hidden[dict[str, list[str]]]) -> Dsn | None:
             "listen in the store URL must be host:5432, with standbys host:5432,host:5432, "
             f"or a percent-encoded URL postgresql%3A%2F%2F...: {error}"
         ) from None
-    if other.is_pooled or other.listen is not None:
-        raise ConfigurationError("listen in the store URL must name the server itself, without pooler and listen")
+    if other.is_pooled or other.listen is not None or other.connections is not None:
+        raise ConfigurationError(
+            "listen in the store URL must name the server itself, without pooler, listen and connections"
+        )
     return other
 
 

@@ -5,21 +5,24 @@ asyncpg hands every option that it does not know to the server, which then refus
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.hidden import Hidden, HiddenText
+from coatcheck.stores.sql.postgresql.connection_shares import LEAST_CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
 
-OURS = frozenset({"connect_timeout", "listen", "pgbouncer", "pooler"})
+OURS = frozenset({"connect_timeout", "connections", "listen", "pgbouncer", "pooler"})
 """Options for the store itself."""
 
 _OF_THE_DRIVER = frozenset(
@@ -46,11 +49,10 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {
 """Options without which the connection is the same, and the values for which that is so."""
 
 _LEAVE_OUT = "leave it out"
-_NOT_A_POOL = "the store has connections of its own; leave it out"
 
 REFUSED: Mapping[str, str] = {
     "channel_binding": "the driver has no channel binding; leave it out, and use sslmode=verify-full with sslrootcert",
-    "connection_limit": _NOT_A_POOL,
+    "connection_limit": f"use connections={LEAST_CONNECTIONS}, or more",
     "fallback_application_name": "use application_name",
     "gssencmode": "the driver has no GSS encryption; leave it out, and use sslmode",
     "keepalives": f"the driver leaves keepalives to the operating system; {_LEAVE_OUT}",
@@ -58,11 +60,11 @@ REFUSED: Mapping[str, str] = {
     "keepalives_idle": f"the driver leaves keepalives to the operating system; {_LEAVE_OUT}",
     "keepalives_interval": f"the driver leaves keepalives to the operating system; {_LEAVE_OUT}",
     "load_balance_hosts": "the store connects to the primary, whichever host that is; leave it out",
-    "pool_timeout": _NOT_A_POOL,
+    "pool_timeout": f"the store has a time limit of its own; {_LEAVE_OUT}",
     "require_auth": f"the driver does not have it; {_LEAVE_OUT}",
     "schema": "PostgreSQL has search_path for that: search_path=name",
     "currentSchema": "PostgreSQL has search_path for that: search_path=name",
-    "socketTimeout": "the store has a time limit of its own; leave it out",
+    "socketTimeout": f"the store has a time limit of its own; {_LEAVE_OUT}",
     "ssl": "use sslmode=require, or sslmode=verify-full with sslrootcert",
     "sslaccept": "use sslmode=require, or sslmode=verify-full with sslrootcert",
     "sslcompression": f"the driver compresses nothing; {_LEAVE_OUT}",
@@ -103,6 +105,22 @@ def is_pooled(options: Hidden[dict[str, list[str]]]) -> bool:
         if any(value != allowed for value in options.reveal().get(name, ())):
             raise ConfigurationError(f"{name} in the store URL must be {allowed}; without a pooler, leave it out")
     return any(name in options.reveal() for name in _POOLER)
+
+
+def connections(options: Hidden[dict[str, list[str]]]) -> int | None:
+    """How many connections the store may have; None where the URI does not say.
+
+    Raises:
+        ConfigurationError: it is no whole number, or given twice.
+    """
+    given = options.reveal().get("connections", [])
+    if not given:
+        return None
+    if len(given) > 1 or _NUMBER.fullmatch(given[0]) is None:
+        raise ConfigurationError(
+            f"connections in the store URL must be a whole number of {LEAST_CONNECTIONS} or more, given once"
+        )
+    return int(given[0])
 
 
 def connect_timeout_seconds(options: Hidden[dict[str, list[str]]]) -> float | None:

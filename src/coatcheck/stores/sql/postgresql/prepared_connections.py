@@ -49,6 +49,14 @@ async def make_ready(connection: asyncpg.Connection[asyncpg.Record], texts: Sequ
     return {text: await connection.prepare(text) for text in texts}
 
 
+class Fetching(Protocol):
+    """A connection, or several, over which batches read."""
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """See `PreparedConnection.fetch`."""
+        ...
+
+
 class PreparedConnection:
     """A connection for one caller at a time, made when it is first used and replaced when it breaks."""
 
@@ -195,6 +203,11 @@ class PreparedConnectionPool:
         self._timeout_seconds = timeout_seconds
         self._idle: asyncio.LifoQueue[PreparedConnection] = asyncio.LifoQueue()
 
+    async def open(self) -> None:
+        """Connect once, so that a database that cannot be reached is found at the start."""
+        self.reopen()
+        await self._all[0].open()
+
     def reopen(self) -> None:
         """Allow connecting, in the running event loop; the first use of each connection does."""
         self._idle = asyncio.LifoQueue()  # a queue belongs to the event loop in which it was first waited for
@@ -202,10 +215,10 @@ class PreparedConnectionPool:
             connection.reopen()
             self._idle.put_nowait(connection)
 
-    async def close(self) -> None:
+    async def close(self, *, timeout_seconds: float) -> None:
         """Close every connection."""
         for connection in self._all:
-            await connection.close(timeout_seconds=self._timeout_seconds)
+            await connection.close(timeout_seconds=timeout_seconds)
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a prepared statement as `PreparedConnection.fetch` does.

@@ -7,12 +7,19 @@ import ssl
 
 import asyncpg
 
+from coatcheck.stores.certificates import why_the_clients_is_refused, why_the_servers_is_refused
 from coatcheck.stores.failures import MISSING_TABLES
 
 _SENTENCES = {
     "0A000": "the server has not what is needed; it must be PostgreSQL 15 or newer",
     "22023": "the server refuses the value of a parameter; correct the option of the store URL",
-    "28000": "the server does not let this role connect; check the URL's user name, and pg_hba.conf on the server",
+    "28000": (
+        "the server does not let this role connect; check pg_hba.conf on the server, and in the store URL the user "
+        "name, TLS (sslmode=require), and the client certificate if it wants one (sslcert and sslkey)"
+    ),
+    "25006": (
+        "the server lets this role only read; ALTER ROLE or ALTER DATABASE ... SET default_transaction_read_only = off"
+    ),
     "28P01": "the server refuses the password; check user name and password of the store URL",
     "3D000": "there is no such database; create it (CREATE DATABASE), or correct its name in the store URL",
     "3F000": "there is no schema for the tables; create one that is in the role's search_path (CREATE SCHEMA)",
@@ -25,6 +32,8 @@ _SENTENCES = {
     "42P01": MISSING_TABLES,
     "55P02": "the server does not let a client change this parameter; remove the option from the store URL",
 }
+
+_BEHIND = frozenset({"28000", "28P01", "3D000"})
 
 _NO_SUCH_USER = (
     "the pooler refuses user name or password, or the server refuses those that the pooler has; check them in the "
@@ -49,17 +58,28 @@ def setup_mistake(error: BaseException) -> str | None:
     if isinstance(error, asyncpg.PostgresError):
         sentence = _of_pooler(error) or _SENTENCES.get(str(error.sqlstate))
         return None if sentence is None else f"{sentence} (SQLSTATE {error.sqlstate}, {type(error).__name__})"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the server's certificate is not trusted ({error.verify_message}); check sslrootcert and the host's name"
-        )
     if isinstance(error, ssl.SSLError):
-        return f"TLS fails ({error.reason}); check sslmode, sslcert and sslkey of the store URL"
+        return _mistake_of_tls(error)
     if type(error) is ConnectionError:  # asyncpg's, when the server answers that it speaks no TLS
         return "the server speaks no TLS, for which the store URL asks (sslmode); switch it on in the server (ssl = on)"
     if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
-        return "the driver refuses the value of an option of the store URL, or of a variable of the environment (PG...)"
+        return (
+            "the driver refuses the value of an option of the store URL, or of a variable of the environment (PG...); "
+            "sslmode=verify-ca and sslmode=verify-full need sslrootcert"
+        )
     return None
+
+
+def may_be_behind(error: BaseException) -> bool:
+    """Whether this is a refusal of what a standby does not have yet: a role, its password, a database."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate) in _BEHIND
+
+
+def _mistake_of_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return why_the_servers_is_refused(error, authorities="sslrootcert")
+    refusal = why_the_clients_is_refused(error, certificate="sslcert", key="sslkey")
+    return refusal or (f"TLS fails ({error.reason}); check sslmode, sslcert and sslkey of the store URL")
 
 
 def _of_pooler(error: asyncpg.PostgresError) -> str | None:

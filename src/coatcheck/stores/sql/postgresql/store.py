@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, ColumnElement, Table, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 
+from coatcheck.errors import InvalidArgumentError
 from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.identifiers import SessionId
 from coatcheck.stores.announcement import encode
@@ -28,15 +29,19 @@ from coatcheck.stores.sql.postgresql.batches import (
     SessionReader,
     UserReader,
 )
-from coatcheck.stores.sql.postgresql.callers_transaction import join
+from coatcheck.stores.sql.postgresql.callers_transaction import DATABASE, join
+from coatcheck.stores.sql.postgresql.client_certificate import refused_certificate
 from coatcheck.stores.sql.postgresql.commits import WAIT_FOR_WHAT_WAS_SEEN
+from coatcheck.stores.sql.postgresql.connection_shares import DEFAULT_CONNECTIONS, ConnectionShares
 from coatcheck.stores.sql.postgresql.connections import Connections
 from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
+from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, SERVER, is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
+    PreparedConnection,
     PreparedConnectionPool,
 )
 from coatcheck.stores.sql.postgresql.setup_mistakes import setup_mistake
@@ -46,6 +51,7 @@ from coatcheck.stores.sql.store import SqlStore
 from coatcheck.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 
     import asyncpg
@@ -92,12 +98,18 @@ _NOTIFY = text("SELECT count(pg_notify(:channel, text)) FROM unnest(CAST(:texts 
     channel=CHANNEL
 )
 _NOTIFY_PROBE = text("SELECT pg_notify(:channel, '')")
-# An id that is not given out yet was given by another server, whose data were restored here: that ending is long past.
-_WAS_ENDED_AFTER = text(
-    "SELECT NOT pg_visible_in_snapshot(ending, CAST(CAST(:position AS text) AS pg_snapshot)) "
-    "AND (ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()) "
-    "FROM (SELECT CAST(CAST(last_ending AS text) AS xid8) AS ending FROM coatcheck_users WHERE id = :user_id) AS owner"
+# An id that is not given out yet was given by another server, whose data were restored here: for a position that was
+# taken since, that ending is long past.
+_WAS_ENDED_AFTER = text(f"""
+SELECT NOT {is_before("ending", "given")} AND (
+    split_part(given, '/', 1) <> {SERVER}
+    OR ending < pg_snapshot_xmax(pg_current_snapshot()) OR ending = pg_current_xact_id_if_assigned()
 )
+FROM (
+    SELECT last_ending::text::xid8 AS ending, CAST(:position AS text) AS given
+    FROM coatcheck_users WHERE id = :user_id AND last_ending IS NOT NULL
+) AS owner
+""")  # noqa: S608 (constants only)
 _ENDING = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
 _MISSING_RIGHTS = text(
     "SELECT name || ' (' || privilege || ')' FROM unnest(CAST(:names AS text[])) AS name, "
@@ -114,48 +126,70 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(
-        self, dsn: str, *, migrates: bool = True, read_connections: int = 2, timeout_seconds: float = 5.0
+        self, dsn: str, *, migrates: bool = True, connections: int | None = None, timeout_seconds: float = 5.0
     ) -> None:
         """A store in the database that the connection URI `dsn` names (`postgresql://user@host:5432/name`).
 
         The URI may name several hosts (`user@one:5432,two:5432`); whichever is the primary is used. It may lead through
-        a pooler in transaction mode, with `?listen=host:5432` for where to listen past it. After
-        `timeout_seconds` without an answer the store counts as unavailable.
+        a pooler in transaction mode, with `?listen=host:5432` for where to listen past it. The store has at most
+        `connections`, or else as many as the URI says (`?connections=20`), or else 20. After `timeout_seconds` without
+        an answer it counts as unavailable.
 
         Raises:
-            ConfigurationError: `dsn` is no such URI. No part of it is repeated.
+            ConfigurationError: `dsn` is no such URI, no part of which is repeated; or there are too few connections.
         """
         dsn = HiddenText(dsn)
         self._target = parse_dsn(dsn)
-        self._connections = connections = Connections(self._target, timeout_seconds=timeout_seconds)
+        if connections is None:
+            connections = self._target.connections
+        shares = ConnectionShares.of(DEFAULT_CONNECTIONS if connections is None else connections)
+        self._connections = ours = Connections(self._target, shares, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        self._readers = [connections.reader((READ_ONE, READ_MANY)) for _ in range(read_connections)]
+        self._database = ""  # the name of ours; asked for before a transaction waits for the answer
+        self._readers: list[PreparedConnection | PreparedConnectionPool]
+        self._user_readers: list[PreparedConnection]
+        if shares.user_reads:
+            self._readers = [ours.reader((READ_ONE, READ_MANY)) for _ in range(shares.session_reads)]
+            self._user_readers = [ours.reader((READ_USERS,)) for _ in range(shares.user_reads)]
+        else:
+            both = (READ_ONE, READ_MANY, READ_USERS)
+            self._readers = [
+                PreparedConnectionPool(
+                    lambda: ours.reader(both), size=shares.session_reads, timeout_seconds=timeout_seconds
+                )
+            ]
+            self._user_readers = []
         self._reads = Batcher([SessionReader(one) for one in self._readers], timeout_seconds=timeout_seconds)
-        self._user_reader = connections.reader((READ_USERS,))
-        # Two, so that one batch is made ready while the other is written.
-        self._inserters = [connections.writer((INSERT,)) for _ in range(2)]
-        self._deleter = connections.writer((DELETE,))
-        self._user_reads = Batcher([UserReader(self._user_reader)], timeout_seconds=timeout_seconds)
+        self._user_reads = Batcher(
+            [UserReader(one) for one in self._user_readers or self._readers], timeout_seconds=timeout_seconds
+        )
+        self._inserters = [ours.writer((INSERT,)) for _ in range(shares.sign_ins)]
+        self._deleters = [ours.writer((DELETE,)) for _ in range(shares.revocations)]
         self._touches = PreparedConnectionPool(
-            lambda: connections.toucher((_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
-            size=2,  # one for batches, one for a touch that somebody waits for
+            lambda: ours.toucher((_TOUCH_ONE, _TOUCH_MANY, _WHICH_EXIST)),
+            size=shares.touches,
             timeout_seconds=timeout_seconds,
         )
         transactions = Transactions(
+            dialect="postgresql",
             driver_errors=DRIVER_ERRORS,
             timeout_seconds=timeout_seconds,
-            join=join,
-            before_writing=connections.commits.before_writing,
-            begun=connections.make_settings,
-            commit=connections.commits.commit,
+            join=self._join,
+            before_writing=ours.commits.before_writing,
+            begun=ours.make_settings,
+            commit=ours.commits.commit,
         )
         super().__init__(
             PostgresDialect(),
             transactions,
-            insertions=Batcher([SessionInserter(one) for one in self._inserters], timeout_seconds=timeout_seconds),
+            insertions=Batcher([SessionInserter(one) for one in self._inserters], timeout_seconds=timeout_seconds)
+            if self._inserters
+            else None,
             deletions=revocation_batcher(
-                SessionDeleter(self._deleter, transactions.opening), timeout_seconds=timeout_seconds
-            ),
+                SessionDeleter(self._deleters[0], transactions.opening), timeout_seconds=timeout_seconds
+            )
+            if self._deleters
+            else None,
             migrates=migrates,
         )
 
@@ -201,18 +235,42 @@ class PostgresStore(SqlStore):
     async def _prepare(self) -> None:
         await self._connections.look_for_pooler()
 
-    def _setup_mistake(self, error: BaseException) -> str | None:
-        return setup_mistake(error)
+    async def _join(self, connection: AsyncConnection) -> None:
+        theirs = await join(connection)
+        if self._transactions.is_on_own_engine(connection):
+            self._database = theirs
+        if theirs == self._database or self._transactions.engine is None:  # closed, there is nobody to ask
+            return
+        await self._ask_database()  # another server may have taken over, and has another name
+        if theirs != self._database:
+            raise InvalidArgumentError(
+                f"transaction must be on the database of this store, {self!r}, and find its tables there: this one is "
+                "on another server or database, or has another search_path"
+            )
+
+    async def _ask_database(self) -> None:
+        async with self._transactions.read(None) as connection:
+            self._database = (await connection.exec_driver_sql(f"SELECT {DATABASE}")).scalar_one()
+
+    async def _setup_mistake(self, error: BaseException) -> str | None:
+        return setup_mistake(error) or await refused_certificate(error, self._target, self._timeout_seconds)
 
     def _create_engine(self) -> AsyncEngine:
         return self._connections.engine()
 
+    @property
+    def _direct(self) -> Sequence[PreparedConnection | PreparedConnectionPool]:
+        """The connections that do not go through SQLAlchemy."""
+        return (*self._readers, *self._user_readers, *self._inserters, *self._deleters, self._touches)
+
     async def _open_direct(self) -> None:
-        self._touches.reopen()
-        first, *others = self._readers
+        async with self._transactions.read(None) as connection:
+            await self._connections.tell(connection)
+        await self._ask_database()
+        first, *others = self._direct
         await first.open()
-        for connection in (*others, self._user_reader, *self._inserters, self._deleter):
-            connection.reopen()
+        for one in others:
+            one.reopen()
         for trips in (self._reads, self._user_reads):
             trips.open()
         await self._connections.check_listening(self._announce_probe)
@@ -224,9 +282,8 @@ class PostgresStore(SqlStore):
     async def _close_direct(self) -> None:
         for trips in (self._reads, self._user_reads):
             await trips.close()
-        for connection in (*self._readers, self._user_reader, *self._inserters, self._deleter):
-            await connection.close(timeout_seconds=self._timeout_seconds)
-        await self._touches.close()
+        for one in self._direct:
+            await one.close(timeout_seconds=self._timeout_seconds)
 
 
 class PostgresDialect:
@@ -270,8 +327,12 @@ class PostgresDialect:
     async def ending(self, connection: AsyncConnection) -> ColumnElement[int]:  # noqa: ARG002 (SQLite needs it)
         return _ENDING
 
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        return FORM
+
     async def position(self, connection: AsyncConnection) -> Position:
-        return Position((await connection.exec_driver_sql("SELECT pg_current_snapshot()::text")).scalar_one())
+        return Position((await connection.exec_driver_sql(READ_POSITION)).scalar_one())
 
     async def position_inside(self, connection: AsyncConnection) -> Position:
         return await self.position(connection)  # an own transaction id is not visible in the snapshot

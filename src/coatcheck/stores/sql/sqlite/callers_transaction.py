@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.exc import OperationalError
 
 from coatcheck.errors import InvalidArgumentError, StoreUnavailable
-from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT
+from coatcheck.stores.sql.transactions import COMMITS_EACH_STATEMENT, READ_ONLY
 from coatcheck.third_party_internals import aiosqlite_autocommit, sqlalchemy_begin_has_listeners
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import RootTransaction
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,20 +37,50 @@ _MAY_LACK_A_BEGIN = (
 )
 
 _begun: WeakSet[RootTransaction] = WeakSet()
+_files: WeakKeyDictionary[object, list[str]] = WeakKeyDictionary()
+"""The files of each of the application's connections that we have seen: they stay the same."""
+
+
+async def check_file(connection: AsyncConnection, path: Path) -> None:
+    """Check that the transaction is on the store's file: that is the connection's, or one that it has attached.
+
+    Raises:
+        InvalidArgumentError: it is on another file, or on a database in memory.
+    """
+    driver = (await connection.get_raw_connection()).driver_connection
+    files = _files.get(driver)
+    if files is None or not any(_is_same(file, path) for file in files):
+        files = list(map(str, (await connection.exec_driver_sql("PRAGMA database_list")).scalars("file")))
+        _files[driver] = files
+    if not any(_is_same(file, path) for file in files):
+        raise InvalidArgumentError(
+            f"transaction must be on the file of this store, {str(path)!r}, not on {files[0] or ':memory:'!r}"
+        )
+
+
+def _is_same(file: str, path: Path) -> bool:
+    try:
+        return bool(file) and path.samefile(file)
+    except OSError:
+        return False
 
 
 async def join(connection: AsyncConnection) -> None:
     """Take the file's write lock, from which on the transaction sees all that is committed.
 
     Raises:
-        InvalidArgumentError: the transaction is none, or may be committed by the end of its SAVEPOINT.
+        InvalidArgumentError: the transaction is none, may not write, or may be committed by the end of its SAVEPOINT.
         StoreUnavailable: another transaction writes, or has written since this one first read.
     """
     try:
         await connection.exec_driver_sql(_TAKE_THE_LOCK)
     except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        if code == sqlite3.SQLITE_BUSY:
             raise StoreUnavailable(_TOO_LATE) from error
+        if code == sqlite3.SQLITE_READONLY:
+            why = "PRAGMA query_only, mode=ro, or a file that this process may not write"
+            raise InvalidArgumentError(READ_ONLY.format(why=why)) from error
         raise
     driver = (await connection.get_raw_connection()).driver_connection
     autocommit = aiosqlite_autocommit(driver)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +30,14 @@ from coatcheck.opening import NOT_OPEN, running_loop
 from coatcheck.stores.announcement import encode
 from coatcheck.stores.batching import Batcher
 from coatcheck.stores.failures import cannot_answer
+from coatcheck.stores.given_positions import NUMBER
 from coatcheck.stores.records import Position
 from coatcheck.stores.sql.group_commit import revocation_batcher
 from coatcheck.stores.sql.rows import READING_COLUMN_LIST, USER_COLUMNS, reading_of, user_of
 from coatcheck.stores.sql.schema import Timestamp, metadata, sessions, sqlite_metadata, users
 from coatcheck.stores.sql.sqlite import outbox
 from coatcheck.stores.sql.sqlite.batches import GroupWriter, SessionDeleter, SessionInserter
-from coatcheck.stores.sql.sqlite.callers_transaction import join
+from coatcheck.stores.sql.sqlite.callers_transaction import check_file, join
 from coatcheck.stores.sql.sqlite.guarantee import file_system_of, judge_sqlite, synchronous_name
 from coatcheck.stores.sql.sqlite.setup_mistakes import setup_mistake
 from coatcheck.stores.sql.store import SqlStore
@@ -67,11 +69,13 @@ _READ_SESSION = f"SELECT {READING_COLUMN_LIST} FROM coatcheck_sessions WHERE id 
 _USER_COLUMN_LIST = ", ".join(column.name for column in USER_COLUMNS)
 _READ_USER = f"SELECT {_USER_COLUMN_LIST} FROM coatcheck_users WHERE id = ?"  # noqa: S608 (constants only)
 
+# At least the time, so that the number is above all that was ever read from a file in whose place a backup was put.
 _COUNT_ENDING = (
-    "INSERT INTO coatcheck_endings (id, number) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1 "
-    "RETURNING number"
+    "INSERT INTO coatcheck_endings (id, number) VALUES (1, max(1, ?)) "
+    "ON CONFLICT (id) DO UPDATE SET number = max(number + 1, excluded.number) RETURNING number"
 )
 _POSITION = "SELECT coalesce(max(number), 0) FROM coatcheck_endings"
+_POSITION_FORM = re.compile(NUMBER)
 
 # Moves forward, or back where the stored time is ahead of the clock; never past the clock (:now).
 _TOUCH_SESSION = """
@@ -103,7 +107,10 @@ class SqliteStore(SqlStore):
         # One thread, so that touches follow each other even where whoever asked for one was cancelled.
         self._touch_thread: ThreadPoolExecutor | None = None
         transactions = Transactions(
-            driver_errors=(sqlite3.Error,), timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS, join=join
+            dialect="sqlite",
+            driver_errors=(sqlite3.Error,),
+            timeout_seconds=2 * _BUSY_TIMEOUT_SECONDS,
+            join=self._join,
         )
         self._writer = GroupWriter(self._connect, self._clock)
         super().__init__(
@@ -200,7 +207,12 @@ class SqliteStore(SqlStore):
             raise
         return touched
 
-    def _setup_mistake(self, error: BaseException) -> str | None:
+    async def _join(self, connection: AsyncConnection) -> None:
+        if not self._transactions.is_on_own_engine(connection):
+            await check_file(connection, self._path)
+        await join(connection)
+
+    async def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error, self._path)
 
     async def _prepare(self) -> None:
@@ -309,8 +321,12 @@ class SqliteDialect:
 
     async def ending(self, connection: AsyncConnection) -> int:
         # One transaction writes at a time, so that these numbers are in the order of the commits.
-        number: int = (await connection.exec_driver_sql(_COUNT_ENDING)).scalar_one()
+        number: int = (await connection.exec_driver_sql(_COUNT_ENDING, (self._clock.now_us(),))).scalar_one()
         return number
+
+    @property
+    def position_form(self) -> re.Pattern[str]:
+        return _POSITION_FORM
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
