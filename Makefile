@@ -14,8 +14,11 @@ demo:  ## serve the example application on http://127.0.0.1:8000 (COATCHECK_STOR
 test: setup components  ## test every promise, on every store and in a browser: under 15 minutes on 2 cores (PYTEST_ARGS="-k name" for some)
 	@$(PYTEST) -m "not extended" $(PYTEST_ARGS)
 
-test-all: setup components browsers  ## test them in more places and larger runs, and benchmarks and chaos runs, small: as long again at most
-	@$(PYTEST) -m extended $(PYTEST_ARGS)
+test-all: setup components browsers postgresql-versions  ## test them in more places and larger runs, and benchmarks and chaos runs, small; ends with test-versions
+	@status=0; $(PYTEST) -m extended $(PYTEST_ARGS) || status=1; $(if $(PYTEST_ARGS),,scripts/test-versions || status=1;) exit $$status
+
+test-versions: setup components  ## test a selection on every Python, with the lowest and with the newest dependencies
+	@scripts/test-versions $(PYTEST_ARGS)
 
 components:
 	@scripts/install-postgres
@@ -31,6 +34,9 @@ browsers:
 	@scripts/install-firefox
 	@scripts/install-webkit
 	@scripts/install-chromedriver
+
+postgresql-versions:
+	@scripts/install-postgresql-versions
 
 lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
@@ -86,7 +92,7 @@ chaos: setup  ## break servers under load and count what is left of what was ack
 	@PYTHONPATH=. $(PY)/python -m chaos.redis_sentinel_failover $(CHAOS_ARGS)
 
 clean:  ## remove environments, caches and the demo's data
-	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
+	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all components browsers lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-calls chaos clean
+.PHONY: help demo test test-all test-versions components browsers postgresql-versions lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-calls chaos clean

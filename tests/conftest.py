@@ -54,6 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
             missing=None if named_server else postgres.missing(),
             fixtures=frozenset({"postgres_admin_dsn", "postgres_server"}),
         ),
+        *(
+            Component(
+                f"postgres{version}",
+                f"PostgreSQL {version}",
+                missing=postgres.missing(version),
+                whole_runs=ONLY_WITH_EXTENDED,
+            )
+            for version in postgres.OTHER_VERSIONS
+        ),
         Component("pgbouncer", "PgBouncer", missing=pgbouncer_server.missing(), fixtures=frozenset({"pgbouncer"})),
         Component("chromium", "Chromium", missing=chromium.missing(), fixtures=frozenset({"browser"})),
         Component(
@@ -86,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
         Component("chromedriver", "Chromedriver", missing=browsers.missing("chromium"), whole_runs=ONLY_WITH_EXTENDED),
     ]
     known = [component.name for component in components]
-    unknown = set(required).difference(known)
+    unknown = {one for one in required if not one.startswith("python3.")}.difference(known)  # scripts/test-versions
     if unknown:
         raise pytest.UsageError(f"COATCHECK_REQUIRE names {' '.join(sorted(unknown))}; allowed: {' '.join(known)}")
     for component in components:
@@ -113,13 +122,20 @@ def replicas_have_time() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_admin_dsn() -> Iterator[str]:
+def postgres_version(request: pytest.FixtureRequest) -> str | None:
+    """One of `OTHER_VERSIONS`, for the tests that run on these too (`ON_POSTGRESQL_18`), else None."""
+    version: str | None = getattr(request, "param", None)
+    return version
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_dsn(postgres_version: str | None) -> Iterator[str]:
     """The server for databases: the one that COATCHECK_TEST_POSTGRES names, else one for this run."""
     named = os.environ.get("COATCHECK_TEST_POSTGRES")
-    if named:
+    if named and postgres_version is None:
         yield named
         return
-    server = postgres.PostgresServer()
+    server = postgres.PostgresServer(version=postgres_version)
     yield server.dsn()
     server.remove()
 
@@ -149,11 +165,11 @@ def pgbouncer(postgres_admin_dsn: str) -> Iterator[pgbouncer_server.PgBouncer]:
 
 
 @pytest.fixture
-def postgres_server() -> Iterator[postgres.PostgresServer]:
+def postgres_server(postgres_version: str | None) -> Iterator[postgres.PostgresServer]:
     """A server of the test's own, to be stopped, killed and started again. It takes a second or two to make."""
-    if reason := postgres.missing():  # COATCHECK_TEST_POSTGRES names a server that is not ours to stop
+    if reason := postgres.missing(postgres_version):  # COATCHECK_TEST_POSTGRES names a server that is not ours to stop
         pytest.skip(reason)
-    server = postgres.PostgresServer()
+    server = postgres.PostgresServer(version=postgres_version)
     yield server
     server.remove()
 

@@ -14,3 +14,7 @@ WITH_TRANSACTIONS = pytest.mark.parametrize("closed_harness", [SQLITE, POSTGRES]
 
 WITH_TRANSACTIONS_BY_URL = pytest.mark.parametrize("store_url", [SQLITE, POSTGRES], indirect=True)
 """The same, for tests that take `store_url`."""
+
+ON_THE_POSTGRESQL_HERE = pytest.param(None, id=pytest.HIDDEN_PARAM)
+ON_POSTGRESQL_18 = pytest.param("18", marks=[pytest.mark.postgres18, pytest.mark.extended])
+"""Values of the fixture `postgres_version`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import pickle
 import pkgutil
 import sys
@@ -17,12 +18,13 @@ import pytest
 
 import coatcheck
 from coatcheck import ConfigurationError, Pod, ServerSideSessionsConfig, ServerSideSessionsConfigFromPasswords, Token
-from coatcheck.client import FileStorage, KeyringStorage, KeyValueStorage
-from coatcheck.errors import CoatcheckError
+from coatcheck.client import ClientSessionManager, FileStorage, KeyringStorage, KeyValueStorage
+from coatcheck.errors import CoatcheckError, StorageError
 from coatcheck.hidden import Hidden, HiddenText
 from coatcheck.passwords import Passwords
 from coatcheck.stores.redis.store import RedisStore
 from coatcheck.stores.sql.postgresql.store import PostgresStore
+from coatcheck.wire import auth_success_json, auth_success_of
 from tests.client.programs import ada
 from tests.servers.ports import free_port
 
@@ -256,6 +258,62 @@ def test_a_token_that_the_keyring_does_not_take(recorder: Recorder, monkeypatch:
     monkeypatch.setattr("keyring.set_password", refuse)
     monkeypatch.setattr("keyring.get_keyring", object)
     recorder.watch(lambda: KeyringStorage("notes", "ada").write(ada(SECRET)))
+
+
+GOOD = json.dumps(auth_success_json(ada(SECRET)))
+DAMAGED: dict[str, str | bytes] = {
+    "cut off": GOOD[:-5],
+    "more than one": GOOD + GOOD,
+    "no JSON": SECRET,
+    "not UTF-8": GOOD.encode() + b"\xff",
+    "a text": json.dumps(SECRET),
+    "a list": json.dumps([SECRET]),
+    "nested too deeply": f'{{"token": "{SECRET}", "a": {"[" * 100_000}',
+    "a token that no header may have": json.dumps(auth_success_json(ada(SECRET + "\n"))),
+    **{
+        f"{name}: {wrong!r}": json.dumps({**auth_success_json(ada(SECRET)), name: wrong})
+        for name in auth_success_json(ada(SECRET))
+        for wrong in (5, {"a": SECRET})
+    },
+    **{
+        f"the token as {name}": json.dumps({**auth_success_json(ada(SECRET)), name: SECRET})
+        for name in ("token_expires_at", "scope_names")
+    },
+    "the token as user id": json.dumps({**auth_success_json(ada(SECRET)), "auth_user_id": SECRET * 100}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("place", ["file", "settings", "keyring"])
+def test_a_stored_session_that_is_damaged(
+    place: str, name: str, tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = DAMAGED[name]
+    file = tmp_path / "session.json"
+    file.write_bytes(damaged.encode() if isinstance(damaged, str) else damaged)
+    monkeypatch.setattr("keyring.get_keyring", object)
+    text = damaged if isinstance(damaged, str) else damaged.decode("latin-1")
+    monkeypatch.setattr("keyring.get_password", lambda *_: text)
+    storages = {
+        "file": FileStorage(file),
+        "settings": KeyValueStorage(Settings({"coatcheck.session": text})),
+        "keyring": KeyringStorage("notes", "ada"),
+    }
+    sessions = ClientSessionManager("https://notes.example", storage=storages[place])
+    error = recorder.watch(sessions.restore)
+    assert isinstance(error, StorageError)
+    assert "does not hold a session" in str(error)
+    assert error.__cause__ is error.__context__ is None, "the parser's error has the text"
+
+
+def test_an_answer_to_a_sign_in_that_is_wrong(recorder: Recorder) -> None:
+    """Only frames of ours are looked at: the answer itself is the program's."""
+    recorder.watch(lambda: auth_success_of({"token": SECRET, "scope_names": []}))
+
+
+class Settings(dict[str, str]):
+    def set(self, key: str, value: str | None) -> None:
+        raise AssertionError(key, value)
 
 
 class TestHiddenText:

@@ -124,7 +124,7 @@ def test_sqlalchemy_keeps_the_isolation_level_of_an_engine_and_of_a_connection(
 
 
 def test_sqlalchemy_tells_whether_the_beginning_of_a_transaction_has_a_listener() -> None:
-    engine, listened_to = create_engine("sqlite://"), create_engine("sqlite://")
+    engine, listened_to = (create_engine("sqlite://", poolclass=NullPool) for _ in range(2))
     event.listen(listened_to, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     with engine.connect() as connection, listened_to.connect() as other:
         assert not third_party_internals.sqlalchemy_begin_has_listeners(connection)
@@ -140,6 +140,6 @@ async def test_aiosqlite_keeps_the_connection_of_sqlite3(*, autocommit: bool) ->
 
     Older.autocommit = autocommit  # type: ignore[attr-defined]  # newer than the oldest Python
     async with aiosqlite.connect(":memory:", factory=Older) as connection:
-        assert third_party_internals.aiosqlite_autocommit(connection) is autocommit
+        assert await third_party_internals.aiosqlite_autocommit(connection) is autocommit
     async with aiosqlite.connect(":memory:") as connection:
-        assert third_party_internals.aiosqlite_autocommit(connection) is None
+        assert await third_party_internals.aiosqlite_autocommit(connection) is None

@@ -15,6 +15,7 @@ from coatcheck import (
     AuthorizationError,
     InsufficientScopeError,
     RevocationIndeterminate,
+    SignOutUnconfirmedError,
     StoreUnavailable,
 )
 from coatcheck.web import is_cross_site, reason_of, request_state, sign_in_location
@@ -91,6 +92,21 @@ async def unavailable(request: Request, error: StoreUnavailable) -> Response:
     )
 
 
+async def perhaps_not_signed_out(request: Request, error: SignOutUnconfirmedError) -> Response:
+    """Say that a session may still be signed in, and what ends it for certain."""
+    problem = await problem_handlers[AuthorizationError](request, error)
+    if _is_for_programs(request):
+        return problem
+    return page(
+        request,
+        "refused.html",
+        status=problem.status_code,
+        status_code=problem.status_code,
+        detail="This browser is signed out, but an earlier session of it may still be signed in. To be sure, sign in "
+        "and sign out everywhere, in My devices.",
+    )
+
+
 async def no_such_page(request: Request, error: HTTPException) -> Response:
     """A page for 404, and for everything else that the framework refuses."""
     if _is_for_programs(request):
@@ -116,6 +132,7 @@ async def not_understood(request: Request, error: RequestValidationError) -> Res
 handlers: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     AuthenticationRequiredError: sign_in_first,
     InsufficientScopeError: not_allowed,
+    SignOutUnconfirmedError: perhaps_not_signed_out,
     StoreUnavailable: unavailable,
     HTTPException: no_such_page,
     RequestValidationError: not_understood,

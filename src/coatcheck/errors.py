@@ -14,7 +14,8 @@
     │   ├── AuthenticationRequiredError     no valid session: HTTP 401
     │   ├── InsufficientScopeError          a valid session without a required scope: HTTP 403
     │   ├── CrossSiteRequestError           another site's page sent this with the session cookie: HTTP 403
-    │   └── TooManyCookiesError             the session cookie was not read among so many: HTTP 431
+    │   ├── TooManyCookiesError             the session cookie was not read among so many: HTTP 431
+    │   └── SignOutUnconfirmedError         what was sent for a sign-out could not all be read: HTTP 409
     ├── ClientError                     something on the client's side (raised by coatcheck.client)
     │   ├── UnexpectedAnswerError           the answer is not that of the server's session route
     │   └── StorageError                    the client's storage cannot be read or written
@@ -48,6 +49,7 @@ __all__ = [
     "SignInError",
     "SignInSupersededError",
     "SignInWhileAuthenticatedError",
+    "SignOutUnconfirmedError",
     "StorageError",
     "StoreUnavailable",
     "TooManyCookiesError",
@@ -152,6 +154,19 @@ class TooManyCookiesError(AuthorizationError):
 
     def __init__(self) -> None:
         super().__init__("the request has too many cookies for the session's to be read among them")
+
+
+class SignOutUnconfirmedError(AuthorizationError):
+    """A sign-out was sent something that cannot be read or checked here, so its session may still live (HTTP 409).
+
+    `ended` is the number of sessions that have ended; those are over. Sending the same again changes nothing.
+    """
+
+    def __init__(self, ended: int = 0) -> None:
+        super().__init__(
+            "not all that was sent for this sign-out can be read or checked here, so a session may still live"
+        )
+        self.ended = ended
 
 
 class StoreUnavailable(CoatcheckError):  # noqa: N818 (the name is part of the published design)

@@ -40,15 +40,24 @@ def user_id_of(value: str | UUID, *, name: str = "auth_user_id") -> UserId:
     """
     if isinstance(value, UUID):
         return UserId(str(value))
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"{name} must be text or a UUID, not {type(value).__name__}")
-    if not 1 <= len(value) <= MAX_USER_ID_LENGTH:
-        raise InvalidArgumentError(f"{name} must have 1 to {MAX_USER_ID_LENGTH} characters, not {len(value)}")
-    if _FORBIDDEN_IN_USER_ID.search(value) is not None:
-        raise InvalidArgumentError(f"{name} must not hold control characters or surrogates")
-    if is_like_token(value):
-        raise InvalidArgumentError(f"{name} must be a user's id, not a token; `validate_token` says whose it is")
+    wrong = _what_is_wrong_with(value)
+    if wrong is not None:
+        del value  # it may be a token, and an error reporter shows local variables
+        raise InvalidArgumentError(f"{name} must {wrong}")
     return UserId(value.lower() if _UUID_TEXT.fullmatch(value) else value)
+
+
+def _what_is_wrong_with(user_id: object) -> str | None:
+    """What a text, given as a user id, must be and is not; None if it is a user id."""
+    if not isinstance(user_id, str):
+        return f"be text or a UUID, not {type(user_id).__name__}"
+    if not 1 <= len(user_id) <= MAX_USER_ID_LENGTH:
+        return f"have 1 to {MAX_USER_ID_LENGTH} characters, not {len(user_id)}"
+    if _FORBIDDEN_IN_USER_ID.search(user_id) is not None:
+        return "not hold control characters or surrogates"
+    if is_like_token(user_id):
+        return "be a user's id, not a token; `validate_token` says whose it is"
+    return None
 
 
 def session_id_of(value: str | UUID) -> SessionId | None:

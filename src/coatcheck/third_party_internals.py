@@ -8,11 +8,13 @@ whichever of them are installed.
 from __future__ import annotations
 
 import signal
+import sqlite3
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
     import ssl
+    from collections.abc import Awaitable, Callable
 
     from redis.asyncio import SSLConnection as RedisSSLConnection
     from redis.asyncio.connection import AbstractConnection as RedisConnection
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 STARLETTE_HANDLED_TOO_LATE = "Caught handled exception, but response already started."
 """The text of Starlette's RuntimeError about an exception that has a handler, after a response has begun (1.x)."""
+
+
+_ANSWER_WHAT_THEY_CATCH = {("quart.app", "handle_request"), ("django.core.handlers.exception", "inner")}
 
 
 def error_handled_too_late(error: BaseException) -> BaseException | None:
@@ -30,6 +35,20 @@ def error_handled_too_late(error: BaseException) -> BaseException | None:
     if isinstance(error, RuntimeError) and error.args == (STARLETTE_HANDLED_TOO_LATE,):
         return error.__cause__
     return None
+
+
+def was_answered_by_its_framework(error: BaseException) -> bool:
+    """Whether an exception was caught where Quart or Django makes a 500 of whatever it catches.
+
+    Both send the response after they have handled the exception, so that it cannot be seen then. Functions of theirs
+    that catch exceptions for something else, handlers of the application for one, do not count.
+    """
+    trace = error.__traceback__  # from the frame that caught it inwards
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "asgiref.sync":
+        trace = trace.tb_next  # a thread in which it was raised again, so that Django's functions there can see it
+    if trace is None:
+        return False
+    return (trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_name) in _ANSWER_WHAT_THEY_CATCH
 
 
 def is_uvicorn_exiting() -> bool:
@@ -82,10 +101,16 @@ def sqlalchemy_begin_has_listeners(connection: SqlConnection) -> bool:
     return bool(connection.dispatch.begin)
 
 
-def aiosqlite_autocommit(connection: object) -> bool | None:
+async def aiosqlite_autocommit(connection: object) -> bool | None:
     """The attribute `autocommit` of the `sqlite3.Connection` beneath one of aiosqlite's, which does not hand it on.
 
-    None: there is none (before Python 3.12), or it leaves BEGIN to `isolation_level` as ever.
+    None: there is none (before Python 3.12), or it leaves BEGIN to `isolation_level` as ever. Only the connection's own
+    thread may ask for it, unless it was made with `check_same_thread=False`, as SQLAlchemy makes those of files.
     """
-    autocommit = getattr(getattr(connection, "_conn", None), "autocommit", None)
+    beneath = getattr(connection, "_conn", None)
+    try:
+        autocommit = getattr(beneath, "autocommit", None)
+    except sqlite3.ProgrammingError:
+        in_its_thread: Callable[..., Awaitable[object]] = connection._execute  # type: ignore[attr-defined]  # noqa: SLF001 (aiosqlite has no public name for it)
+        autocommit = await in_its_thread(getattr, beneath, "autocommit")
     return autocommit if isinstance(autocommit, bool) else None

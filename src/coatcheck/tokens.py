@@ -128,6 +128,8 @@ class TokenRefusal(Enum):
     """There is no such session: it was ended, or never was."""
     WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
     """There is such a session, and the secret is not its own."""
+    UNKNOWN_PEPPER = "unknown_pepper"
+    """There is such a session, under a pepper that is not configured here, so that its secret cannot be checked."""
     CORRUPT = "corrupt"
     """The stored data of the session cannot be read."""
     EXPIRED = "expired"
@@ -355,9 +357,11 @@ class IssuesEndingTickets(Protocol):
         ...
 
     async def end_by_ticket(self, ticket: str) -> bool | None:
-        """End the token of a ticket. False if it has ended already, None if the ticket is not one of this manager's.
+        """End the token of a ticket. False if it has ended already, None if the text is no ticket at all.
 
         Raises:
+            SignOutUnconfirmedError: it may be a ticket, and cannot be opened or checked here: another server may have
+                the pepper. The token may not have ended.
             RevocationIndeterminate, StoreUnavailable: as `revoke_token`; the ticket stays good.
         """
         ...

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from coatcheck.errors import InvalidArgumentError
+from coatcheck.hidden import Hidden
 from coatcheck.identifiers import user_id_of
 from coatcheck.scope import scope_set
 from coatcheck.tokens import AuthSuccess, Token
 
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import TypeAlias, TypeVar
 
     T = TypeVar("T")
+    _Answer: TypeAlias = Hidden[Mapping[object, object]]
 
 __all__ = [
     "auth_success_json",
@@ -53,16 +56,19 @@ def auth_success_of(value: object) -> AuthSuccess:
         InvalidArgumentError: a member is missing or wrong; the message names it and never shows the token.
     """
     if not isinstance(value, Mapping):
+        value = Hidden(value)
         raise InvalidArgumentError("the answer to a sign-in must be a JSON object")
-    scope_names = _member(value, "scope_names", list)
-    if not all(isinstance(name, str) for name in scope_names):
+    # No local variable may show it, here or below: in a damaged answer the token can be in any place.
+    answer: _Answer = Hidden(value)
+    del value
+    if not all(isinstance(name, str) for name in _member(answer, "scope_names", list)):
         raise InvalidArgumentError("scope_names in the answer to a sign-in must be a list of texts")
     return AuthSuccess(
-        auth_strategy=_member(value, "auth_strategy", str),
-        token=checked_token(_member(value, "token", str)),
-        token_expires_at=_time(value.get("token_expires_at")),
-        auth_user_id=user_id_of(_member(value, "auth_user_id", str)),
-        scope_names=scope_set(scope_names),
+        auth_strategy=_member(answer, "auth_strategy", str),
+        token=checked_token(_member(answer, "token", str)),
+        token_expires_at=_time(answer),
+        auth_user_id=user_id_of(_member(answer, "auth_user_id", str)),
+        scope_names=scope_set(_member(answer, "scope_names", list)),
     )
 
 
@@ -72,25 +78,24 @@ def checked_token(text: str) -> Token:
     Raises:
         InvalidArgumentError: it has a character that HTTP libraries refuse, with an error that shows the whole header.
     """
-    if _VISIBLE.fullmatch(text) is None:
+    text = token = Token(text)
+    if _VISIBLE.fullmatch(token) is None:
         raise InvalidArgumentError("token in the answer to a sign-in must be of visible ASCII characters")
-    return Token(text)
+    return token
 
 
-def _member(value: Mapping[object, object], name: str, kind: type[T]) -> T:
-    member = value.get(name)
-    if not isinstance(member, kind):
+def _member(answer: _Answer, name: str, kind: type[T]) -> T:
+    if not isinstance(answer.reveal().get(name), kind):
         raise InvalidArgumentError(f"{name} in the answer to a sign-in must be a {kind.__name__}")
-    return member
+    return cast("T", answer.reveal()[name])
 
 
-def _time(text: object) -> datetime | None:
-    if text is None:
+def _time(answer: _Answer) -> datetime | None:
+    if answer.reveal().get("token_expires_at") is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        moment = None
+    moment = None
+    with suppress(ValueError, TypeError):  # no time, and no text
+        moment = datetime.fromisoformat(cast("str", answer.reveal()["token_expires_at"]))
     if moment is None or moment.utcoffset() != timedelta(0):
         raise InvalidArgumentError(
             "token_expires_at in the answer to a sign-in must be None or a time in UTC (RFC 3339)"

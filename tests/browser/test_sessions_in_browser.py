@@ -304,6 +304,25 @@ class TestTheToken:
         assert await context.cookies() == []
         assert await operator.count() == 0
 
+    async def test_a_sign_out_that_the_server_cannot_confirm_is_told_as_such(
+        self, context: BrowserContext, server: AppServer, operator: Operator
+    ) -> None:
+        """The ticket of an earlier sign-out is under a pepper that the server has not."""
+        tab = Tab(await context.new_page(), server.url, "cookie")
+        await tab.open("sign-in")
+        await tab.sign_in()
+        await tab.open("sign-in")
+        ticket = "A" * 107
+        await context.add_cookies([{"name": "coatcheck-ending", "value": ticket, "url": server.url}])
+        async with tab.page.expect_response(lambda answer: answer.url.endswith("/sign-out")) as answered:
+            assert await tab.page.evaluate("session.signOut()") is False
+        assert (await answered.value).status == 409
+        assert await tab.page.evaluate("session.state.signedIn") is False
+        assert await operator.count() == 0, "what can be ended is over"
+        assert [(one.get("name"), one.get("value")) for one in await context.cookies()] == [
+            ("coatcheck-ending", ticket)
+        ]
+
     async def test_another_origin_of_the_same_site_cannot_send_a_form_with_the_cookie(
         self, context: BrowserContext, server: AppServer, operator: Operator
     ) -> None:

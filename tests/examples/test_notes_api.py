@@ -261,3 +261,14 @@ class TestPages:
         assert description["paths"]["/api/notes"]["get"]["security"] == [{scheme: ["notes:read"]}]
         assert description["paths"]["/api/notes"]["post"]["security"] == [{scheme: ["notes:write"]}]
         assert not any(path in description["paths"] for path in ("/notes", "/sign-in", "/devices"))
+
+
+async def test_a_sign_out_that_cannot_be_confirmed_says_so_to_people_and_to_programs(http: httpx.AsyncClient) -> None:
+    """The cookie has the form of a ticket and is sealed under no pepper of this server."""
+    headers = {"Cookie": f"{COOKIE}-ending={'A' * 107}", "Sec-Fetch-Site": "same-origin"}
+    of_people = await http.post("/sign-out", headers=headers)
+    assert of_people.status_code == 409
+    assert "sign in and sign out everywhere" in of_people.text
+    of_programs = await http.post("/api/session/sign-out", headers=headers)
+    assert (of_programs.status_code, of_programs.json()["code"]) == (409, "sign_out_unconfirmed")
+    assert [one.headers.get("set-cookie") for one in (of_people, of_programs)] == [None, None]

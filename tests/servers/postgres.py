@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -26,6 +27,10 @@ STANDBY = "standby"
 IMMEDIATE = signal.SIGQUIT
 """`pg_ctl stop -m immediate`: as in a crash."""
 
+OTHER_VERSIONS = ("16", "17", "18")
+"""Those that `scripts/install-postgresql-versions` fetches, beside the machine's own."""
+
+OTHERS = Path(__file__).parents[2] / "build/postgresql"
 _STATUS_LINE = 7  # of postmaster.pid, where the server says of itself that it is "ready"
 _START_SECONDS = 30
 _RUN_SECONDS = 100
@@ -46,9 +51,12 @@ class PostgresServer:
         durable: bool = False,
         settings: Mapping[str, str] | None = None,
         primary: PostgresServer | None = None,
+        version: str | None = None,
         password: str | None = None,
     ) -> None:
         """Make the cluster and start it, with the server's defaults but for `settings`.
+
+        It is of the machine's own version, or of one of `OTHER_VERSIONS`; a standby is of its primary's.
 
         Without `durable`, `fsync` is off: what was committed outlives the server's processes, killed ones too, but not
         the machine. Tests of the former are as good, and faster. With `primary` it is a standby that follows that
@@ -56,6 +64,7 @@ class PostgresServer:
         their password are. With `password` nobody is let in without it.
         """
         self.port = free_port()
+        self._version: str | None = version if primary is None else primary._version  # noqa: SLF001 (it is one of us)
         self.password: str | None = password if primary is None else primary.password
         self._durable = durable
         self._settings = {"max_connections": "200", **(settings or {})}
@@ -105,7 +114,7 @@ class PostgresServer:
             "fsync": "on" if self._durable else "off",
             **self._settings,
         }
-        command = [_program("postgres"), "-D", str(self._data)]
+        command = [self._program("postgres"), "-D", str(self._data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
@@ -200,7 +209,11 @@ class PostgresServer:
         if self._account:
             os.chown(folder, self._account["user"], self._account["group"])
         with self._log.open("ab") as log:
-            return subprocess.Popen([_program(name), *arguments], cwd=folder, stdout=log, stderr=log, **self._account)
+            command = [self._program(name), *arguments]
+            return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **self._account)
+
+    def _program(self, name: str) -> str:
+        return _program(name, self._version)
 
     def _copy(self, source: Path, target: Path) -> None:
         subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
@@ -218,7 +231,7 @@ class PostgresServer:
     def _run(self, name: str, *arguments: str) -> None:
         """Run one of PostgreSQL's own programs to its end, by the server's account."""
         done = subprocess.run(
-            [_program(name), *arguments],
+            [self._program(name), *arguments],
             cwd=self._folder,
             check=False,
             stdout=subprocess.PIPE,
@@ -255,10 +268,11 @@ class PostgresServer:
         return ["--auth=scram-sha-256", f"--pwfile={file}"]
 
 
-def missing() -> str | None:
-    """Why no server can be started here, or None."""
+def missing(version: str | None = None) -> str | None:
+    """Why no server (of one of `OTHER_VERSIONS`) can be started here, or None."""
     try:
-        _program("initdb")
+        _program("initdb", version)
+        _program("pg_isready")
     except FileNotFoundError as error:
         return str(error)
     return None
@@ -277,10 +291,25 @@ def server_account() -> _Account:
     raise RuntimeError("root cannot run PostgreSQL, and there is no account 'postgres' or 'nobody' to run it")
 
 
-def _program(name: str) -> str:
+def _program(name: str, version: str | None = None) -> str:
+    if version is not None:
+        if not (OTHERS / version / "bin" / name).exists():
+            raise FileNotFoundError(f"PostgreSQL {version} is not installed (no {name} in build/postgresql/{version})")
+        return str(_within_reach(OTHERS) / version / "bin" / name)
     # Debian keeps the server's programs out of the PATH, one folder a version.
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = str(installed[-1]) if installed else shutil.which(name)
     if found is None:
         raise FileNotFoundError(f"PostgreSQL is not installed (no {name})")
     return found
+
+
+@cache
+def _within_reach(folder: Path) -> Path:
+    """The folder, or a copy of it where the account may not enter the way there, such as the home of root."""
+    if subprocess.run(["test", "-x", str(folder)], check=False, **server_account()).returncode == 0:
+        return folder
+    copy = Path(tempfile.mkdtemp(prefix="coatcheck-postgres-programs-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    return Path(shutil.copytree(folder, copy / "programs", symlinks=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.process_ends import has_ended
-from tests.servers import programs
+from tests.servers import postgres, programs
 from tests.servers.app import AppServer
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
@@ -72,6 +73,23 @@ class TestPostgres:
         again = await asyncpg.connect(postgres_server.dsn())
         assert await again.fetchval("SELECT id FROM kept") == 7
         await again.close()
+
+    @pytest.mark.extended
+    @pytest.mark.postgres18
+    async def test_one_of_another_version_runs_from_a_folder_that_only_we_may_enter(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        others = tmp_path / "others"  # pytest's folders are for us only
+        shutil.copytree(postgres.OTHERS / "wheels", others / "wheels", symlinks=True)
+        shutil.copy(postgres.OTHERS / "18", others, follow_symlinks=False)
+        monkeypatch.setattr(postgres, "OTHERS", others)
+        server = PostgresServer(version="18")
+        try:
+            connection = await asyncpg.connect(server.dsn())
+            assert connection.get_server_version()[0] == 18
+            await connection.close()
+        finally:
+            server.remove()
 
     def test_a_paused_one_can_be_stopped(self, postgres_server: PostgresServer) -> None:
         postgres_server.pause()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coatcheck import IssuesEndingTickets, MultiTokenManager, ServerSideSessionsTokenManager
-from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck import IssuesEndingTickets, MultiTokenManager, ServerSideSessionsTokenManager, TokenRefusal
+from coatcheck.errors import RevocationIndeterminate, SignOutUnconfirmedError, StoreUnavailable
 from coatcheck.identifiers import SessionId, new_session_id, user_id_of
 from coatcheck.sessions.ending_tickets import EndingTickets
 from coatcheck.sessions.key_hash import Pepper
 from coatcheck.token_format import MAX_SECRET_LENGTH, MIN_SECRET_LENGTH, format_token, parse_token
+from tests.auth.other_manager import OtherTokenManager
 from tests.worlds import OTHER_PEPPER, PEPPER
 
 if TYPE_CHECKING:
+    from coatcheck import TokenManager
     from tests.worlds import NewWorld, World
 
 TOKEN = format_token(SessionId("01890a5d-ac96-774b-8000-000000000001"), bytes(range(32)))
@@ -45,8 +49,9 @@ class TestTheText:
         assert parse_token(made) is None
         assert not any(TOKEN[at : at + 6] in made for at in range(len(TOKEN) - 6))
 
-    def test_another_pepper_does_not_open_it(self) -> None:
-        assert tickets(OTHER_PEPPER).token_in(ticket()) is None
+    def test_another_pepper_does_not_open_it_and_takes_it_for_no_other_text(self) -> None:
+        with pytest.raises(SignOutUnconfirmedError):
+            tickets(OTHER_PEPPER).token_in(ticket())
 
     def test_an_earlier_pepper_opens_it(self) -> None:
         assert tickets(OTHER_PEPPER, PEPPER).token_in(ticket()) == TOKEN
@@ -55,11 +60,21 @@ class TestTheText:
         made = ticket()
         for at, character in enumerate(made[:-1]):  # of the last one some bits are not used
             other = "A" if character != "A" else "B"
-            assert tickets().token_in(made[:at] + other + made[at + 1 :]) is None
+            with pytest.raises(SignOutUnconfirmedError):
+                tickets().token_in(made[:at] + other + made[at + 1 :])
 
     @given(st.text(max_size=200) | st.binary(max_size=1500).map(bytes.hex))
     def test_no_other_text_is_one(self, text: str) -> None:
-        assert tickets().token_in(text) is None
+        with suppress(SignOutUnconfirmedError):
+            assert tickets().token_in(text) is None
+
+    @given(st.binary(max_size=63) | st.binary(min_size=48 + MAX_SECRET_LENGTH + 1, max_size=1500))
+    def test_a_text_of_another_length_was_never_one(self, raw: bytes) -> None:
+        assert tickets().token_in(urlsafe_b64encode(raw).rstrip(b"=").decode()) is None
+
+    @pytest.mark.parametrize("change", [" ", "+", "=", ".", "\N{SNOWMAN}"])
+    def test_a_text_of_other_characters_was_never_one(self, change: str) -> None:
+        assert tickets().token_in(ticket()[:-1] + change) is None
 
     @pytest.mark.parametrize("text", ["", "x", "c2Fz", TOKEN[:-1], TOKEN + "A"])
     def test_there_is_none_for_what_is_no_token(self, text: str) -> None:
@@ -131,3 +146,37 @@ async def test_a_manager_of_one_issues_and_takes_its_tickets(world: World) -> No
     assert made is not None
     assert await manager.end_by_ticket(made) is True
     assert await manager.end_by_ticket("something else") is None
+
+
+class WithoutThePepper(OtherTokenManager):
+    """Has tickets, and can open none of these."""
+
+    def ending_ticket(self, token: str) -> str | None:
+        return None
+
+    async def end_by_ticket(self, ticket: str) -> bool | None:
+        raise SignOutUnconfirmedError
+
+
+async def test_a_ticket_that_one_manager_cannot_open_is_taken_by_another_that_can(world: World) -> None:
+    success = await world.sign_in(await world.user())
+    made = world.sessions.ending_ticket(success.token)
+    assert made is not None
+    manager = MultiTokenManager([WithoutThePepper(), world.auth.get_token_manager(ServerSideSessionsTokenManager)])
+    assert await manager.end_by_ticket(made) is True
+    with pytest.raises(SignOutUnconfirmedError):
+        await manager.end_by_ticket("something that the first may have sealed")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_session_that_one_manager_cannot_check_is_not_said_to_be_over_by_another(
+    world: World, new_world: NewWorld, is_first: bool
+) -> None:
+    success = await world.sign_in(await world.user())
+    rotated = await new_world(session_key_hash_pepper=OTHER_PEPPER)
+    unknowing = OtherTokenManager()
+    unknowing.refusal = TokenRefusal.UNKNOWN
+    managers: list[TokenManager] = [unknowing, rotated.auth.get_token_manager(ServerSideSessionsTokenManager)]
+    manager = MultiTokenManager(managers if is_first else managers[::-1])
+    assert await manager.explain_token(success.token) is TokenRefusal.UNKNOWN_PEPPER
+    assert (await manager.examine_token(success.token)).answer is TokenRefusal.UNKNOWN_PEPPER

@@ -117,6 +117,28 @@ async def test_ending_all_sessions_ends_a_sign_in_that_began_before(world: World
     assert await world.is_valid(await world.tokens.create_token(auth_user_id=user.id, method="email", attempt=again))
 
 
+@pytest.mark.parametrize("method", [None, "email", "google"])
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_an_operator_who_deletes_a_user_s_sessions_ends_the_sign_ins_that_began_before(
+    world: World, method: str | None, is_known: bool
+) -> None:
+    user, other = await world.user(), await world.user()
+    attempt = await world.tokens.begin_sign_in(user.id if is_known else None)
+    of_other = await world.tokens.begin_sign_in(other.id if is_known else None)
+    await world.sessions.admin.delete_sessions(auth_user_id=user.id, method=method)
+    with pytest.raises(SignInSupersededError):
+        await world.sign_in(user, attempt=attempt)
+    assert await world.is_valid(await world.sign_in(other, attempt=of_other))
+
+
+async def test_an_operator_who_deletes_one_session_leaves_a_sign_in_under_way_alone(world: World) -> None:
+    user = await world.user()
+    success = await world.sign_in(user)
+    attempt = await world.tokens.begin_sign_in(user.id)
+    await world.sessions.admin.delete_sessions(auth_user_id=user.id, session_id=success.server_side_session_id)
+    assert await world.is_valid(await world.sign_in(user, attempt=attempt))
+
+
 async def test_sparing_one_session_does_not_spare_a_sign_in_under_way(world: World) -> None:
     user = await world.user()
     mine = await world.sign_in(user)

@@ -64,7 +64,9 @@ class TestValidating:
 
     async def test_a_session_under_another_pepper_is_refused(self, world: World, new_world: NewWorld) -> None:
         success = await world.sign_in(await world.user())
-        assert not await (await new_world(session_key_hash_pepper=OTHER_PEPPER)).is_valid(success)
+        other = await new_world(session_key_hash_pepper=OTHER_PEPPER)
+        assert not await other.is_valid(success)
+        assert await other.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN_PEPPER
 
     @pytest.mark.parametrize("position", [0, 1])
     async def test_an_earlier_pepper_is_accepted_and_the_row_rehashed_on_use(

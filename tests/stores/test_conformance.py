@@ -55,8 +55,17 @@ class TestSqlite(StoreConformance):
         assert (await read_present(harness.store, session.id)).scopes is None
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    version = getattr(metafunc.cls, "version", None)
+    if version is not None and "postgres_version" in metafunc.fixturenames:
+        metafunc.parametrize("postgres_version", [version], indirect=True, scope="session", ids=[pytest.HIDDEN_PARAM])
+
+
 @pytest.mark.postgres
 class TestPostgres(StoreConformance):
+    version: str | None = None
+    """Of PostgreSQL: None is the machine's own."""
+
     @pytest.fixture(scope="class")
     @staticmethod
     async def database(postgres_admin_dsn: str) -> AsyncIterator[PostgresHarness]:
@@ -93,6 +102,24 @@ class TestPostgres(StoreConformance):
                 async with harness.outage():
                     await store.end_user_sessions(session.user_id, transaction=transaction)
         assert await read_present(store, session.id) == session
+
+
+@pytest.mark.extended  # the statements are the same on every version
+@pytest.mark.postgres16
+class TestPostgres16(TestPostgres):
+    version = "16"
+
+
+@pytest.mark.extended  # the statements are the same on every version
+@pytest.mark.postgres17
+class TestPostgres17(TestPostgres):
+    version = "17"
+
+
+@pytest.mark.extended  # the statements are the same on every version
+@pytest.mark.postgres18
+class TestPostgres18(TestPostgres):
+    version = "18"
 
 
 @pytest.mark.extended  # PostgreSQL itself is held to every promise by `make test`

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -23,8 +24,8 @@ from litestar.middleware import DefineMiddleware
 from quart import Quart
 from quart import request as quart_request
 
-from coatcheck import Pod, ServerSideSessionsConfig, StoreUnavailable
-from coatcheck.web import SessionMiddleware, require, sign_in
+from coatcheck import AuthorizationError, Pod, ServerSideSessionsConfig, StoreUnavailable
+from coatcheck.web import SessionMiddleware, authentication_of, require, sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +47,26 @@ def fail(scope: Mapping[str, Any]) -> dict[str, str]:
     raise ValueError
 
 
+def deal_with_it_and_fail(scope: Mapping[str, Any]) -> dict[str, str]:
+    """What the routes `/dealt-with` do."""
+    with suppress(AuthorizationError):
+        read_notes(scope)
+    authentication_of(scope)
+    raise ValueError
+
+
+async def ask_in_tasks(scope: Mapping[str, Any]) -> dict[str, str]:
+    """What the routes `/several` do."""
+
+    async def ask() -> None:
+        read_notes(scope)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(ask())
+    return {}
+
+
 def litestar_routes(auth: AuthServices) -> list[Any]:
     @get("/notes", sync_to_thread=True)
     def notes(request: Request[Any, Any, Any]) -> dict[str, str]:
@@ -55,11 +76,19 @@ def litestar_routes(auth: AuthServices) -> list[Any]:
     async def broken(request: Request[Any, Any, Any]) -> dict[str, str]:
         return fail(request.scope)
 
+    @get("/dealt-with", sync_to_thread=True)
+    def dealt_with(request: Request[Any, Any, Any]) -> dict[str, str]:
+        return deal_with_it_and_fail(request.scope)
+
+    @get("/several")
+    async def several(request: Request[Any, Any, Any]) -> dict[str, str]:
+        return await ask_in_tasks(request.scope)
+
     @post("/sign-in")
     async def sign_in_route(request: Request[Any, Any, Any]) -> None:
         await sign_in(auth, request.scope, auth_user_id="nobody", method="email")
 
-    return [notes, broken, sign_in_route]
+    return [notes, broken, dealt_with, several, sign_in_route]
 
 
 def with_litestar(auth: AuthServices) -> AsgiApp:
@@ -82,6 +111,14 @@ def with_quart(auth: AuthServices) -> AsgiApp:
     async def broken() -> dict[str, str]:
         return fail(quart_request.scope)
 
+    @app.get("/dealt-with")
+    async def dealt_with() -> dict[str, str]:
+        return deal_with_it_and_fail(quart_request.scope)
+
+    @app.get("/several")
+    async def several() -> dict[str, str]:
+        return await ask_in_tasks(quart_request.scope)
+
     @app.post("/sign-in")
     async def sign_in_route() -> str:
         await sign_in(auth, quart_request.scope, auth_user_id="nobody", method="email")
@@ -97,6 +134,12 @@ def with_django(auth: AuthServices) -> AsgiApp:
     async def broken(request: Any) -> HttpResponse:
         return JsonResponse(fail(request.scope))
 
+    def dealt_with(request: Any) -> HttpResponse:
+        return JsonResponse(deal_with_it_and_fail(request.scope))
+
+    async def several(request: Any) -> HttpResponse:
+        return JsonResponse(await ask_in_tasks(request.scope))
+
     async def sign_in_route(request: Any) -> HttpResponse:
         await sign_in(auth, request.scope, auth_user_id="nobody", method="email")
         return HttpResponse()
@@ -104,6 +147,8 @@ def with_django(auth: AuthServices) -> AsgiApp:
     sys.modules[__name__].urlpatterns = [  # type: ignore[attr-defined]  # where Django looks
         path("notes", notes),
         path("broken", broken),
+        path("dealt-with", dealt_with),
+        path("several", several),
         path("sign-in", sign_in_route),
     ]
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
@@ -130,6 +175,8 @@ async def answers_of(make: Callable[[AuthServices], AsgiApp]) -> dict[str, str]:
                 "bad token": await http.get("/notes", headers={"Authorization": "Bearer abc"}),
                 "no scope": await http.get("/notes", headers=refused),
                 "its own error": await http.get("/broken", headers=allowed),
+                "a refusal that was dealt with": await http.get("/dealt-with", headers=refused),
+                "two refusals at once": await http.get("/several", headers=refused),
                 "refused sign-in": await http.post("/sign-in"),
             }
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coatcheck.errors import AuthorizationError, StoreUnavailable
+from coatcheck.errors import AuthorizationError, InsufficientScopeError, StoreUnavailable
 from coatcheck.web import SessionMiddleware, authentication_of, require
 from tests.web.asgi_calls import bearer, request, websocket
 from tests.web.fakes import SID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from tests.web.fakes import FakeAuth, FakeTokenManager
@@ -27,17 +26,54 @@ if TYPE_CHECKING:
 
 
 def framework(endpoint: Endpoint, *, status: int = 500, size: int = 10, more: bool = False) -> AsgiApp:
+    """Sends its 500 while it handles the exception, as Litestar does."""
+
     async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        async def answer(status: int, body: bytes) -> None:
+            await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/html")]})
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            if more:
+                await send({"type": "http.response.body", "body": b""})
+
         try:
-            body, answered = await endpoint(scope), 200
+            body = await endpoint(scope)
         except Exception:  # noqa: BLE001 (as these frameworks do)
-            body, answered = b"o" * size, status
-        await send({"type": "http.response.start", "status": answered, "headers": [(b"content-type", b"text/html")]})
-        await send({"type": "http.response.body", "body": body, "more_body": more})
-        if more:
-            await send({"type": "http.response.body", "body": b""})
+            await answer(status, b"o" * size)
+        else:
+            await answer(200, body)
 
     return app
+
+
+CATCHES = """
+async def {function}(endpoint, scope):
+    try:
+        return 200, await endpoint(scope)
+    except Exception:
+        return 500, b"o" * 10
+"""
+
+
+def framework_that_answers_later(endpoint: Endpoint, module: str, function: str) -> AsgiApp:
+    """Makes its 500 in this function of this module, and sends it afterwards."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(CATCHES.format(function=function), namespace)  # noqa: S102 (a module of this name cannot be imported)
+
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        status, body = await namespace[function](endpoint, scope)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+FRAMEWORKS: dict[str, Callable[[Endpoint], AsgiApp]] = {
+    "while it handles the error": framework,
+    "afterwards, as Quart": lambda endpoint: framework_that_answers_later(endpoint, "quart.app", "handle_request"),
+    "afterwards, as Django": lambda endpoint: framework_that_answers_later(
+        endpoint, "django.core.handlers.exception", "inner"
+    ),
+}
 
 
 async def notes(scope: AsgiScope) -> bytes:
@@ -53,12 +89,17 @@ async def asking_without_requiring(scope: AsgiScope) -> bytes:
     return b"" if caller is None else caller.user_identifier.encode()
 
 
-@pytest.mark.parametrize("more", [False, True])
+@pytest.fixture(params=FRAMEWORKS)
+def framework_of(request: pytest.FixtureRequest) -> Callable[[Endpoint], AsgiApp]:
+    """A framework that sends its 500 at this moment."""
+    return FRAMEWORKS[request.param]
+
+
 @pytest.mark.parametrize("endpoint", [notes, in_a_thread])
 async def test_each_failed_requirement_has_its_answer(
-    auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint, more: bool
+    auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint, framework_of: Callable[[Endpoint], AsgiApp]
 ) -> None:
-    app = SessionMiddleware(framework(endpoint, more=more), auth=auth, cookie=SID)
+    app = SessionMiddleware(framework_of(endpoint), auth=auth, cookie=SID)
     token = manager.sign_in("ann")
     assert (await request(app)).code == "authentication_required"
     assert (await request(app, headers=bearer("nonsense"))).code == "invalid_token"
@@ -69,11 +110,34 @@ async def test_each_failed_requirement_has_its_answer(
     assert (await request(app, headers=bearer(token))).body == b"ann"
 
 
-async def test_an_outage_is_a_503(auth: FakeAuth, manager: FakeTokenManager) -> None:
+async def test_a_500_in_several_parts_has_its_answer_too(auth: FakeAuth) -> None:
+    app = SessionMiddleware(framework(notes, more=True), auth=auth)
+    assert (await request(app)).code == "authentication_required"
+
+
+async def asks_again_where_it_fails(scope: AsgiScope) -> bytes:
+    """An error hook of the application logs who has failed."""
+    try:
+        return await notes(scope)
+    finally:
+        require(scope)
+        authentication_of(scope)
+
+
+async def test_a_question_after_the_refusal_does_not_take_its_answer_away(
+    auth: FakeAuth, manager: FakeTokenManager, framework_of: Callable[[Endpoint], AsgiApp]
+) -> None:
+    app = SessionMiddleware(framework_of(asks_again_where_it_fails), auth=auth)
+    assert (await request(app, headers=bearer(manager.sign_in()))).code == "insufficient_scope"
+
+
+async def test_an_outage_is_a_503(
+    auth: FakeAuth, manager: FakeTokenManager, framework_of: Callable[[Endpoint], AsgiApp]
+) -> None:
     token = manager.sign_in()
     manager.is_down = True
     for endpoint in (notes, asking_without_requiring):
-        answer = await request(SessionMiddleware(framework(endpoint), auth=auth), headers=bearer(token))
+        answer = await request(SessionMiddleware(framework_of(endpoint), auth=auth), headers=bearer(token))
         assert (answer.status, answer.code) == (503, "store_unavailable")
         assert answer.header("retry-after") is not None
 
@@ -107,12 +171,163 @@ async def asks_for_less_and_fails(scope: AsgiScope) -> bytes:
     raise ValueError
 
 
-@pytest.mark.parametrize(
-    "endpoint", [fails, fails_after_it_was_let_in, deals_with_it_and_fails, asks_for_less_and_fails]
-)
-async def test_any_other_500_stays_one(auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint) -> None:
-    answer = await request(SessionMiddleware(framework(endpoint), auth=auth), headers=bearer(manager.sign_in()))
+async def deals_with_a_helpers_refusal_and_fails(scope: AsgiScope) -> bytes:
+    with suppress(AuthorizationError):
+        await notes(scope)
+    raise ValueError
+
+
+async def deals_with_it_asks_who_it_is_and_fails(scope: AsgiScope) -> bytes:
+    with suppress(AuthorizationError):
+        await notes(scope)
+    assert authentication_of(scope) is not None
+    raise ValueError
+
+
+async def fails_while_it_deals_with_it(scope: AsgiScope) -> bytes:
+    try:
+        return await notes(scope)
+    except AuthorizationError:
+        raise ValueError  # noqa: B904 (chained to the refusal)
+
+
+async def makes_another_error_of_it(scope: AsgiScope) -> bytes:
+    try:
+        return await notes(scope)
+    except AuthorizationError as error:
+        raise ValueError from error
+
+
+async def is_refused_in_a_thread_deals_with_it_and_fails(scope: AsgiScope) -> bytes:
+    with suppress(AuthorizationError):
+        await in_a_thread(scope)
+    raise ValueError
+
+
+OTHER_CAUSES = [
+    fails,
+    fails_after_it_was_let_in,
+    deals_with_it_and_fails,
+    asks_for_less_and_fails,
+    deals_with_a_helpers_refusal_and_fails,
+    deals_with_it_asks_who_it_is_and_fails,
+    fails_while_it_deals_with_it,
+    makes_another_error_of_it,
+    is_refused_in_a_thread_deals_with_it_and_fails,
+]
+
+
+@pytest.mark.parametrize("endpoint", OTHER_CAUSES)
+async def test_any_other_500_stays_one(
+    auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint, framework_of: Callable[[Endpoint], AsgiApp]
+) -> None:
+    answer = await request(SessionMiddleware(framework_of(endpoint), auth=auth), headers=bearer(manager.sign_in()))
     assert (answer.status, answer.body) == (500, b"o" * 10)
+
+
+@pytest.mark.parametrize("endpoint", [notes, *OTHER_CAUSES])
+@pytest.mark.parametrize("place", [("blog.app", "handle_request"), ("quart.app", "full_dispatch_request")])
+async def test_a_500_whose_cause_is_not_known_stays_one(
+    auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint, place: tuple[str, str]
+) -> None:
+    """It is sent after the error was handled, and what has caught the error may have done so for something else."""
+    app = SessionMiddleware(framework_that_answers_later(endpoint, *place), auth=auth)
+    assert (await request(app, headers=bearer(manager.sign_in()))).status == 500
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+async def test_a_function_that_catches_its_own_refusal_may_answer_with_a_500(auth: FakeAuth, where: str) -> None:
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        try:
+            if where == "here":
+                require(scope)
+            await asyncio.to_thread(require, scope)
+        except AuthorizationError:
+            await send({"type": "http.response.start", "status": 500})
+            await send({"type": "http.response.body", "body": b"mine"})
+
+    assert (await request(SessionMiddleware(app, auth=auth))).body == b"mine"
+
+
+async def test_an_error_that_is_handled_around_the_middleware_is_not_its_applications(auth: FakeAuth) -> None:
+    async def app(_scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"mine"})
+
+    async def around(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            raise_a_refusal()
+        except AuthorizationError:
+            await SessionMiddleware(app, auth=auth)(scope, receive, send)
+
+    def raise_a_refusal() -> None:
+        raise InsufficientScopeError(["a"])
+
+    assert (await request(around)).body == b"mine"
+
+
+async def in_a_task_group(scope: AsgiScope) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        for name in ("a", "b"):
+            group.create_task(notes_of(scope, name))
+    return b""
+
+
+async def notes_of(scope: AsgiScope, name: str) -> None:
+    require(scope, f"notes:{name}")
+
+
+async def in_nested_task_groups(scope: AsgiScope) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(in_a_task_group(scope))
+        group.create_task(notes_of(scope, "a"))
+    return b""
+
+
+async def in_a_task_group_beside_another_error(scope: AsgiScope) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(in_a_task_group(scope))
+        group.create_task(fails(scope))
+    return b""
+
+
+def lets_escape(endpoint: Endpoint) -> AsgiApp:
+    async def app(scope: AsgiScope, _receive: Receive, _send: Send) -> None:
+        await endpoint(scope)
+
+    return app
+
+
+@pytest.mark.parametrize("endpoint", [in_a_task_group, in_nested_task_groups])
+@pytest.mark.parametrize("kind", [framework, lets_escape])
+async def test_several_refusals_in_a_task_group_have_the_answer_of_one(
+    auth: FakeAuth, manager: FakeTokenManager, endpoint: Endpoint, kind: Callable[[Endpoint], AsgiApp]
+) -> None:
+    app, token = SessionMiddleware(kind(endpoint), auth=auth), manager.sign_in()
+    assert (await request(app)).code == "authentication_required"
+    assert (await request(app, headers=bearer(token))).code == "insufficient_scope"
+    manager.is_down = True
+    assert (await request(app, headers=bearer(token))).code == "store_unavailable"
+
+
+async def test_an_outage_among_refusals_is_answered_as_one(auth: FakeAuth, manager: FakeTokenManager) -> None:
+    async def endpoint(scope: AsgiScope) -> bytes:
+        with suppress(AuthorizationError):
+            require(scope, "a")
+        raise ExceptionGroup("of two", [InsufficientScopeError(["a"]), StoreUnavailable("down")])
+
+    app = SessionMiddleware(lets_escape(endpoint), auth=auth)
+    assert (await request(app, headers=bearer(manager.sign_in()))).code == "store_unavailable"
+
+
+async def test_refusals_beside_another_error_in_a_task_group_stay_a_500(
+    auth: FakeAuth, manager: FakeTokenManager
+) -> None:
+    token = manager.sign_in()
+    app = SessionMiddleware(framework(in_a_task_group_beside_another_error), auth=auth)
+    assert (await request(app, headers=bearer(token))).body == b"o" * 10
+    with pytest.raises(ExceptionGroup):
+        await request(SessionMiddleware(lets_escape(in_a_task_group_beside_another_error), auth=auth))
 
 
 async def test_an_outage_that_was_dealt_with_stays_so(auth: FakeAuth, manager: FakeTokenManager) -> None:

@@ -12,20 +12,24 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
+from coatcheck.identifiers import new_session_id
+from coatcheck.token_format import format_token
 from coatcheck.web import SessionMiddleware
+from coatcheck.web.sign_out import MAX_COOKIES
 from coatcheck.web.starlette import session_routes
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
+from tests.worlds import OTHER_PEPPER, PEPPER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from coatcheck import AuthSuccess
     from coatcheck.web.asgi import AsgiApp
     from coatcheck.web.auth_services import HasTokenManager
     from tests.web.asgi_calls import Answer
     from tests.web.fakes import FakeAuth, FakeTokenManager
-    from tests.worlds import World
+    from tests.worlds import NewWorld, World
 
 LOST = RevocationIndeterminate("the connection broke before the answer came")
 DOWN = StoreUnavailable("down")
@@ -148,7 +152,7 @@ async def test_the_ticket_does_nothing_but_end(
         thief = Browser(device.app, dict(shown))
         headers = () if shown else tuple(bearer(ticket))
         assert (await thief.post("sign-out-all", *headers)).code == "invalid_token"
-        assert (await thief.post("sign-out", *headers)).json == {"ended": 0}
+        assert (await thief.post("sign-out", *headers)).json["ended"] == 0
     assert await world.is_valid(ann)
 
 
@@ -204,7 +208,7 @@ async def test_a_cookie_that_is_no_token_stays_in_an_outage(world: World, outage
     """Another framework's."""
     device = Browser(app_of(world.auth), {SESSION: "eyJhIjoxfQ.aGVsbG8.c2ln"})
     outage.begin(DOWN, WRITES + READS)
-    assert ((await device.post()).json, set(device.jar)) == ({"ended": 0}, {SESSION})
+    assert ((await device.post()).code, set(device.jar)) == ("sign_out_unconfirmed", {SESSION})
 
 
 @pytest.mark.parametrize(("error", "calls"), OUTAGES.values(), ids=OUTAGES)
@@ -238,3 +242,224 @@ async def test_a_manager_without_tickets_keeps_the_cookie(auth: FakeAuth, manage
     assert ((await device.post()).status, set(device.jar)) == (503, {SESSION})
     manager.is_down = False
     assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+
+
+def is_unconfirmed(answer: Answer, ended: int = 0) -> bool:
+    return (answer.status, answer.code, answer.json["ended"]) == (409, "sign_out_unconfirmed", ended)
+
+
+class TestATicketThatCannotBeOpened:
+    """It was sealed under a pepper that this server has not: removed meanwhile, or not there yet."""
+
+    @pytest.fixture
+    async def rotated(
+        self, world: World, ann: AuthSuccess, device: Browser, outage: Outages, new_world: NewWorld
+    ) -> World:
+        """Ann has tried to sign out; then the session was rehashed in use elsewhere, and the old pepper removed."""
+        outage.begin(DOWN, WRITES)
+        await device.post()
+        outage.end()
+        both = await new_world(session_key_hash_pepper=OTHER_PEPPER, fallback_session_key_hash_peppers=[PEPPER])
+        assert await both.is_valid(ann)
+        await both.sessions.flush()
+        rotated = await new_world(session_key_hash_pepper=OTHER_PEPPER)
+        device.app = app_of(rotated.auth)
+        return rotated
+
+    async def test_is_no_proof_that_its_session_is_over(
+        self, ann: AuthSuccess, device: Browser, rotated: World
+    ) -> None:
+        for _ in range(3):
+            answer = await device.post()
+            assert is_unconfirmed(answer)
+            assert answer.header("retry-after") is None, "nobody is asked to repeat it"
+            assert set(device.jar) == {TICKET}, "a server that has the pepper can finish it"
+        assert await rotated.is_valid(ann)
+
+    async def test_is_finished_by_a_server_that_has_the_pepper(
+        self, ann: AuthSuccess, device: Browser, rotated: World, new_world: NewWorld
+    ) -> None:
+        assert is_unconfirmed(await device.post())
+        both = await new_world(session_key_hash_pepper=OTHER_PEPPER, fallback_session_key_hash_peppers=[PEPPER])
+        device.app = app_of(both.auth)
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert not await rotated.is_valid(ann)
+
+    async def test_is_no_proof_for_a_server_that_cannot_check_its_session(
+        self, world: World, ann: AuthSuccess, device: Browser, rotated: World
+    ) -> None:
+        """This one opens the ticket, and the session is under the pepper of the others."""
+        device.app = app_of(world.auth)
+        assert is_unconfirmed(await device.post())
+        assert set(device.jar) == {TICKET}
+        assert await rotated.is_valid(ann)
+
+    async def test_does_not_keep_a_newer_session_alive(self, ann: AuthSuccess, device: Browser, rotated: World) -> None:
+        newer = await rotated.sign_in(await rotated.user())
+        device.jar[SESSION] = newer.token
+        assert is_unconfirmed(await device.post(), ended=1)
+        assert set(device.jar) == {TICKET}
+        assert [await rotated.is_valid(one) for one in (ann, newer)] == [True, False]
+
+    async def test_is_not_given_up_for_the_ticket_of_a_newer_session(self, device: Browser, rotated: World) -> None:
+        device.jar[SESSION] = (await rotated.sign_in(await rotated.user())).token
+        shown = dict(device.jar)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            Outages(rotated, monkeypatch).begin(DOWN, WRITES)
+            assert (await device.post()).status == 503
+        assert device.jar == shown
+
+    async def test_ends_nothing_that_signing_out_everywhere_would_not_end(
+        self, ann: AuthSuccess, device: Browser, rotated: World
+    ) -> None:
+        again = await rotated.sessions.create_session(ann.auth_user_id, method="email")
+        device.jar[SESSION] = again.token
+        assert (await device.post("sign-out-all")).json == {"ended": 2}
+        assert not await rotated.is_valid(ann)
+
+
+@pytest.mark.parametrize("length", [86, 99, 300])
+async def test_an_invented_ticket_costs_no_read_and_ends_nothing(
+    world: World, ann: AuthSuccess, outage: Outages, length: int
+) -> None:
+    outage.begin(AssertionError("the store is asked"), WRITES + READS)
+    device = Browser(app_of(world.auth), {TICKET: "A" * length})
+    assert is_unconfirmed(await device.post())
+    outage.end()
+    device.jar[SESSION] = ann.token
+    assert is_unconfirmed(await device.post(), ended=1)
+    assert (await Browser(device.app, {}).post()).json == {"ended": 0}, "without it nothing is left to say"
+
+
+async def test_a_session_whose_secret_cannot_be_checked_here_is_not_said_to_be_over(
+    world: World, ann: AuthSuccess, new_world: NewWorld
+) -> None:
+    other = app_of((await new_world(session_key_hash_pepper=OTHER_PEPPER)).auth)
+    device = Browser(other, {SESSION: ann.token})
+    assert is_unconfirmed(await device.post())
+    assert set(device.jar) == {SESSION}
+    assert is_unconfirmed(await Browser(other).post("sign-out", *bearer(ann.token)))
+    assert (await device.status()).json["reason"] == "revoked"
+    assert await world.is_valid(ann)
+
+
+async def shown_to(app: AsgiApp, *values: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    cookies = "; ".join(f"{SESSION}={value}" for value in values).encode()
+    sent = [(b"cookie", cookies), *headers]
+    return await request(app, "/session/sign-out", headers=sent, method="POST", scheme="https")
+
+
+class TestSeveralSessionCookies:
+    """Browsers keep one `__Host-` cookie of a name; on plain http, and in other clients, there may be more."""
+
+    async def test_end_every_session_whose_secret_is_right(self, world: World, ann: AuthSuccess) -> None:
+        other = await world.sign_in(await world.user())
+        answer = await shown_to(app_of(world.auth), ann.token, other.token)
+        assert (answer.status, answer.json) == (200, {"ended": 2})
+        assert (answer.header("set-cookie") or "").startswith(f"{SESSION}=; Max-Age=0; ")
+        assert [await world.is_valid(one) for one in (ann, other)] == [False, False]
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    async def test_end_the_session_beside_one_that_is_over_which_may_be_another_applications(
+        self, world: World, ann: AuthSuccess, is_first: bool
+    ) -> None:
+        over = await world.sign_in(await world.user())
+        await world.sessions.revoke_session(over.server_side_session_id)
+        forged = format_token(over.server_side_session_id, bytes(32))
+        shown = [over.token, forged, ann.token]
+        answer = await shown_to(app_of(world.auth), *(reversed(shown) if is_first else shown))
+        assert (answer.status, answer.json, answer.header("set-cookie")) == (200, {"ended": 1}, None)
+        assert not await world.is_valid(ann)
+
+    async def test_end_no_session_whose_secret_is_wrong(self, world: World, ann: AuthSuccess) -> None:
+        forged = format_token(ann.server_side_session_id, bytes(32))
+        assert (await shown_to(app_of(world.auth), forged, forged)).json == {"ended": 0}
+        assert await world.is_valid(ann)
+
+    @pytest.mark.parametrize("garbage", ["x", "eyJhIjoxfQ.aGVsbG8.c2ln", "a b"])
+    async def test_are_not_confirmed_where_one_cannot_be_read(
+        self, world: World, ann: AuthSuccess, garbage: str
+    ) -> None:
+        answer = await shown_to(app_of(world.auth), garbage, ann.token)
+        assert is_unconfirmed(answer, ended=1)
+        assert answer.header("set-cookie") is None
+        assert not await world.is_valid(ann)
+
+    async def test_are_not_confirmed_where_there_are_more_than_are_looked_at(
+        self, world: World, ann: AuthSuccess
+    ) -> None:
+        unknown = format_token(new_session_id(ann.auth_user_id), bytes(32))
+        assert is_unconfirmed(await shown_to(app_of(world.auth), *([unknown] * MAX_COOKIES), ann.token))
+        assert await world.is_valid(ann)
+        assert (await shown_to(app_of(world.auth), *([unknown] * (MAX_COOKIES - 1)), ann.token)).json == {"ended": 1}
+
+    async def test_cannot_be_used_by_another_site(self, world: World, ann: AuthSuccess) -> None:
+        forged: Headers = [(b"sec-fetch-site", b"cross-site")]
+        answer = await shown_to(app_of(world.auth), ann.token, ann.token, headers=forged)
+        assert answer.code == "cross_site_request"
+        assert await world.is_valid(ann)
+
+    @pytest.mark.parametrize(("error", "calls"), OUTAGES.values(), ids=OUTAGES)
+    async def test_stay_in_an_outage_and_can_be_shown_again(
+        self, world: World, ann: AuthSuccess, outage: Outages, error: Exception, calls: tuple[str, ...]
+    ) -> None:
+        other = await world.sign_in(await world.user())
+        outage.begin(error, calls)
+        answer = await shown_to(app_of(world.auth), ann.token, other.token)
+        assert (answer.status, answer.header("set-cookie")) == (503, None)
+        outage.end()
+        assert (await shown_to(app_of(world.auth), ann.token, other.token)).json == {"ended": 2}
+
+    async def test_one_that_is_quoted_is_read(self, world: World, ann: AuthSuccess) -> None:
+        """RFC 6265 section 4.1.1 allows quotes. We write none; a client or proxy may."""
+        answer = await shown_to(app_of(world.auth), f'"{ann.token}"')
+        assert (answer.status, answer.json) == (200, {"ended": 1})
+        assert not await world.is_valid(ann)
+
+    async def test_two_tickets_are_both_used(self, world: World, ann: AuthSuccess) -> None:
+        other = await world.sign_in(await world.user())
+        tickets = [world.sessions.ending_ticket(one.token) for one in (ann, other)]
+        cookies = "; ".join(f"{TICKET}={ticket}" for ticket in tickets).encode()
+        answer = await request(
+            app_of(world.auth), "/session/sign-out", headers=[(b"cookie", cookies)], method="POST", scheme="https"
+        )
+        assert answer.json == {"ended": 2}
+        assert (answer.header("set-cookie") or "").startswith(f"{TICKET}=; Max-Age=0; ")
+
+
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "cut off": lambda token: token[:-1],
+    "cut off to the prefix": lambda token: token[:4],
+    "with a character too much": lambda token: token + "A",
+    "with padding": lambda token: token + "=",
+    "with spaces": lambda token: token[:20] + " " + token[20:],
+    "half quoted": lambda token: f'"{token}',
+    "percent-encoded": lambda token: token.replace("-", "%2D").replace("_", "%5F") + "%00",
+    "twice in one": lambda token: f"{token},{token}",
+    "signed": lambda token: f"{token}.c2ln",
+    "in JSON": lambda token: f'{{"token":"{token}"}}',
+    "in upper case": lambda token: token.upper(),
+    "not ASCII": lambda token: token + "\N{SNOWMAN}",
+    "in quotes twice": lambda token: f'""{token}""',
+}
+
+
+@pytest.mark.parametrize("way", ["cookie", "bearer"])
+@pytest.mark.parametrize("name", DAMAGES)
+async def test_what_was_damaged_on_its_way_is_not_said_to_be_over(
+    world: World, ann: AuthSuccess, name: str, way: str
+) -> None:
+    damaged = DAMAGES[name](ann.token)
+    app = app_of(world.auth)
+    if way == "cookie":
+        answer = await shown_to(app, damaged)
+    else:
+        header: Headers = [(b"authorization", f"Bearer {damaged}".encode())]
+        answer = await request(app, "/session/sign-out", headers=header, method="POST", scheme="https")
+    assert is_unconfirmed(answer)
+    assert answer.header("set-cookie") is None
+    assert await world.is_valid(ann)
+
+
+async def test_an_empty_cookie_is_none(world: World) -> None:
+    assert (await shown_to(app_of(world.auth), "")).json == {"ended": 0}

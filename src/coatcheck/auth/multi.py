@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from coatcheck.errors import ConfigurationError, InvalidArgumentError
+from coatcheck.errors import ConfigurationError, InvalidArgumentError, SignOutUnconfirmedError
 from coatcheck.identifiers import NotASessionIdError, refuse_token
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
 from coatcheck.tokens import AuthenticationInfo, IssuesEndingTickets, TokenRefusal, TokenStanding
@@ -126,7 +126,7 @@ class MultiTokenManager:
             standing = await manager.examine_token(token)
             if isinstance(standing.answer, AuthenticationInfo):
                 return standing
-            if standing.answer.is_for_the_holder or refusal.answer is TokenRefusal.NOT_A_TOKEN:
+            if _says_more(standing.answer, refusal.answer):
                 refusal = standing
         return refusal
 
@@ -136,7 +136,7 @@ class MultiTokenManager:
             answer = await manager.explain_token(token)
             if isinstance(answer, AuthenticationInfo):
                 return answer
-            if answer.is_for_the_holder or refusal is TokenRefusal.NOT_A_TOKEN:
+            if _says_more(answer, refusal):
                 refusal = answer
         return refusal
 
@@ -202,10 +202,17 @@ class MultiTokenManager:
 
     async def end_by_ticket(self, ticket: str) -> bool | None:
         """See `IssuesEndingTickets`. A ticket is taken by the manager that has issued it, also beside others."""
+        unconfirmed = None
         for manager in self.managers:
-            ended = await manager.end_by_ticket(ticket) if isinstance(manager, IssuesEndingTickets) else None
-            if ended is not None:
-                return ended
+            try:
+                ended = await manager.end_by_ticket(ticket) if isinstance(manager, IssuesEndingTickets) else None
+            except SignOutUnconfirmedError as error:  # it may be another manager's
+                unconfirmed = error
+            else:
+                if ended is not None:
+                    return ended
+        if unconfirmed is not None:
+            raise unconfirmed
         return None
 
     async def revoke_all_tokens(
@@ -251,3 +258,17 @@ class MultiTokenManager:
         if not separator or number not in numbers:
             raise InvalidArgumentError("after must be the next_after of an earlier page")
         return numbers.index(number), within or None
+
+
+def _says_more(answer: TokenRefusal | AuthenticationInfo, than: TokenRefusal | AuthenticationInfo) -> bool:
+    """Whether a manager's refusal is to be told, and not that of one that was asked before."""
+    return _WEIGHTS.get(answer, 1) > _WEIGHTS.get(than, 1)
+
+
+# Where one manager has such a session and cannot check it, no other can say that it is over.
+_WEIGHTS: dict[TokenRefusal | AuthenticationInfo, int] = {
+    TokenRefusal.NOT_A_TOKEN: 0,
+    TokenRefusal.UNKNOWN_PEPPER: 2,
+    TokenRefusal.EXPIRED: 3,
+    TokenRefusal.INACTIVE: 3,
+}

@@ -87,17 +87,16 @@ class FileStorage(TextStorage):
     def load(self) -> str | None:
         """See `TextStorage.load`."""
         try:
-            with os.fdopen(open_to_read(self._path), encoding="utf-8") as file:
+            with suppress(UnicodeDecodeError), os.fdopen(open_to_read(self._path), encoding="utf-8") as file:
                 self._keep_private(file.fileno())
                 return HiddenText(file.read())
         except FileNotFoundError:
             return None
         except StorageError:
             raise
-        except UnicodeDecodeError:
-            raise StorageError(f"{self._path} does not hold a session; delete it and sign in again") from None
         except OSError as error:
             raise self._cannot("read", error) from None
+        raise self._holds_no_session()  # not chained to the decoder's error, which has what it read
 
     def save(self, text: str | None) -> None:
         """See `TextStorage.save`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.client.text_storage import TextStorage
 from coatcheck.errors import ConfigurationError, StorageError
-from coatcheck.hidden import HiddenText, shown_when_made
+from coatcheck.hidden import Hidden, HiddenText, shown_when_made
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -69,8 +69,8 @@ class KeyringStorage(TextStorage):
         raise self._cannot_use("write", kind)
 
     def _kept(self) -> str | None:
-        text: str | None = self._keyring.get_password(self._service, self._account)
-        return None if text is None else HiddenText(text)
+        text = Hidden[str | None](self._keyring.get_password(self._service, self._account))
+        return None if text.reveal() is None else HiddenText(text.reveal())
 
 
 def _keyring() -> ModuleType:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import httpx
 
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.listening import (
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    import httpx
     from anyio.abc import TaskGroup
 
     from coatcheck.client.callbacks import Callbacks
@@ -83,7 +84,7 @@ class ListeningTask:
             self._has_changed = False
             return None
         if isinstance(need, CloseStream):
-            return await finishing.result_of(need.response.aclose())
+            return await finishing.result_of(self._close(need.response))
         if isinstance(need, OpenStream | ReadStream | Pause):
             finishing.raise_held()
         if isinstance(need, OpenStream):
@@ -116,3 +117,15 @@ class ListeningTask:
 
     async def _read(self) -> bytes | None:
         return None if self._parts is None else await anext(self._parts, None)
+
+    async def _close(self, response: httpx.Response) -> None:
+        """Close the response, and end the generators of httpx that read it.
+
+        One that is dropped half-way is a `ResourceWarning` on trio. Each reads another, so that `aclose` of the
+        outermost would drop the rest; an error in the innermost, whose connection is closed, ends them all.
+        """
+        await response.aclose()
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            with suppress(httpx.HTTPError, httpx.StreamError):
+                await anext(parts, None)

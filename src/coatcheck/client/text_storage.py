@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from coatcheck.errors import InvalidArgumentError, StorageError
-from coatcheck.hidden import HiddenText, shown_when_made
+from coatcheck.hidden import Hidden, HiddenText, shown_when_made
 from coatcheck.wire import auth_success_json, auth_success_of
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ class TextStorage(ABC):
 
     def read(self) -> AuthSuccess | None:
         """See `SessionStorage.read`."""
-        text = self.load()
-        if text is None:
+        text = Hidden(self.load())
+        if text.reveal() is None:
             return None
-        try:
-            return auth_success_of(json.loads(text))
-        except (ValueError, TypeError, RecursionError, InvalidArgumentError):  # TypeError: the place gave no text
-            # Neither the text nor the parser's message may be shown: both may contain the token.
-            raise StorageError(f"{self.place} does not hold a session; delete it and sign in again") from None
+        # TypeError: the place gave no text. The parser's error has the text, so that ours is raised after it, and is
+        # not chained to it.
+        with suppress(ValueError, TypeError, RecursionError, InvalidArgumentError):
+            return auth_success_of(json.loads(text.reveal() or ""))
+        raise self._holds_no_session()
 
     def write(self, session: AuthSuccess | None) -> None:
         """See `SessionStorage.write`."""
@@ -72,6 +72,10 @@ class TextStorage(ABC):
         Raises:
             StorageError: the text cannot be written; the earlier text is still there.
         """
+
+    def _holds_no_session(self) -> StorageError:
+        """The error for a text that is damaged."""
+        return StorageError(f"{self.place} does not hold a session; delete it and sign in again")
 
     def _cannot_use(self, do: str, kind_of_error: str) -> StorageError:
         """The error for one of another library, to be raised after its `except` block.

@@ -60,8 +60,9 @@ class ServerSideSessionsAdmin:
     ) -> tuple[EndedSession, ...]:
         """Delete the sessions that match all given filters, and return their user ids and session ids.
 
-        Without a transaction the sessions are deleted in chunks. To end the sessions of one user, use
-        `revoke_all_sessions`: it also stops sign-ins under way.
+        The sessions of one user, all or those with this `method`, are deleted in one step, which also stops the user's
+        sign-ins that are under way, as `revoke_all_sessions` does. A `session_id`, or a `method` of all users, stops
+        no sign-in. Without a transaction sessions of all users are deleted in chunks.
 
         Raises:
             InvalidArgumentError: no filter is given, or `session_id` is not a UUID.
@@ -71,6 +72,9 @@ class ServerSideSessionsAdmin:
             raise InvalidArgumentError("give at least one of auth_user_id, session_id and method")
         one = None if session_id is None else given_session_id(session_id)
         user_id = None if auth_user_id is None else user_id_of(auth_user_id)
+        if user_id is not None and one is None:
+            ending = self._store.end_user_sessions(user_id, method=method, transaction=transaction)
+            return (await self._endings.run(ending, user_id=user_id, transaction=transaction)).ended
         which = SessionFilter(user_id=user_id, session_id=one, method=method)
         if transaction is None:
             return await self._endings.finish(self._delete_in_chunks(which))

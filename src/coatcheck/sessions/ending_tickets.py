@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING
 
+from coatcheck.errors import SignOutUnconfirmedError
 from coatcheck.identifiers import session_id_from_bytes, session_id_to_bytes
 from coatcheck.token_format import MAX_SECRET_LENGTH, MIN_SECRET_LENGTH, Secret, format_token, parse_token
 from coatcheck.tokens import Token
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _TAG_LENGTH = 32
 _ID_LENGTH = 16
+_TEXT = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_LENGTH = (_TAG_LENGTH + _ID_LENGTH + MAX_SECRET_LENGTH + 2) // 3 * 4
 
 
@@ -47,20 +50,28 @@ class EndingTickets:
         return urlsafe_b64encode(sealed).rstrip(b"=").decode("ascii")
 
     def token_in(self, ticket: str) -> Token | None:
-        """The token in a ticket of ours; None for any other text. Whether it is valid is not known."""
-        if len(ticket) > _MAX_LENGTH:
-            return None
-        try:
-            sealed = urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
-        except ValueError:
-            return None
-        if not MIN_SECRET_LENGTH <= len(sealed) - _TAG_LENGTH - _ID_LENGTH <= MAX_SECRET_LENGTH:
+        """The token in a ticket of ours; None for a text that was never a ticket. Whether it is valid is not known.
+
+        Raises:
+            SignOutUnconfirmedError: the text has the form of a ticket, and no configured pepper opens it.
+        """
+        sealed = _sealed_in(ticket)
+        if sealed is None:
             return None
         for seal in self._seals:
             opened = seal.open(sealed)
             if opened is not None:
                 return Token(format_token(session_id_from_bytes(opened[:_ID_LENGTH]), opened[_ID_LENGTH:]))
+        raise SignOutUnconfirmedError
+
+
+def _sealed_in(ticket: str) -> bytes | None:
+    """The bytes of a text that has the form of a ticket; None for any other, which may be another application's."""
+    if len(ticket) > _MAX_LENGTH or _TEXT.fullmatch(ticket) is None or len(ticket) % 4 == 1:
         return None
+    sealed = urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
+    has_room = MIN_SECRET_LENGTH <= len(sealed) - _TAG_LENGTH - _ID_LENGTH <= MAX_SECRET_LENGTH
+    return sealed if has_room else None
 
 
 class _Seal:

@@ -99,6 +99,10 @@ class KeyHasher:
                 return Match.OUTDATED
         return None
 
+    def can_check(self, stored: KeyHash) -> bool:
+        """Whether the pepper that a row names is configured; True for a row that names none."""
+        return stored.pepper_id is None or stored.pepper_id in self._by_id
+
     def _candidates(self, pepper_id: str | None) -> Sequence[Pepper]:
         """The pepper that a row names; all peppers, primary first, if the row names none."""
         if pepper_id is None:

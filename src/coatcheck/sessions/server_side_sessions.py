@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coatcheck.errors import InvalidArgumentError
+from coatcheck.errors import InvalidArgumentError, SignOutUnconfirmedError
 from coatcheck.events.publishing import published
 from coatcheck.identifiers import given_session_id, session_id_of, user_id_of
 from coatcheck.pages import DEFAULT_PAGE_SIZE, Page, page_size
@@ -20,7 +20,8 @@ from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
 from coatcheck.stores.records import SessionFilter
-from coatcheck.tokens import AuthenticationInfo
+from coatcheck.token_format import session_id_in
+from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from coatcheck.sessions.session_info import SessionInfo
     from coatcheck.sessions.settings import ServerSideSessionsSettings
     from coatcheck.stores.store import Store, Transaction
-    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenRefusal, TokenStanding
+    from coatcheck.tokens import AuthSuccess, SignInAttempt, TokenStanding
     from coatcheck.user_source import UserSource
 
 
@@ -235,20 +236,25 @@ class ServerSideSessions:
         return self._tickets.ticket_for(token)
 
     async def end_by_ticket(self, ticket: str) -> bool | None:
-        """End the session of an `ending_ticket`. False if it is over already, None if the ticket is not one of ours.
+        """End the session of an `ending_ticket`. False if it is over already, None if the text is no ticket at all.
 
         The secret of the token in the ticket is checked, as it is of any token.
 
         Raises:
+            SignOutUnconfirmedError: the pepper with which the ticket was sealed, or that of its session, is not
+                configured here, so the session may live; or the text was made up.
             RevocationIndeterminate, StoreUnavailable: as `revoke_session`; the ticket stays good.
         """
         token = self._tickets.token_in(ticket)
         if token is None:
             return None
         caller = (await self.validator.examine(token)).answer
-        if not isinstance(caller, AuthenticationInfo):
-            return False
-        return await self.revoke_session(caller.auth_id, auth_user_id=caller.user_identifier)
+        if isinstance(caller, AuthenticationInfo):
+            return await self.revoke_session(caller.auth_id, auth_user_id=caller.user_identifier)
+        if caller is TokenRefusal.UNKNOWN_PEPPER:
+            raise SignOutUnconfirmedError
+        # Nobody can use a session whose data cannot be read, and its holder has asked for its end.
+        return caller is TokenRefusal.CORRUPT and await self.revoke_session(session_id_in(token))
 
     async def revoke_all_sessions(
         self,

@@ -78,7 +78,7 @@ class Validator:
     def _judge(self, secret: Secret, reading: SessionReading) -> Match | TokenRefusal:
         match = self._hasher.check(secret, reading.key)
         if match is None:
-            return TokenRefusal.WRONG_SECRET
+            return TokenRefusal.WRONG_SECRET if self._hasher.can_check(reading.key) else TokenRefusal.UNKNOWN_PEPPER
         if reading.scopes is None:
             return TokenRefusal.CORRUPT
         return _REFUSALS[deadline_reached(reading, reading.now_us)] or match

@@ -231,7 +231,7 @@ def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         """Am I signed in?"""
         return await routes.status(request)
 
-    @router.post("/sign-out", dependencies=[Security(_described_caller)], responses=problem_responses(503))
+    @router.post("/sign-out", dependencies=[Security(_described_caller)], responses=problem_responses(409, 503))
     async def sign_out(request: Request) -> SignedOut:
         """Sign out on this device."""
         return await sign_out_here(auth, request)
@@ -322,7 +322,7 @@ _DESCRIPTIONS = {
     403: "The session lacks a scope (`insufficient_scope`), or a sign-in is refused (`sign_in_refused`).",
     404: "The caller has no such session (`session_not_found`).",
     409: "Another user is signed in here (`sign_in_while_authenticated`), or the user's sessions were ended during the "
-    "sign-in (`sign_in_superseded`).",
+    "sign-in (`sign_in_superseded`), or not all that was sent for a sign-out can be read (`sign_out_unconfirmed`).",
     406: "The client did not ask for the event stream that there is (`not_acceptable`).",
     503: "Sessions cannot be looked up right now (`store_unavailable`). Nobody is signed out by this.",
 }

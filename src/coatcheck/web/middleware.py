@@ -9,6 +9,7 @@ It leaves a `RequestState` in the ASGI scope; `authentication_of(scope)` and `re
 from __future__ import annotations
 
 import asyncio
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -31,7 +32,7 @@ from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.not_run import LEFT_ALONE
-from coatcheck.web.refusals import answer_to, answerable_in, left_the_function_that_asked
+from coatcheck.web.refusals import answer_to, answerable_in, refusal_behind_500
 from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
@@ -158,7 +159,7 @@ class SessionMiddleware:
                 raise
         finally:
             exchange.note_over()
-            verdict.failure = None
+            verdict.failure = verdict.handled = None
 
     def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
         if self._cookie_watch is None:
@@ -199,15 +200,12 @@ async def _finish(exchange: Exchange, verdict: Verdict, state: RequestState) -> 
     """Send what was held back, or our own answer where the application has made a 500 of the error that has one.
 
     Litestar, Quart and Django answer errors that they do not know by themselves, so that ours never arrive here. Any
-    other 500 is the application's. It is ours only where the last requirement has failed, or the last sign-in, and
-    the error was not caught where the application asked.
+    other 500 is the application's.
     """
-    failure = verdict.failure
-    if (
-        failure is None
-        or not left_the_function_that_asked(failure)
-        or not await exchange.answer(answer_to(failure, state))
-    ):
+    around = sys.exception()  # where the server itself calls us from an `except` block
+    handled = None if verdict.handled is around else verdict.handled
+    refusal = refusal_behind_500(handled, verdict.failure)
+    if refusal is None or not await exchange.answer(answer_to(refusal, state)):
         await exchange.finish()
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from coatcheck.web.state import RequestState
 
 
+_RUNNERS = ("asyncio", "anyio", "concurrent")
+"""The packages whose functions run those of the application in tasks and in threads."""
+
+
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
     """The answer to a request that ended in `error`; `state` is None where the middleware did not run.
 
@@ -35,11 +39,15 @@ def answerable_in(error: BaseException, failure: AnswerableError | None = None) 
     `failure` is the one with which this request's sign-in or requirement is known to have failed: it has an answer,
     also where an error of its class has none elsewhere.
 
-    Task groups wrap it in a group of one. Starlette wraps it where an outer application has a handler for what a
-    mounted one has met with a 500 already.
+    Task groups wrap it in a group. Of several in one group an outage is answered first, because it is not known then
+    who is calling, and else the first; beside any other error they are not why the request has failed. Starlette wraps
+    it where an outer application has a handler for what a mounted one has met with a 500 already.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        found = [answerable_in(one, failure) for one in error.exceptions]
+        answerable = [one for one in found if one is not None]
+        outages = [one for one in answerable if isinstance(one, StoreUnavailable)]
+        return (outages or answerable)[0] if len(answerable) == len(found) else None
     handled_too_late = third_party_internals.error_handled_too_late(error)
     if handled_too_late is not None:
         return answerable_in(handled_too_late, failure)
@@ -48,15 +56,34 @@ def answerable_in(error: BaseException, failure: AnswerableError | None = None) 
     return error if isinstance(error, ANSWERABLE_ERRORS) else None
 
 
-def left_the_function_that_asked(error: AnswerableError) -> bool:
+def refusal_behind_500(handled: BaseException | None, failure: AnswerableError | None) -> AnswerableError | None:
+    """The refusal of which the application has made a 500 of its own; None where that is not certain.
+
+    `handled` is the exception that the application was handling when it began the 500, None if none. `failure` is the
+    error with which the last requirement of the request has failed. It may have been dealt with.
+    """
+    if handled is not None:
+        answerable = answerable_in(handled, failure)
+        return answerable if _left_the_function_that_asked(handled) else None
+    # The 500 was made before it was sent. It is that of the refusal only if a framework is known to have caught it.
+    is_certain = failure is not None and third_party_internals.was_answered_by_its_framework(failure)
+    return failure if is_certain else None
+
+
+def _left_the_function_that_asked(error: BaseException) -> bool:
     """Whether an error was still on its way when it left the application's function that called us.
 
-    Otherwise that function has caught it and may have dealt with it, so that it is not why the request has failed.
+    Otherwise that function has caught it, and the 500 is its own wish.
     """
     frames: list[FrameType] = []
     trace = error.__traceback__  # from the frame that caught it inwards
-    while trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith("coatcheck."):
-        if not frames or frames[-1] is not trace.tb_frame:  # one that raises it again is there twice
+    while trace is not None and not _is_in(trace.tb_frame, "coatcheck"):
+        # One that raises it again is there twice, and what runs tasks and threads is not the application.
+        if (not frames or frames[-1] is not trace.tb_frame) and not _is_in(trace.tb_frame, *_RUNNERS):
             frames.append(trace.tb_frame)
         trace = trace.tb_next
     return len(frames) > 1
+
+
+def _is_in(frame: FrameType, *packages: str) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages

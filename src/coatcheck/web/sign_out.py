@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coatcheck.errors import StoreUnavailable
-from coatcheck.tokens import IssuesEndingTickets
+from coatcheck.errors import SignOutUnconfirmedError, StoreUnavailable
+from coatcheck.tokens import AuthenticationInfo, IssuesEndingTickets, Token, TokenManager, TokenRefusal
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.exchanges.reply import Reply, reply_of
-from coatcheck.web.state import request_state
+from coatcheck.web.state import RequestState, request_state
+
+MAX_COOKIES = 8
+"""Cookies of one name that a sign-out looks at. A browser has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,14 @@ class SignedOut:
     """The number of sessions that have ended."""
 
 
+@dataclass(slots=True)
+class _SoFar:
+    """What a sign-out has done: the sessions that it has ended, and whether it can say that they are all."""
+
+    ended: int = 0
+    is_certain: bool = True
+
+
 async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
     """End the session that was presented. Without a valid one there is nothing to end, which is no error.
 
@@ -29,35 +40,80 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
     that one is accepted here only. Where the token manager has no such tickets (`IssuesEndingTickets`), the session
     cookie stays, so that the sign-out can be repeated with it.
 
+    Of several session cookies, each whose secret is right has its session ended.
+
     Raises:
         StoreUnavailable: the store cannot answer; the session may still live. Repeat the sign-out.
         RevocationIndeterminate: whether it still lives is not known; repeat the sign-out.
+        SignOutUnconfirmedError: what could be read has ended; something else that was sent cannot be read or checked
+            here, so its session may still live.
         CrossSiteRequestError: another site's page would finish an earlier sign-out of this browser.
     """
-    reply = reply_of(request)
+    state, reply = request_state(request), reply_of(request)
     manager = auth.token_manager
     tickets = manager if isinstance(manager, IssuesEndingTickets) else None
+    so_far = _SoFar()
     # The earlier one first: if it cannot be finished, its ticket has to stay, and the browser keeps one only.
-    ended = await _finish_earlier(tickets, reply)
+    await _finish_earlier(tickets, reply, so_far)
     try:
-        caller = request_state(request).authentication
-        if caller is not None:
-            ended += await manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
+        await _end_presented(manager, state, reply, so_far)
     except StoreUnavailable as error:
-        request_state(request).note_failure(error)
-        if tickets is not None:
+        state.note_failure(error)
+        if tickets is not None and so_far.is_certain:
             reply.put_off_ending(tickets)
         raise
     reply.forget_cookie()
-    return SignedOut(ended)
+    if so_far.is_certain:
+        return SignedOut(so_far.ended)
+    unconfirmed = SignOutUnconfirmedError(so_far.ended)
+    state.note_failure(unconfirmed)
+    raise unconfirmed
 
 
-async def _finish_earlier(tickets: IssuesEndingTickets | None, reply: Reply) -> int:
-    """Finish the sign-out that could not be confirmed before, if there is one; how many sessions have ended."""
-    ticket = reply.ending_ticket()
-    if tickets is None or ticket is None:
-        return 0
-    ended = await tickets.end_by_ticket(ticket)
-    if ended is not None:
+async def _finish_earlier(tickets: IssuesEndingTickets | None, reply: Reply, so_far: _SoFar) -> None:
+    """Finish the sign-out that could not be confirmed before, if there is one.
+
+    A ticket that cannot be opened or checked here stays: another server may have its pepper. What has not the form of
+    a ticket was never one.
+    """
+    shown = () if tickets is None else reply.ending_tickets()
+    is_over = len(shown) <= MAX_COOKIES
+    if not is_over:
+        so_far.is_certain = False
+    for ticket in shown[:MAX_COOKIES]:
+        try:
+            ended = None if tickets is None else await tickets.end_by_ticket(ticket)
+        except SignOutUnconfirmedError:
+            is_over = so_far.is_certain = False
+            continue
+        so_far.ended += int(ended or False)
+        is_over = is_over and ended is not None
+    if shown and is_over:
         reply.forget_ending_ticket()
-    return int(ended or False)
+
+
+async def _end_presented(manager: TokenManager, state: RequestState, reply: Reply, so_far: _SoFar) -> None:
+    """End the session of the request; where it shows several cookies, or what cannot be read, all that can be."""
+    caller, refusal = state.authentication, state.refusal
+    if caller is not None:
+        so_far.ended += await manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
+    elif refusal is TokenRefusal.NOT_A_TOKEN:
+        tokens = reply.tokens_in_cookies()
+        if tokens is None or len(tokens) > MAX_COOKIES:
+            so_far.is_certain = False
+        answers = [await _end_one(manager, token, so_far) for token in (tokens or ())[:MAX_COOKIES]]
+        if answers and all(answers) and so_far.is_certain:
+            reply.note_ours()
+    elif refusal is TokenRefusal.UNKNOWN_PEPPER:
+        so_far.is_certain = False
+
+
+async def _end_one(manager: TokenManager, token: Token | None, so_far: _SoFar) -> bool:
+    """End the session of one of several cookies; whether the cookie is ours beyond doubt."""
+    answer = TokenRefusal.NOT_A_TOKEN if token is None else (await manager.examine_token(token)).answer
+    if isinstance(answer, AuthenticationInfo):
+        so_far.ended += await manager.revoke_token(token_id=answer.auth_id, auth_user_id=answer.user_identifier)
+        return True
+    if answer in {TokenRefusal.NOT_A_TOKEN, TokenRefusal.UNKNOWN_PEPPER}:
+        so_far.is_certain = False
+    return answer.is_for_the_holder

@@ -87,7 +87,6 @@ class RequestState:
             missing = [scope for scope in scopes if scope not in caller.scopes]
             verdict.failure = InsufficientScopeError(missing, required=scopes)
             raise verdict.failure
-        verdict.failure = None
         return caller
 
     def note_failure(self, error: AnswerableError) -> None:

@@ -101,8 +101,9 @@ sessions: Table = Table(
     Column("user_agent", Text, nullable=True),
     Column("ip_address", Text, nullable=True),
     sqlite_with_rowid=False,
-    postgresql_with={"fillfactor": 85},  # room on each page for the next version of a touched row
 )
+"""On PostgreSQL the migration also sets a fillfactor: room on each page for the next version of a touched row."""
+
 Index("coatcheck_sessions_user_id", sessions.c.user_id, sessions.c.id)
 Index(
     "coatcheck_sessions_expires_at",

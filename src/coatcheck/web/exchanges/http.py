@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,8 @@ class HttpExchange:
     A response with status 500 is held back until the application has ended. A FastAPI or Starlette application that
     is mounted inside another answers 500 to every exception it does not know and then raises it again
     (`ServerErrorMiddleware`): without holding it back, our 401, 403 and 503 would come out of a mounted application
-    as 500, unless its author registers handlers there. Other frameworks answer it and do not raise it again; the
-    middleware knows what has failed, and answers in place of their 500.
+    as 500, unless its author registers handlers there. Other frameworks answer it and do not raise it again; where the
+    middleware knows for certain that one of ours has failed, it answers in place of their 500.
 
     `opens` makes the connection of a request that stays open; few do, so hardly anything is made for the others. `use`
     is counted when a response begins.
@@ -96,6 +97,7 @@ class HttpExchange:
             message = self._begin(message)
             if message["status"] == 500:
                 self._held, self.is_unfinished = [message], True
+                self._verdict.handled = sys.exception()
                 return
             await self._send(message)
             if self._is_event_stream and self.opens is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from coatcheck.errors import ConfigurationError, CrossSiteRequestError, TooManyCookiesError
+from coatcheck.errors import ConfigurationError, CrossSiteRequestError
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 from coatcheck.web.http.caching import may_be_shared, without_caching
-from coatcheck.web.http.credentials import shown_in_cookie
+from coatcheck.web.http.credentials import presented_credential, texts_in_cookies
 from coatcheck.web.not_run import middleware_did_not_run
 
 if TYPE_CHECKING:
@@ -125,21 +125,32 @@ class Reply:
             self._set_cookie = self.cookie.expired()
             self.has_wishes = True
 
-    def ending_ticket(self) -> str | None:
-        """The ticket that this browser was given for a sign-out that was not confirmed; None if it has none.
+    def tokens_in_cookies(self) -> tuple[Token | None, ...] | None:
+        """The tokens in all session cookies, None for what cannot be one; None if the token came in a header."""
+        if self.cookie is None:
+            return None
+        shown = presented_credential(self.cookie.facts.headers, self.cookie.name)
+        if shown is None or not shown.in_cookie:
+            return None
+        return texts_in_cookies(self.cookie.facts.headers, self.cookie.name)
+
+    def note_ours(self) -> None:
+        """Note that all session cookies are ours beyond doubt: each had a secret that was right."""
+        self._is_ours = True
+
+    def ending_tickets(self) -> tuple[str, ...]:
+        """The tickets that this browser was given for sign-outs that were not confirmed: one, if nobody invents more.
 
         Raises:
             CrossSiteRequestError: another site's page would use it.
             TooManyCookiesError: it was not read among so many cookies.
         """
-        shown = None if self.cookie is None else shown_in_cookie(self.cookie.facts.headers, self.cookie.ending_name)
-        if self.cookie is None or shown is None:
-            return None
-        if self.cookie.is_forged:
+        if self.cookie is None:
+            return ()
+        shown = texts_in_cookies(self.cookie.facts.headers, self.cookie.ending_name)
+        if shown and self.cookie.is_forged:
             raise CrossSiteRequestError
-        if shown.token is None and isinstance(shown.refusal, TooManyCookiesError):
-            raise shown.refusal
-        return shown.token
+        return tuple(ticket for ticket in shown if ticket is not None)
 
     def put_off_ending(self, tickets: IssuesEndingTickets) -> None:
         """Have the browser give up the session cookie for a ticket, with which it can end the session later.

@@ -28,20 +28,22 @@ class Verdict:
     The last is raised when the application asks, so that what does not depend on the caller keeps working while the
     store is down, and what does is neither refused nor served as to a stranger.
 
-    `failure` is the error with which the last requirement of the application failed, or its last sign-in; None if the
-    last was met. It leads to frames that lead back here, so the middleware takes it away when the request is over.
+    `failure` is the error with which a requirement of the application has failed last, or a sign-in or sign-out; it may
+    have been dealt with. `handled` is the exception that the application was handling when it began to send a 500. Both
+    lead to frames that lead back here, so the middleware takes them away when the request is over.
 
     `required_scopes` are all that the application has required of the caller so far. `connection` is told of the first
     question, if it is open by then.
     """
 
-    __slots__ = ("answer", "connection", "failure", "required_scopes", "was_asked")
+    __slots__ = ("answer", "connection", "failure", "handled", "required_scopes", "was_asked")
 
     def __init__(self, answer: Answer) -> None:
         """Begin with the `answer` to the token that was sent; None if none was."""
         self.answer: Answer = answer
         self.was_asked: bool = False
         self.failure: AnswerableError | None = None
+        self.handled: BaseException | None = None
         self.required_scopes: frozenset[str] = _NO_SCOPES
         self.connection: ReferenceType[OpenConnection] | None = None
 

@@ -32,6 +32,8 @@ _IS_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9A-Za-z])", re.IGNORECASE
 _TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
 _BEARER = re.compile(rb"bearer (" + _TOKEN68.pattern + rb")", re.IGNORECASE)
 
+_QUOTED = re.compile(rb'\A"(.*)"\Z', re.DOTALL)
+
 
 class Credential(NamedTuple):
     """The token that was sent, `token` None where it cannot be one; `in_cookie` says how it came.
@@ -69,9 +71,22 @@ def presented_credential(headers: Iterable[tuple[bytes, bytes]], cookie: bytes |
     return None
 
 
-def shown_in_cookie(headers: Iterable[tuple[bytes, bytes]], cookie: bytes) -> Credential | None:
-    """The credential in the cookie of this name, also beside others; None if there is no such cookie."""
-    return _cookie_credential([value for name, value in headers if name == b"cookie"], cookie)
+def texts_in_cookies(headers: Iterable[tuple[bytes, bytes]], cookie: bytes) -> tuple[Token | None, ...]:
+    """What all cookies of this name hold, but for empty ones; None for what cannot be a token.
+
+    For a sign-out, which ends whatever was shown: there is no choice that an attacker could make with a second cookie.
+    Double quotes around a value, which RFC 6265 allows and we never write, are taken off.
+
+    Raises:
+        TooManyCookiesError: there are such cookies, among more bytes than are taken apart.
+    """
+    lines = [value for name, value in headers if name == b"cookie"]
+    if sum(map(len, lines)) > MAX_COOKIE_LENGTH:
+        if any(cookie + b"=" in line for line in lines):
+            raise TooManyCookiesError
+        return ()
+    values = (_QUOTED.sub(rb"\1", value) for value in _cookie_values(lines, cookie))
+    return tuple(Token(value.decode("ascii")) if _TOKEN68.fullmatch(value) else None for value in values if value)
 
 
 def _cookie_credential(lines: list[bytes], name: bytes) -> Credential | None:

@@ -10,6 +10,7 @@
 | `sign_in_superseded` | 409 | all sessions of the user were ended during the sign-in; check the credentials again |
 | `sign_in_refused` | 403 | the user is blocked or does not exist: which of the two is not said |
 | `user_source_unavailable` | 503 | the application's users cannot be looked up in time; nobody was signed in |
+| `sign_out_unconfirmed` | 409 | what was sent for a sign-out could not all be read: a session may still live |
 | `store_unavailable` | 503 | the store cannot answer; nobody is signed out by this |
 | `revocation_indeterminate` | 503 | a revocation could not be confirmed: the session may still live, repeat it |
 | `session_not_found` | 404 | no session of the caller's has this id |
@@ -37,6 +38,7 @@ from coatcheck.errors import (
     SignInError,
     SignInSupersededError,
     SignInWhileAuthenticatedError,
+    SignOutUnconfirmedError,
     StoreUnavailable,
     TooManyCookiesError,
     UserBlockedError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         | InsufficientScopeError
         | CrossSiteRequestError
         | TooManyCookiesError
+        | SignOutUnconfirmedError
         | SignInError
         | StoreUnavailable
     )
@@ -62,6 +65,7 @@ ANSWERABLE_ERRORS = (
     InsufficientScopeError,
     CrossSiteRequestError,
     TooManyCookiesError,
+    SignOutUnconfirmedError,
     SignInWhileAuthenticatedError,
     SignInSupersededError,
     UserBlockedError,
@@ -138,6 +142,14 @@ def problem_of(
         return _unavailable(error, retry_after_s)
     if isinstance(error, InsufficientScopeError):
         return _insufficient_scope(error)
+    if isinstance(error, SignOutUnconfirmedError):
+        return _problem(
+            HTTPStatus.CONFLICT,
+            "sign_out_unconfirmed",
+            "Not all that this browser or program has sent can be read here, so a session may still be signed in. To "
+            "be sure, sign in and sign out on all devices.",
+            members={"ended": error.ended},
+        )
     for kind, status, code, detail in _PLAIN:
         if isinstance(error, kind):
             return _problem(status, code, detail)

@@ -23,8 +23,11 @@ SECRET = "hunter2-the-password"
 
 
 @pytest.fixture(scope="module")
-def server(postgres_admin_dsn: str) -> Iterator[PostgresServer]:  # noqa: ARG001 (marks the tests)
-    with_password = PostgresServer()
+def server(
+    postgres_admin_dsn: str,  # noqa: ARG001 (marks the tests)
+    postgres_version: str | None,
+) -> Iterator[PostgresServer]:
+    with_password = PostgresServer(version=postgres_version)
     yield with_password
     with_password.remove()
 

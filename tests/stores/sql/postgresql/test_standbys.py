@@ -45,8 +45,8 @@ Call = Any  # Callable[[Store, SessionId], Coroutine[Any, Any, object]], which p
 class Pair:
     """A primary and its synchronous standby."""
 
-    def __init__(self) -> None:
-        self.primary = PostgresServer(settings={"synchronous_standby_names": STANDBY})
+    def __init__(self, version: str | None) -> None:
+        self.primary = PostgresServer(settings={"synchronous_standby_names": STANDBY}, version=version)
         self.standby = PostgresServer(primary=self.primary)
         self._has_template = False
 
@@ -70,10 +70,10 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    if reason := postgres.missing():
+def pair(postgres_version: str | None) -> Iterator[Pair]:
+    if reason := postgres.missing(postgres_version):
         pytest.skip(reason)
-    pair = Pair()
+    pair = Pair(postgres_version)
     yield pair
     pair.remove()
 
@@ -336,10 +336,12 @@ async def test_a_host_that_does_not_answer_does_not_delay_finding_the_primary(
 
 
 @pytest.mark.parametrize("end", ["killed", "immediate"])
-async def test_a_store_goes_on_after_a_failover_and_loses_nothing_that_was_confirmed(end: str) -> None:
-    if reason := postgres.missing():
+async def test_a_store_goes_on_after_a_failover_and_loses_nothing_that_was_confirmed(
+    end: str, postgres_version: str | None
+) -> None:
+    if reason := postgres.missing(postgres_version):
         pytest.skip(reason)
-    pair = Pair()
+    pair = Pair(postgres_version)
     try:
         async with PostgresStore(pair.dsn()) as store:
             await register(store)

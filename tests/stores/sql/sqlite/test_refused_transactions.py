@@ -104,11 +104,12 @@ async def test_autocommit_is_refused_wherever_it_hides(
 
 @NEEDS_PYTHON_3_12
 @pytest.mark.parametrize("begin", [None, "BEGIN IMMEDIATE"])
+@pytest.mark.parametrize("check_same_thread", [False, True])
 async def test_sqlite3s_autocommit_is_refused_with_and_without_a_begin(
-    store: SqliteStore, engines: Engines, begin: str | None
+    store: SqliteStore, engines: Engines, begin: str | None, *, check_same_thread: bool
 ) -> None:
     await register(store)
-    engine = engines.make(connect_args={"autocommit": True}, begin=begin)
+    engine = engines.make(connect_args={"autocommit": True, "check_same_thread": check_same_thread}, begin=begin)
     async with engine.begin() as mine:
         with pytest.raises(InvalidArgumentError, match="AUTOCOMMIT"):
             await insert(store, new_session(), transaction=mine)
@@ -129,6 +130,14 @@ async def test_sqlite3_without_autocommit_sends_every_begin_itself(
                 if not commits:
                     raise ChangedMindError
         assert len(await stored_ids(store)) == int(commits)
+
+
+async def test_a_connection_that_only_its_own_thread_may_use_is_accepted(store: SqliteStore, engines: Engines) -> None:
+    """Since Python 3.12 sqlite3 tells other threads nothing about `autocommit`."""
+    await register(store)
+    async with engines.make(connect_args={"check_same_thread": True}).begin() as mine:
+        session = await insert(store, new_session(), transaction=mine)
+    assert await stored_ids(store) == {session.id}
 
 
 @pytest.mark.parametrize("level", ["SERIALIZABLE", "READ UNCOMMITTED"])

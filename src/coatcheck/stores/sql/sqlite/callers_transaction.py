@@ -83,7 +83,7 @@ async def join(connection: AsyncConnection) -> None:
             raise InvalidArgumentError(READ_ONLY.format(why=why)) from error
         raise
     driver = (await connection.get_raw_connection()).driver_connection
-    autocommit = aiosqlite_autocommit(driver)
+    autocommit = await aiosqlite_autocommit(driver)
     # With autocommit=True `commit()` does nothing, even where a BEGIN was sent.
     if driver is None or not driver.in_transaction or autocommit is True:
         raise InvalidArgumentError(COMMITS_EACH_STATEMENT)

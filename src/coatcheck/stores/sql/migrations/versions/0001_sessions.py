@@ -45,8 +45,9 @@ def upgrade() -> None:
         sa.Column("key_salt", sa.LargeBinary, nullable=False),
         sa.Column("pepper_id", sa.Text, nullable=True),
         sqlite_with_rowid=False,
-        postgresql_with={"fillfactor": 85},
     )
+    if op.get_context().dialect.name == "postgresql":  # SQLAlchemy 2.0 cannot say it in CREATE TABLE
+        op.execute("ALTER TABLE coatcheck_sessions SET (fillfactor = 85)")
     op.create_index("coatcheck_sessions_user_id", "coatcheck_sessions", ["user_id", "id"])
     op.create_index(
         "coatcheck_sessions_expires_at",
