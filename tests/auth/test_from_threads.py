@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import subprocess
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING
@@ -33,7 +31,6 @@ from coatcheck.sessions.admin import ServerSideSessionsAdmin
 from coatcheck.testing import MemoryStore
 from coatcheck.web import SessionMiddleware, require
 from coatcheck.web.from_threads import sign_in, sign_out
-from tests.pages import ROOT
 from tests.web.asgi_calls import bearer, request
 from tests.worlds import PEPPER
 
@@ -49,12 +46,6 @@ def a_pod() -> tuple[Pod, AuthServices]:
     pod = Pod(MemoryStore(), environ={}, config_dir="no-such-folder", prune_interval=None)
     config = ServerSideSessionsConfig(session_key_hash_pepper=PEPPER)
     return pod, pod.initialize_auth_services(token_manager_builders=[config])
-
-
-def test_the_blocking_calls_are_in_step_with_the_asynchronous_ones() -> None:
-    command = [sys.executable, "scripts/blocking-api", "check"]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(

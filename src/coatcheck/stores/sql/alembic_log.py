@@ -27,5 +27,10 @@ def _is_kept(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or not _works_for_us.get()
 
 
-for _name in ("alembic.runtime.migration", "alembic.runtime.plugins"):
+_LOGGERS = (
+    "alembic.runtime.migration",
+    "alembic.runtime.plugins",
+    "__name__",  # that of the plugins in Alembic 1.18.0, literally
+)
+for _name in _LOGGERS:
     logging.getLogger(_name).addFilter(_is_kept)
