@@ -184,7 +184,7 @@ class BlockingTokenManager:
         return self._calls.ending_ticket(token)
 
     def end_by_ticket(self, ticket: str) -> bool | None:
-        """End the token of a ticket. False if it has ended already, None if the ticket is not one of this manager's.
+        """End the token of a ticket. False if it has ended already, None if the text is no ticket at all.
 
         See `MultiTokenManager.end_by_ticket`.
         """
@@ -383,7 +383,7 @@ class BlockingServerSideSessions:
         return self._calls.ending_ticket(token)
 
     def end_by_ticket(self, ticket: str) -> bool | None:
-        """End the session of an `ending_ticket`. False if it is over already, None if the ticket is not one of ours.
+        """End the session of an `ending_ticket`. False if it is over already, None if the text is no ticket at all.
 
         See `ServerSideSessions.end_by_ticket`.
         """
