@@ -42,7 +42,7 @@ lint: setup  ## formatting, lint, types and import layers
 	@scripts/lint
 
 format: setup  ## bring the code into the house format
-	@$(PY)/ruff check --fix --quiet . ; $(PY)/ruff format .
+	@$(PY)/ruff check --fix --quiet . ; $(PY)/python scripts/blocking-api; $(PY)/ruff format .
 
 setup:  ## make the environment for development
 	@scripts/venv .venv requirements/dev.txt
@@ -64,6 +64,11 @@ bench-http: setup  ## measure whole HTTP requests, with a session and without (B
 	@scripts/install-postgres
 	@command -v wrk >/dev/null || scripts/apt-install wrk
 	@PYTHONPATH=.:bench $(PY)/python bench/over_http.py $(BENCH_ARGS)
+
+bench-jwt: setup  ## measure a validation beside the decoding of a JWT with the same claims (BENCH_ARGS="--stores sqlite")
+	@scripts/install-postgres
+	@scripts/install-redis
+	@PYTHONPATH=.:bench $(PY)/python bench/jwt_beside.py $(BENCH_ARGS)
 
 bench-pruning: setup  ## measure validations beside a prune, in a large table (BENCH_ARGS="--sessions 10000000")
 	@scripts/install-postgres
@@ -93,4 +98,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-versions components browsers postgresql-versions lint format setup lock bench bench-peers bench-http bench-pruning bench-live bench-testing bench-calls chaos clean
+.PHONY: help demo test test-all test-versions components browsers postgresql-versions lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-testing bench-calls chaos clean

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NAMES = {"validate": "validations", "sign_in": "sign-ins"}
 HTTP_COLUMNS = ("application", "store", "requests/s", "p50 µs", "p99 µs", "of the same without a session")
 PRUNING_COLUMNS = ("store", "meanwhile", "validations/s", "p50 µs", "p99 µs", "p99 against alone")
+JWT_COLUMNS = ("candidate", "µs", "per second", "Coatcheck on SQLite takes", "on PostgreSQL", "on Redis")
 LIVE_COLUMNS = ("store", "connections", "what the client sees", "p50 ms", "p99 ms", "last ms")
 LIVE_COST_COLUMNS = ("store", "connections", "server", "CPU µs for each end", "longest pause ms")
 COLUMNS = ("candidate", "sessions", "per second", "p50 µs", "p99 µs", "CPU µs", "Coatcheck is faster by")
@@ -61,6 +62,15 @@ def pruning_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 yield store, phase, f"{rate:,.0f}", f"{p50:,.0f}", f"{p99:,.0f}", f"{p99 / alone:.2f}"
 
 
+def jwt_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The medians of validations and decodings, in JWT_COLUMNS. The factors are Coatcheck's time by the candidate's."""
+    times = {name: median(runs) for name, runs in document["jwt"].items()}
+    for name, time in times.items():
+        ours = (times.get(f"Coatcheck, {store}") for store in ("sqlite", "postgresql", "redis"))
+        factors = ("" if one is None or name.startswith("Coatcheck") else f"{one / time:.2f}x" for one in ours)
+        yield name, f"{time:,.1f}", f"{1e6 / time:,.0f}", *factors
+
+
 def live_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """The times of the ends of connections, in LIVE_COLUMNS: medians of the rounds."""
     for store, scenario, rounds in _live_scenarios(document):
@@ -94,6 +104,8 @@ def tables(document: dict[str, Any]) -> Iterator[str]:
     elif "live" in document:
         yield _table(LIVE_COLUMNS, live_rows(document))
         yield _table(LIVE_COST_COLUMNS, live_cost_rows(document))
+    elif "jwt" in document:
+        yield _table(JWT_COLUMNS, jwt_rows(document))
     elif "stores" in document:
         yield f"{document['sessions']:,} sessions:\n\n" + _table(PRUNING_COLUMNS, pruning_rows(document))
     else:

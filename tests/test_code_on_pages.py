@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+import time
+import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+import sqlmodel
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
+from joserfc import jwt
+from joserfc.jwk import OctKey
 from pydantic import BaseModel
 from sqlalchemy import JSON, Boolean, Column, MetaData, Table, Text, func, insert, select
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from coatcheck import (
     AuthUsers,
@@ -29,7 +38,9 @@ from coatcheck import (
     IssuesEndingTickets,
     Pod,
     ServerSideSessions,
+    StoreUnavailable,
     TokenManager,
+    UserBlockedError,
 )
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
 from coatcheck.web import SessionMiddleware
@@ -39,9 +50,10 @@ from tests.servers.app import AppServer
 from tests.web.asgi_calls import bearer, request, websocket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from coatcheck import AuthServices, Token, UserId
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
@@ -72,6 +84,31 @@ DEVICES = Table("devices", TABLES, Column("session_id", Text, primary_key=True),
 class Credentials(BaseModel):
     email: str
     password: str
+
+
+class NewPassword(BaseModel):
+    old: str
+    new: str
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+
+
+class TemplateUser(sqlmodel.SQLModel, table=True):
+    """The `User` of FastAPI's full-stack template."""
+
+    id: uuid.UUID = sqlmodel.Field(default_factory=uuid.uuid4, primary_key=True)
+    email: str
+    hashed_password: str
+    is_active: bool = True
+    is_superuser: bool = False
 
 
 class WrongPassword(Exception):  # noqa: N818 (its name on the page)
@@ -268,18 +305,24 @@ async def test_passing_a_stricter_transaction_on_postgresql(readme: Names, postg
 async def test_users_of_ones_own(readme: Names) -> None:
     del readme["auth"], readme["pod"]  # the page makes its own
 
-    async def my_lookup(user_id: str, transaction: Any) -> object:
-        statement = select(ACCOUNTS).where(ACCOUNTS.c.id == user_id)
-        if transaction is not None:
-            return (await transaction.execute(statement)).first()
-        async with names["pod"].store.transaction() as own:
-            return (await own.execute(statement)).first()
+    async def my_lookup(connection: AsyncConnection, user_id: str) -> object:
+        return (await connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == user_id))).first()
 
     def blocking_lookup(_user_id: str) -> object:
         return SimpleNamespace(scopes=["notes:read"], disabled=False)
 
     given = {"my_lookup": my_lookup, "blocking_lookup": blocking_lookup, "accounts": ACCOUNTS, "user_id": "ann"}
-    names = run("docs/how-to/own-users.md", given, slice(0, 2))
+    names = run("docs/how-to/own-users.md", given, slice(0, 1))
+    ann, bob = names["User"](email="ann@example.org", is_superuser=True), names["User"](email="bob", is_active=False)
+    async with Pod() as pod, pod.store.transaction() as tx:
+        await tx.run_sync(names["User"].metadata.create_all)
+        await tx.run_sync(lambda connection: Session(connection).bulk_save_objects([ann, bob]))
+    async with names["pod"]:
+        success = await names["auth"].token_manager.create_token(auth_user_id=ann.id, method="email")
+        assert success.scope_names == {"admin"}
+        with pytest.raises(UserBlockedError):
+            await names["auth"].token_manager.create_token(auth_user_id=bob.id, method="email")
+    names = run("docs/how-to/own-users.md", names, slice(1, 3))
     async with names["pod"] as pod:
         async with pod.store.transaction() as tx:
             await tx.run_sync(TABLES.create_all)
@@ -288,13 +331,19 @@ async def test_users_of_ones_own(readme: Names) -> None:
         success = await tokens.create_token(auth_user_id="ann", method="email")
         assert (await tokens.validate_token(success.token)).scopes == {"notes:read"}
         assert (await names["BlockingAccounts"]().get("ann")).scopes == {"notes:read"}
-        await run_async("docs/how-to/own-users.md", names, slice(2, None))
+        await run_async("docs/how-to/own-users.md", names, slice(3, None))
         assert await tokens.validate_token(success.token) is None
 
 
 def alembic(*command: str) -> None:
     """Alembic's command, as a reader calls it. The folder is the test's own."""
-    subprocess.run([sys.executable, "-m", "alembic", *command], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, "-m", "alembic", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def alembic_commands() -> list[list[str]]:
@@ -313,16 +362,21 @@ async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
     made = re.sub("^path_separator = os$", "", made, flags=re.MULTILINE).replace("[alembic]", f"[alembic]\n{lines}", 1)
     made = re.sub("^sqlalchemy.url = .*$", "sqlalchemy.url = sqlite:///coatcheck.db", made, flags=re.MULTILINE)
     (tmp_path / "alembic.ini").write_text(made, encoding="utf-8")
-    first, *upgrades = sorted(alembic_commands())
-    assert first[0] == "revision"
+    commands = {tuple(one) for one in alembic_commands()}
+    (first,) = [one for one in commands if one[:2] == ("revision", "--head")]
     alembic(*first)
-    assert {tuple(upgrade) for upgrade in upgrades} == {("upgrade", "heads")}
-    alembic("upgrade", "heads")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        alembic("upgrade", "head")
+    assert "Multiple head revisions are present" in refused.value.stderr
+    upgrades = {one for one in commands if one[0] == "upgrade" and len(one) > 1}
+    assert upgrades == {("upgrade", "heads"), ("upgrade", "coatcheck@head")}
+    for upgrade in sorted(upgrades):
+        alembic(*upgrade)
     assert [file.name for file in (tmp_path / "migrations/versions").glob("*_first.py")] != []
     monkeypatch.setenv("COATCHECK_STORE", "sqlite:///coatcheck.db")
     config = Config()
     config.set_main_option("script_location", "migrations")
-    names = run("docs/how-to/own-alembic.md", readme | {"config": config})
+    names = run("docs/how-to/own-alembic.md", readme | {"config": config}, slice(1, None))
     auth = names["pod"].initialize_auth_services(
         token_manager_builders=[readme["ServerSideSessionsConfigFromPasswords"]()]
     )
@@ -330,8 +384,196 @@ async def test_ones_own_alembic_makes_the_tables_of_the_application_and_ours(
         _, token = await sign_in(auth)
         assert await auth.token_manager.validate_token(token) is not None
     assert len(ScriptDirectory.from_config(config).get_heads()) == 2
-    assert not names["include_object"](None, "coatcheck_sessions", "table", False, None)
-    assert names["include_object"](None, "accounts", "table", False, None)
+
+
+async def test_ones_own_autogenerate_leaves_our_tables_alone(readme: Names, tmp_path: Path) -> None:
+    """By the page's env.py. Without its filter Alembic proposes to drop each of them."""
+    async with readme["pod"]:  # which makes its tables
+        pass
+    alembic("init", "migrations")
+    file = tmp_path / "alembic.ini"
+    made = re.sub(
+        "^sqlalchemy.url = .*$", "sqlalchemy.url = sqlite:///coatcheck.db", file.read_text(), flags=re.MULTILINE
+    )
+    file.write_text(made, encoding="utf-8")
+    (block,) = [one for one in blocks_of("docs/how-to/own-alembic.md") if one.startswith("# in env.py")]
+    env = f"""
+from sqlalchemy import create_engine
+from tests.test_code_on_pages import TABLES as target_metadata
+{block}
+with create_engine("sqlite:///coatcheck.db").connect() as connection:
+    run_migrations_on(connection)
+"""
+    ours = set()
+    for name, text in (("with", env), ("without", env.replace(", include_name=include_name", ""))):
+        (tmp_path / "migrations/env.py").write_text(text, encoding="utf-8")
+        alembic(
+            "revision",
+            "--autogenerate",
+            "--version-path",
+            "migrations/versions",
+            "-m",
+            name,
+            "--splice",
+            "--head",
+            "base",
+        )
+        (revision,) = (tmp_path / "migrations/versions").glob(f"*_{name}.py")
+        upgrade = revision.read_text(encoding="utf-8").partition("def downgrade")[0]
+        dropped = set(re.findall(r"drop_table\('(\w+)'\)", upgrade))
+        assert set(re.findall(r"create_table\('(\w+)'", upgrade)) == {"accounts", "passwords", "devices"}
+        if name == "with":
+            assert dropped == set()
+        else:
+            ours = dropped
+        revision.unlink()
+    assert {"coatcheck_sessions", "coatcheck_alembic_version"} <= ours
+
+
+def template_session() -> Iterator[sqlmodel.Session]:
+    engine = sqlmodel.create_engine("sqlite:///app.db")
+    with sqlmodel.Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+def test_replacing_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the calls that the template's own tests make."""
+    from fastapi.testclient import TestClient  # noqa: PLC0415 (warns where there is no httpx2)
+
+    page = "docs/how-to/replace-jwts.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SESSION_PEPPER", "a pepper of thirty-two bytes ok!")
+
+    def authenticate(session: sqlmodel.Session, email: str, password: str) -> TemplateUser | None:
+        user = session.exec(sqlmodel.select(TemplateUser).where(TemplateUser.email == email)).first()
+        return user if user is not None and user.hashed_password == hash_of(password) else None
+
+    def hash_of(password: str) -> str:
+        return f"hash of {password}"
+
+    def log_in(email: str, password: str) -> Any:
+        return client.post("/login/access-token", data={"username": email, "password": password})
+
+    given: Names = {"User": TemplateUser, "authenticate": authenticate, "hash_of": hash_of}
+    given["SessionDep"] = Annotated[sqlmodel.Session, Depends(template_session)]
+    names = run(page, given, slice(1))
+    names = run(page, names | {"settings": names["Settings"]()}, slice(1, None))
+    for session in template_session():
+        TemplateUser.metadata.create_all(session.get_bind(), tables=[TemplateUser.__table__])  # type: ignore[attr-defined]  # SQLModel's types lack it
+        session.add(TemplateUser(email="ann", hashed_password="hash of old", is_superuser=True))
+        session.add(TemplateUser(email="bob", hashed_password="hash of old", is_active=False))
+        session.commit()
+    with TestClient(names["api"]) as client:
+        assert client.get("/users/me").status_code == 401
+        assert log_in("ann", "wrong").status_code == 400
+        assert (log_in("bob", "old").status_code, log_in("bob", "old").json()["detail"]) == (400, "Inactive user")
+        thief, ann = [{"Authorization": f"Bearer {log_in('ann', 'old').json()['access_token']}"} for _ in range(2)]
+        assert client.get("/users/me", headers=ann).json() == {"email": "ann"}
+        assert client.get("/users", headers=ann).status_code == 200
+        assert client.patch("/users/me/password?new_password=new", headers=ann).status_code == 200
+        assert client.get("/users/me", headers=thief).status_code == 401
+        assert client.get("/users/me", headers=ann).status_code == 200
+        assert (log_in("ann", "old").status_code, log_in("ann", "new").status_code) == (400, 200)
+        client.post("/logout", headers=ann)
+        assert client.get("/users/me", headers=ann).status_code == 401
+        flows = client.get("/openapi.json").json()["components"]["securitySchemes"]["session"]["flows"]
+        assert flows["password"]["tokenUrl"] == "/login/access-token"
+
+
+class GoogleStandIn:
+    """A provider of OpenID Connect, in this process."""
+
+    def __init__(self) -> None:
+        self.key = OctKey.generate_key()
+        self.nonce = ""
+        self.app = FastAPI()
+        root = "https://accounts.google.com"
+        self.app.get("/.well-known/openid-configuration")(
+            lambda: {
+                "issuer": root,
+                "authorization_endpoint": f"{root}/authorize",
+                "token_endpoint": f"{root}/token",
+                "jwks_uri": f"{root}/keys",
+                "id_token_signing_alg_values_supported": ["HS256"],
+            }
+        )
+        self.app.get("/keys")(lambda: {"keys": [self.key.as_dict(private=True)]})
+        self.app.post("/token")(self.token)
+
+    def token(self) -> dict[str, str]:
+        now = int(time.time())
+        claims = {"iss": "https://accounts.google.com", "aud": "an id", "sub": "ann of google", "nonce": self.nonce}
+        id_token = jwt.encode({"alg": "HS256"}, claims | {"iat": now, "exp": now + 60}, self.key)
+        return {"access_token": "the provider's", "token_type": "Bearer", "id_token": id_token}
+
+
+@pytest.mark.filterwarnings("ignore:The httpx module is deprecated")  # the page says httpx2
+async def test_signing_in_with_authlib(readme: Names) -> None:
+    async def user_of(provider: str, subject: str) -> UserId:
+        assert (provider, subject) == ("google", "ann of google")
+        return (await readme["auth"].auth_users.create(scopes={"notes:read"})).id  # type: ignore[no-any-return]  # a page's name
+
+    google = GoogleStandIn()
+    settings = SimpleNamespace(google_client_id="an id", google_client_secret="s", oauth_state_secret="of the state")
+    names = run("docs/how-to/oauth-with-authlib.md", readme | {"settings": settings, "user_of": user_of})
+    names["oauth"].google.client_kwargs["transport"] = httpx.ASGITransport(google.app)
+    async with names["pod"], asking(names["app"]) as http:
+        redirect = await http.get("/login/google")
+        query = parse_qs(urlsplit(redirect.headers["location"]).query)
+        google.nonce = query["nonce"][0]
+        forged = await http.get("/login/google/callback?state=forged&code=x")
+        assert forged.status_code == 400
+        answer = await http.get("/login/google/callback", params={"state": query["state"][0], "code": "x"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert list((await http.get("/notes")).json()) == ["notes_of"]
+
+
+async def test_synchronous_routes(readme: Names) -> None:
+    def user_with(_email: str, password: str) -> UserId:
+        if hash_of(password) != stored():
+            raise WrongPassword
+        return ann
+
+    def check_password(_user_id: uuid.UUID, password: str) -> None:
+        user_with("", password)
+
+    def hash_of(password: str) -> str:
+        return f"hash of {password}"
+
+    def stored() -> str:
+        with sqlite3.connect("coatcheck.db") as connection:
+            ((found,),) = connection.execute("SELECT hashed_password FROM users")
+        connection.close()
+        return str(found)
+
+    pod, auth = readme["pod"], readme["auth"]
+    own = {"User": User, "NewPassword": NewPassword, "Credentials": Credentials, "uuid": uuid}
+    own |= {one.__name__: one for one in (user_with, check_password, hash_of)}
+    names = run("docs/how-to/synchronous-applications.md", readme | own)
+    async with pod, asking(readme["app"]) as http:
+        ann: UserId = (await auth.auth_users.create(scopes={"admin"})).id
+        async with pod.store.transaction() as tx:
+            await tx.run_sync(User.metadata.create_all)
+            await tx.execute(insert(User).values(id=uuid.UUID(ann), hashed_password="hash of old"))
+        credentials = {"email": "ann@example.org", "password": "old"}
+        thief, own_device = [(await http.post("/login", json=credentials)).json()["token"] for _ in range(2)]
+        headers = {"Authorization": f"Bearer {own_device}"}
+        assert (await http.post("/sign-out-others", headers=headers)).json() == 1
+        assert await auth.token_manager.validate_token(thief) is None
+        await asyncio.to_thread(names["take_admin_away"], uuid.UUID(ann))
+        assert (await auth.token_manager.validate_token(own_device)).scopes == set()
+        with sqlite3.connect("coatcheck.db") as broken:  # the second step fails, so that the first is undone
+            broken.execute("ALTER TABLE coatcheck_sessions RENAME TO gone")
+        with pytest.raises(StoreUnavailable):
+            await names["change_password"](uuid.UUID(ann), "hash of new")
+        assert stored() == "hash of old"
+        broken.execute("ALTER TABLE gone RENAME TO coatcheck_sessions")
+        broken.close()
+        assert (await http.post("/password", json={"old": "old", "new": "new"}, headers=headers)).status_code == 200
+        assert stored() == "hash of new"
+        assert await auth.token_manager.validate_token(own_device) is None
 
 
 @pytest.mark.filterwarnings("ignore:Using `httpx` with")  # the page says so

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coatcheck.auth import AuthServices, AuthUser, AuthUsers, MultiTokenManager, NewAuthUser
-    from coatcheck.builders import BuildContext, TokenManagerBuilder
+    from coatcheck.auth import AuthServices, AuthUser, AuthUsers, MultiTokenManager, NewAuthUser, SqlUserSource
+    from coatcheck.builders import BuildContext, TokenManagerBuilder, UserSourceBuilder
     from coatcheck.client_info import ClientInfo
     from coatcheck.errors import (
         AuthenticationRequiredError,
@@ -107,6 +107,7 @@ __all__ = [
     "SignInSupersededError",
     "SignInWhileAuthenticatedError",
     "SignOutUnconfirmedError",
+    "SqlUserSource",
     "StorageError",
     "StoreUnavailable",
     "Token",
@@ -122,6 +123,7 @@ __all__ = [
     "UserId",
     "UserNotFoundError",
     "UserSource",
+    "UserSourceBuilder",
     "UserSourceUnavailable",
     "WeakPepperWarning",
 ]
@@ -133,8 +135,10 @@ _HOMES = {
     "AuthUsers": "coatcheck.auth",
     "MultiTokenManager": "coatcheck.auth",
     "NewAuthUser": "coatcheck.auth",
+    "SqlUserSource": "coatcheck.auth",
     "BuildContext": "coatcheck.builders",
     "TokenManagerBuilder": "coatcheck.builders",
+    "UserSourceBuilder": "coatcheck.builders",
     "ClientInfo": "coatcheck.client_info",
     "AuthenticationRequiredError": "coatcheck.errors",
     "AuthorizationError": "coatcheck.errors",

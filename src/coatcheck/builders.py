@@ -1,4 +1,4 @@
-"""The interface of the builders that make a pod's token managers, and the context that they get."""
+"""The interfaces of the builders that make a pod's token managers and user source, and the context that they get."""
 
 from __future__ import annotations
 
@@ -60,6 +60,19 @@ class BuildContext:
                 f"{name} runs inside a transaction, and {self.store!r} has no transactions that span several calls; "
                 "do the work before or after the call instead, or use a PostgreSQL or SQLite store"
             )
+
+
+@runtime_checkable
+class UserSourceBuilder(Protocol):
+    """Makes a user source for a pod: `SqlUserSource` is such a builder."""
+
+    def build(self, context: BuildContext) -> UserSource:
+        """Make the user source. The context has none yet.
+
+        Raises:
+            ConfigurationError: a setting is wrong, or the store is none that it can be built on.
+        """
+        ...
 
 
 @runtime_checkable

@@ -144,8 +144,8 @@ class Opening:
             )
         if running_loop() is None:
             return OpenElsewhereError(
-                "the pod is open in an event loop, which this thread does not run; call it in that loop, from a thread "
-                "by `asyncio.run_coroutine_threadsafe` or `anyio.from_thread.run`"
+                "the pod is open in an event loop, which this thread does not run; call it from here by "
+                "`auth.from_threads`, as in `auth.from_threads.token_manager.list_tokens(...)`"
             )
         return OpenElsewhereError(
             "the pod is open in another event loop; call it there, or close it before it is opened in this one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from coatcheck.auth.services import AuthServices
 from coatcheck.background.guarantee_watch import GuaranteeWatch
 from coatcheck.background.pruner import Pruner
 from coatcheck.background.relay import Relay
-from coatcheck.builders import BuildContext
+from coatcheck.builders import BuildContext, UserSourceBuilder
 from coatcheck.errors import ConfigurationError, OpenElsewhereError, StoreUnavailable
 from coatcheck.events import EventBus
 from coatcheck.hidden import Hidden, HiddenText, shown_when_made
@@ -20,6 +21,7 @@ from coatcheck.opening import Opening
 from coatcheck.passwords import Passwords
 from coatcheck.readiness import Readiness
 from coatcheck.stores.guarantee import GuaranteeLevel
+from coatcheck.stores.url_text import StoreUrl, store_url_text
 from coatcheck.stores.urls import store_from_url
 from coatcheck.to_its_end import to_its_end
 
@@ -54,7 +56,7 @@ class Pod:
 
     def __init__(
         self,
-        store: str | Store | None = None,
+        store: StoreUrl | Store | None = None,
         *,
         config_dir: str | os.PathLike[str] = "config",
         run_mode: str | None = None,
@@ -67,8 +69,9 @@ class Pod:
         """Read the passwords and choose the store; nothing is connected yet.
 
         Args:
-            store: a URL (`sqlite:///coatcheck.db`, `postgresql://...`) or a store. None: the variable
-                COATCHECK_STORE, else the SQLite file `coatcheck.db` beside the folder `config_dir`.
+            store: a URL (`sqlite:///coatcheck.db`, `postgresql://...`), as text, as SQLAlchemy's `URL` or as one of
+                pydantic's, or a store. None: the variable COATCHECK_STORE, else the SQLite file `coatcheck.db` beside
+                the folder `config_dir`.
             config_dir: the folder that may hold `passwords.yaml`.
             run_mode: development, test, staging or production. None: the variable COATCHECK_RUN_MODE or
                 SERVERPOD_RUN_MODE, else development.
@@ -85,8 +88,8 @@ class Pod:
         # First of all: a traceback with local variables would show peppers and the store's password.
         variables: Hidden[Mapping[str, str]] = Hidden(os.environ if environ is None else environ)
         del environ
-        if isinstance(store, str):
-            store = HiddenText(store)
+        if isinstance(store, StoreUrl):
+            store = store_url_text(store)
         if require is not None and not isinstance(require, GuaranteeLevel):
             raise ConfigurationError("require must be None or a GuaranteeLevel, for example GuaranteeLevel.STRICT")
         folder = Path(config_dir)
@@ -138,7 +141,7 @@ class Pod:
         self,
         *,
         token_manager_builders: Sequence[TokenManagerBuilder | TokenManager],
-        user_source: UserSource | None = None,
+        user_source: UserSource | UserSourceBuilder | None = None,
         user_source_timeout: timedelta = USER_SOURCE_TIMEOUT,
         before_user_created: BeforeUserCreated | None = None,
         after_user_created: AfterUserCreated | None = None,
@@ -148,7 +151,8 @@ class Pod:
         Args:
             token_manager_builders: configurations, or managers that are already built. The first is the primary: it
                 issues tokens; all of them validate, list and revoke.
-            user_source: the application's own users; None: users live in the store.
+            user_source: the application's own users: a `SqlUserSource`, or an object of the application's. None: users
+                live in the store.
             user_source_timeout: how long it may take for one user, 1 millisecond to 1 minute. A sign-in that would wait
                 longer raises `UserSourceUnavailable` (HTTP 503).
             before_user_created: called inside the transaction that inserts a user; it may change the user.
@@ -162,16 +166,20 @@ class Pod:
         context = BuildContext(
             store=self.store,
             bus=self.events,
-            user_source=None if user_source is None else LimitedUserSource(user_source, user_source_timeout),
+            user_source=None,
             get_password_or_raise=self.get_password_or_raise,
             at_shutdown=closing.append,
             at_start=start_checks.append,
         )
+        if user_source is not None:
+            source = user_source.build(context) if isinstance(user_source, UserSourceBuilder) else user_source
+            context = replace(context, user_source=LimitedUserSource(source, user_source_timeout))
         self._auth_services = AuthServices(
             token_manager_builders,
             context,
             before_user_created=before_user_created,
             after_user_created=after_user_created,
+            opening=self._opening,
         )
         self._closing += closing
         self._start_checks = start_checks

@@ -41,6 +41,9 @@ class UserSource(Protocol):
     async def get(self, user_id: UserId, *, transaction: Transaction | None = None) -> UserAccess:
         """The user's scopes and whether they are blocked, read inside `transaction` if there is one.
 
+        Mostly there is none: a sign-in without a transaction of yours, as `coatcheck.web.sign_in` is one, asks for the
+        user before it begins its own. `pod.store.read_tables(transaction)` gives a connection in either case.
+
         It is cancelled when it takes longer than the pod's `user_source_timeout`. If it works in threads, it needs a
         limiter of its own: the sign-in may be asked for by a route that has taken the last of the common ones.
 

@@ -38,8 +38,8 @@ NO_EFFECT = "nothing has changed"
 OPEN_ALREADY = "the pod is open already; open it once, and use it inside that `async with pod`"
 OTHER_LOOP = "the pod is open in another event loop; call it there, or close it before it is opened in this one"
 NO_LOOP = (
-    "the pod is open in an event loop, which this thread does not run; call it in that loop, from a thread by "
-    "`asyncio.run_coroutine_threadsafe` or `anyio.from_thread.run`"
+    "the pod is open in an event loop, which this thread does not run; call it from here by `auth.from_threads`, as in "
+    "`auth.from_threads.token_manager.list_tokens(...)`"
 )
 INHERITED = (  # the program puts PARENT in the place of its number
     "the pod was opened in process PARENT before a fork, and is open only there; open it in the worker, after the fork"

@@ -24,6 +24,7 @@ from coatcheck.web.fastapi import (
     MaybeSignedIn,
     Requires,
     SignedIn,
+    describe_password_flow,
     exception_handlers,
     possible_caller,
     problem_responses,
@@ -348,6 +349,28 @@ def test_the_openapi_document_names_the_scheme_and_the_scopes(app: FastAPI) -> N
     assert paths["/front"]["get"]["security"] == [{"session": []}]
     assert "security" not in paths["/public"]["get"]
     assert not any(path["get"].get("parameters") for path in paths.values() if "get" in path)
+
+
+def test_the_openapi_document_can_name_the_route_that_gives_a_token_for_a_password(app: FastAPI) -> None:
+    before = app.openapi()["paths"]["/notes"]["post"]["security"]
+    describe_password_flow(app, token_url="/login")
+    for _ in range(2):  # made, and kept
+        document = app.openapi()
+        scheme = document["components"]["securitySchemes"]["session"]
+        assert (scheme["type"], scheme["flows"]) == ("oauth2", {"password": {"tokenUrl": "/login", "scopes": {}}})
+        assert document["paths"]["/notes"]["post"]["security"] == before
+
+    @app.get("/added-later")
+    async def added_later(_user: SignedIn) -> None: ...
+
+    assert "/added-later" in app.openapi()["paths"]
+    assert app.openapi()["components"]["securitySchemes"]["session"]["type"] == "oauth2"
+
+
+def test_an_application_without_such_routes_has_no_scheme_to_describe() -> None:
+    app = FastAPI()
+    describe_password_flow(app, token_url="/login")
+    assert "components" not in app.openapi()
 
 
 def test_the_openapi_document_can_describe_the_refusals() -> None:

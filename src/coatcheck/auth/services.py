@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from coatcheck.auth.from_threads import AuthServicesFromThreads
 from coatcheck.auth.multi import MultiTokenManager
 from coatcheck.auth.users import AuthUsers
 from coatcheck.builders import BuildContext, TokenManagerBuilder
 from coatcheck.errors import ConfigurationError
+from coatcheck.from_thread import CallFromThread
+from coatcheck.opening import Opening
+from coatcheck.sessions import ServerSideSessionsTokenManager
 from coatcheck.tokens import TokenManager
 
 if TYPE_CHECKING:
@@ -29,8 +33,11 @@ class AuthServices:
         *,
         before_user_created: BeforeUserCreated | None = None,
         after_user_created: AfterUserCreated | None = None,
+        opening: Opening | None = None,
     ) -> None:
         """Build the managers, the first being the primary; a manager that is already built is taken as it is.
+
+        `opening` is the pod's, whose event loop does the calls of `from_threads`.
 
         Raises:
             ConfigurationError: an item is neither a builder nor a manager, or a builder refuses its settings.
@@ -39,6 +46,13 @@ class AuthServices:
         self.token_manager: MultiTokenManager = MultiTokenManager(
             [_built(builder, context) for builder in token_manager_builders]
         )
+        self.from_threads: AuthServicesFromThreads = AuthServicesFromThreads(
+            self.token_manager,
+            auth_users=lambda: self.auth_users,
+            server_side_sessions=lambda: self.get_token_manager(ServerSideSessionsTokenManager).server_side_sessions,
+            call=CallFromThread(opening or Opening()),
+        )
+        """The same services for threads without an event loop: the `def` routes of an application."""
         self._auth_users: AuthUsers | None = None
         if context.user_source is None:
             context.check_hook("before_user_created", before_user_created)

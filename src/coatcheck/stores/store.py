@@ -340,6 +340,16 @@ class Store(SessionReads, Sessions, Users, Upkeep, Peppers, Protocol):
         """The connection a transaction runs on, as hooks get it. Refuses what a call that writes would refuse."""
         ...
 
+    def read_tables(self, transaction: Transaction | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection on which the application reads tables of its own beside the store's; without a transaction, too.
+
+        With `transaction` it is that transaction's. What the application writes on another one is not committed.
+
+        Raises:
+            ConfigurationError: the store is no database that holds tables of an application.
+        """
+        ...
+
     async def guarantee(self) -> Guarantee:
         """The promise about revocation that this store can make as it is configured now. Asks the database each time.
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.hidden import HiddenText
+from coatcheck.stores.url_text import store_url_text
 
 if TYPE_CHECKING:
     from coatcheck.clock import Clock
     from coatcheck.stores.store import Store
+    from coatcheck.stores.url_text import StoreUrl
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -30,14 +31,14 @@ _ALLOWED = (
 )
 
 
-def store_from_url(url: str, *, clock: Clock | None = None, migrates: bool = True) -> Store:
+def store_from_url(url: StoreUrl, *, clock: Clock | None = None, migrates: bool = True) -> Store:
     """The store that `url` names, not yet opened. `clock` is for tests, and not for PostgreSQL, which has its own.
 
     Raises:
         ConfigurationError: the URL names no store this library has, a package it needs is not installed, or the store
             takes no `clock`. The URL itself is not repeated: it may hold a password.
     """
-    url = HiddenText(url)
+    url = store_url_text(url)
     if url.startswith(_SQLITE):
         path = url.removeprefix(_SQLITE)
         if not path or path.startswith(":memory:") or "?" in path:

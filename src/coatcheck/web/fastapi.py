@@ -27,8 +27,8 @@ from coatcheck.errors import ConfigurationError
 from coatcheck.extras import missing_extra
 
 try:
-    from fastapi import APIRouter, Path, Query, Request, Response, Security
-    from fastapi.openapi.models import HTTPBearer
+    from fastapi import APIRouter, FastAPI, Path, Query, Request, Response, Security
+    from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
     from fastapi.params import Depends as DependsParameter
     from fastapi.params import Security as SecurityParameter
     from fastapi.security import SecurityScopes
@@ -65,6 +65,7 @@ __all__ = [
     "MaybeSignedIn",
     "Requires",
     "SignedIn",
+    "describe_password_flow",
     "exception_handlers",
     "possible_caller",
     "problem_responses",
@@ -167,6 +168,29 @@ def BeginsSignIn(auth: HasTokenManager) -> Any:  # noqa: N802, ANN401 (as `Requi
         return await auth.token_manager.begin_sign_in()
 
     return _SignInBegins(begin)
+
+
+def describe_password_flow(api: FastAPI, *, token_url: str) -> None:
+    """Say in the OpenAPI document that a token is had from `token_url` for a name and a password (OAuth 2).
+
+        describe_password_flow(api, token_url="/login/access-token")
+
+    "Authorize" in the documentation then asks for both, and sends them with what is tried out. The route is yours: it
+    takes FastAPI's `OAuth2PasswordRequestForm` and answers `{"access_token": success.token, "token_type": "bearer"}`.
+    Without this call "Authorize" asks for a token.
+    """
+    describe = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schemes = document.get("components", {}).get("securitySchemes", {})
+        if _SessionScheme.scheme_name in schemes:
+            flow = OAuthFlowPassword(tokenUrl=token_url)
+            scheme = OAuth2(flows=OAuthFlows(password=flow), description=required_caller.model.description)
+            schemes[_SessionScheme.scheme_name] = scheme.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]  # https://fastapi.tiangolo.com/how-to/extending-openapi/
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

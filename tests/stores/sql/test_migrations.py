@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from coatcheck import ConfigurationError, Pod, ServerSideSessionsConfig
 from coatcheck.identifiers import UserId
-from coatcheck.stores.sql.migrate import VERSION_TABLE, migrations_path, upgrade
+from coatcheck.stores.sql.migrate import VERSION_TABLE, include_name, include_object, migrations_path, upgrade
 from coatcheck.stores.sql.postgresql.store import PostgresStore
 from coatcheck.stores.sql.schema import metadata, sqlite_metadata
 from coatcheck.stores.sql.sqlite.store import SqliteStore
@@ -199,3 +201,45 @@ async def test_touches_are_hot_updates(postgres_dsn: str) -> None:
         options = await connection.fetchval("SELECT reloptions FROM pg_class WHERE relname = 'coatcheck_sessions'")
         assert options == ["fillfactor=85"]
         await connection.close()
+
+
+async def test_alembic_logs_nothing_below_a_warning_for_us_and_all_of_it_for_the_application(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with store_at(url):
+        pass
+    of_alembic = [one.getMessage() for one in caplog.records if one.name.startswith("alembic")]
+    assert of_alembic == []
+    (ours,) = [one.getMessage() for one in caplog.records if one.name == "coatcheck.stores.sql.migrate"]
+    assert ours.startswith("the tables of Coatcheck are upgraded to coatcheck_0")
+    caplog.clear()
+    async with store_at(url):  # with nothing to upgrade
+        pass
+    assert [one for one in caplog.records if one.name.startswith(("alembic", "coatcheck.stores.sql.migrate"))] == []
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.run_sync(MigrationContext.configure)
+    await engine.dispose()
+    assert [one.name for one in caplog.records if one.name.startswith("alembic")] != []
+
+
+def test_importing_a_store_logs_no_line_of_alembic() -> None:
+    program = "import logging; logging.basicConfig(level=logging.INFO); import coatcheck.stores.sql.sqlite.store"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "is_left_out"),
+    [
+        ("table", "coatcheck_sessions", True),
+        ("table", "coatcheck_alembic_version", True),
+        ("table", "accounts", False),
+        ("column", "coatcheck_id", False),
+        ("schema", None, False),
+    ],
+)
+def test_the_filters_leave_out_our_tables_and_nothing_else(kind: str, name: str | None, *, is_left_out: bool) -> None:
+    assert include_name(name, kind, {}) is not is_left_out
+    assert include_object(None, name, kind, reflected=True, compare_to=None) is not is_left_out

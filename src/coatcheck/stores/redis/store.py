@@ -178,6 +178,12 @@ class RedisStore:
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         raise _no_transactions()
 
+    def read_tables(
+        self,
+        transaction: Transaction | None = None,  # noqa: ARG002 (there can be none)
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        raise ConfigurationError("a Redis store holds no tables of an application's")
+
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:  # noqa: ARG002 (there can be none)
         raise _no_transactions()
 

@@ -1,23 +1,28 @@
 """Upgrades the tables with Alembic, when a store opens or from an application's own migrations.
 
 By default a store upgrades its tables when it opens and keeps the version in `coatcheck_alembic_version`. An
-application with Alembic of its own adds `migrations_path()` to its `version_locations` and opens its store with
-`migrates=False`; the revisions carry the branch label `coatcheck`.
+application with Alembic of its own gives `include_name` to its `context.configure`, so that autogenerate leaves our
+tables alone; or it adds `migrations_path()` to its `version_locations` and opens its store with `migrates=False`. The
+revisions carry the branch label `coatcheck`.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationStep
-from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.stores.sql import schema_version
+from coatcheck.stores.sql.alembic_log import without_info
+
+with without_info():  # it names its plugins when it is imported
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script import ScriptDirectory
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep
@@ -26,9 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VERSION_TABLE",
+    "include_name",
+    "include_object",
     "migrations_path",
     "upgrade",
 ]
+
+_log = logging.getLogger(__name__)
 
 VERSION_TABLE = "coatcheck_alembic_version"
 
@@ -41,6 +50,21 @@ def migrations_path() -> Path:
     return Path(__file__).parent / "migrations" / "versions"
 
 
+def include_name(name: str | None, type_: str, parent_names: object) -> bool:
+    """Leave Coatcheck's tables out of an application's autogenerate: `context.configure(include_name=include_name)`.
+
+    Without it Alembic proposes to drop them, because no model of the application has them.
+    """
+    del parent_names
+    return not (type_ == "table" and _is_ours(name))
+
+
+def include_object(thing: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
+    """The same for an application that has an `include_object` of its own to call it from."""
+    del thing, reflected, compare_to
+    return not (type_ == "table" and _is_ours(name))
+
+
 async def upgrade(engine: AsyncEngine) -> None:
     """Upgrade the tables to the newest revision. One process does it while the others wait.
 
@@ -49,10 +73,17 @@ async def upgrade(engine: AsyncEngine) -> None:
     """
     async with engine.connect() as connection:
         await connection.execution_options(coatcheck_reads_only=True)
-        if await connection.run_sync(_is_current):
-            return
+        with without_info():
+            if await connection.run_sync(_is_current):
+                return
     async with engine.begin() as connection:
-        await connection.run_sync(_upgrade)
+        with without_info():
+            await connection.run_sync(_upgrade)
+    _log.info("the tables of Coatcheck are upgraded to %s", ", ".join(_scripts().get_heads()))
+
+
+def _is_ours(table: str | None) -> bool:
+    return (table or "").startswith("coatcheck_")
 
 
 def _scripts() -> ScriptDirectory:

@@ -199,6 +199,9 @@ class SqlStore(ABC):
         """See `Store.transaction`. The connection may also be used for statements of the application's own."""
         return self._transactions.begin(is_in_other_hands=True)
 
+    def read_tables(self, transaction: Transaction | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._transactions.read_tables(transaction)
+
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
         async with self._transactions.write(transaction) as connection:  # the hook will write in it, and so shall we
             return connection

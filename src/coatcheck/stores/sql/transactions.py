@@ -107,6 +107,24 @@ class Transactions:
                 yield connection
 
     @asynccontextmanager
+    async def read_tables(self, transaction: Transaction | None) -> AsyncIterator[AsyncConnection]:
+        """For the application's own statements that only read: its errors inside the block are left as they are."""
+        if transaction is not None:
+            async with self._callers(transaction) as connection:
+                yield connection
+            return
+        engine = self.opened_engine()
+        async with AsyncExitStack() as stack:
+            with self.answering():
+                async with self._limit(self.timeout_seconds):
+                    connection = await stack.enter_async_context(engine.connect())
+                    await connection.execution_options(coatcheck_reads_only=True)
+                    if self._begun is not None:
+                        await self._begun(connection)
+            with self._losing_the_connection():
+                yield connection
+
+    @asynccontextmanager
     async def write(
         self, transaction: Transaction | None, *, ends_sessions: bool = False
     ) -> AsyncIterator[AsyncConnection]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from coatcheck.errors import ConfigurationError
 from coatcheck.scope import scope_set
 from coatcheck.stores.records import InsertRefusal, SessionFilter, SessionRecord
 from coatcheck.testing.conformance.ending import ended
@@ -211,6 +213,16 @@ class TransactionPromises(Promises):
             assert await read(held, session.id) == session
             page = await held.list_sessions(SessionFilter())
             assert [reading.session for reading in page] == [session]
+
+    async def test_the_application_reads_its_tables_on_the_callers_transaction_or_is_told_that_there_are_none(
+        self, held: Store
+    ) -> None:
+        async with held.transaction() as transaction:
+            given: list[object] = []
+            with suppress(ConfigurationError):
+                async with held.read_tables(transaction) as connection:
+                    given.append(connection)
+            assert given in ([transaction], [])
 
     async def test_a_hooks_connection_is_the_callers_transaction(self, held: Store) -> None:
         """The hook gets what the caller's other calls run on."""

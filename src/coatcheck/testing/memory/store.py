@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from coatcheck.clock import duration_us
-from coatcheck.errors import NotOpenError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, NotOpenError, StoreUnavailable
 from coatcheck.opening import NOT_OPEN
 from coatcheck.pages import Page
 from coatcheck.stores.announcement import Announcement
@@ -81,6 +81,12 @@ class MemoryStore:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         async with self._write(None) as step:
             yield _as_connection(step.transaction)
+
+    def read_tables(
+        self,
+        transaction: Transaction | None = None,  # noqa: ARG002 (it has no tables)
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        raise ConfigurationError("MemoryStore holds no tables of an application's; test with a SQLite file")
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
         return _as_connection(self.database.checked(transaction))
