@@ -79,6 +79,9 @@ bench-live: setup  ## measure how soon open connections end with their session, 
 	@scripts/install-redis
 	@PYTHONPATH=.:bench $(PY)/python bench/live.py $(BENCH_ARGS)
 
+bench-testing: setup  ## measure what a pod in memory costs a test (BENCH_ARGS="--rounds 1000")
+	@PYTHONPATH=.:bench $(PY)/python bench/memory_pods.py $(BENCH_ARGS)
+
 bench-calls: setup  ## count our functions that a signed-in request calls, and fail above bench/calls.py's limits (BENCH_ARGS=--names)
 	@scripts/install-postgres
 	@scripts/install-redis
@@ -95,4 +98,4 @@ clean:  ## remove environments, caches and the demo's data
 	rm -rf .venv .venv-demo .venv-frameworks .venv-peers .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build examples/notes/config examples/notes/*.db*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-versions components browsers postgresql-versions lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-calls chaos clean
+.PHONY: help demo test test-all test-versions components browsers postgresql-versions lint format setup lock bench bench-peers bench-http bench-jwt bench-pruning bench-live bench-testing bench-calls chaos clean

@@ -27,7 +27,8 @@ EXCERPTS = re.findall(
 
 def files_of(page: str) -> dict[str, str]:
     """The blocks that are whole files: they begin with their name."""
-    named = [(re.match(r"# (\w+\.py)\n", block), block) for block in blocks_of(page)]
+    blocks = blocks_of(page) + blocks_of(page, "toml")
+    named = [(re.match(r"# (\w+\.(?:py|toml))\n", block), block) for block in blocks]
     return {name[1]: block for name, block in named if name is not None}
 
 
@@ -45,10 +46,30 @@ def _without_our_options() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
-def test_the_tests_of_the_application_pass(tmp_path: Path) -> None:
-    for name, text in files_of(TEST_YOUR_APPLICATION).items():
+def files_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name != "__pycache__"}
+
+
+def test_the_tests_of_the_application_pass_and_leave_no_file(tmp_path: Path) -> None:
+    files = files_of(TEST_YOUR_APPLICATION)
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert "4 passed" in run_tests(tmp_path)
+    assert "11 passed" in run_tests(tmp_path)
+    assert files_in(tmp_path) == set(files)
+
+
+def test_the_tests_of_the_application_pass_on_a_file_of_the_test_too(tmp_path: Path) -> None:
+    files = files_of(TEST_YOUR_APPLICATION)
+    files["conftest.py"] = files.pop("conftest_on_sqlite.py")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert "7 passed" in run_tests(tmp_path, "test_app.py", "test_async.py")
+    assert files_in(tmp_path) == set(files)
+
+
+def test_every_block_of_the_page_is_a_file_that_was_run() -> None:
+    blocks = blocks_of(TEST_YOUR_APPLICATION) + blocks_of(TEST_YOUR_APPLICATION, "toml")
+    assert list(files_of(TEST_YOUR_APPLICATION).values()) == blocks
 
 
 def test_the_suite_runs_with_the_harness_of_the_page(tmp_path: Path) -> None:

@@ -197,10 +197,9 @@ except ModuleNotFoundError as error:
     [
         ("coatcheck.web.fastapi", "fastapi", "fastapi"),
         ("coatcheck.web.starlette", "starlette", "starlette"),
-        ("coatcheck.client", "httpx", "client"),
+        ("coatcheck.client.requests_auth", "requests", "requests"),
         ("coatcheck.client", "filelock", "client"),
-        ("coatcheck.testing", "pytest", "testing"),
-        ("coatcheck.testing", "hypothesis", "testing"),
+        ("coatcheck.testing.plugin", "pytest", "testing"),
     ],
 )
 def test_a_module_whose_extra_is_missing_says_what_to_install(module: str, absent: str, extra: str) -> None:

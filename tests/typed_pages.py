@@ -22,7 +22,9 @@ RULES = "# pyright: strict, reportUnusedVariable=false"  # a block shows what on
 UNTYPED = {
     "docs/how-to/oauth-with-authlib.md": ", reportUnknownMemberType=false, reportUnknownVariableType=false"
     ", reportUnknownArgumentType=false",  # Authlib has no types
-    "docs/how-to/processes-and-loops.md": ", reportUnknownMemberType=false",  # Starlette types its TestClient by httpx2
+    # Starlette types its TestClient by httpx2.
+    "docs/how-to/processes-and-loops.md": ", reportUnknownMemberType=false",
+    "docs/how-to/test-your-application.md": ", reportUnknownMemberType=false",
 }
 GIVEN_NAMES = """
 from typing import Any
@@ -232,7 +234,8 @@ def modules() -> dict[str, str]:
         files = {found[1]: block for found, block in named if found is not None}
         folder = f"page_{page.stem}".replace("-", "_")
         if files:
-            made |= {f"{folder}/{file}": f"{RULES}\n{block}" for file, block in files.items()}
+            rules = RULES + UNTYPED.get(name, "")
+            made |= {f"{folder}/{file}": f"{rules}\n{block}" for file, block in files.items()}
         elif blocks:
             made[f"{folder}.py"] = module_of(name, blocks)
     return made

@@ -40,13 +40,16 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-def create_app() -> SessionMiddleware:
+def create_app(pod: Pod | None = None) -> SessionMiddleware:
     """The application. Its settings are the pod's: `config/passwords.yaml`, and COATCHECK_STORE for another database.
+
+    Its tests give it a pod of theirs.
 
     Raises:
         ConfigurationError: the pepper is missing, or a setting is wrong. `make demo` makes a pepper.
     """
-    pod = Pod(config_dir=HERE / "config")
+    if pod is None:
+        pod = Pod(config_dir=HERE / "config")
     auth = pod.initialize_auth_services(
         token_manager_builders=[
             ServerSideSessionsConfigFromPasswords(

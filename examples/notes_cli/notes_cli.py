@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
+import httpx2
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -59,7 +59,7 @@ class Notes:
 
     server: str
     sessions: ClientSessionManager
-    http: httpx.Client
+    http: httpx2.Client
 
     @classmethod
     def at(cls, server: str, keep: Keep) -> Notes:
@@ -71,7 +71,7 @@ class Notes:
             client_label=f"notes-cli on {platform.node()}"[:64],
         )
         sessions.listen(lambda change: explain(change.reason))
-        return cls(server, sessions, httpx.Client(base_url=server, auth=sessions.auth, timeout=10))
+        return cls(server, sessions, httpx2.Client(base_url=server, auth=sessions.auth, timeout=10))
 
     def call(self, method: str, path: str, json: object = None) -> Any:  # noqa: ANN401 (JSON)
         """Call the server, and return its answer.
@@ -81,7 +81,7 @@ class Notes:
         """
         try:
             answer = self.http.request(method, f"/api{path}", json=json)
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             raise NotesError(f"{self.server} cannot be reached. You stay signed in; try again later.") from None
         if answer.is_success:
             return answer.json() if answer.content else None
@@ -90,7 +90,7 @@ class Notes:
 
 def storage_for(server: str, keep: Keep) -> SessionStorage:
     """The storage for one server. Each server has its own: a token must go only to the server that gave it."""
-    host = httpx.URL(server).netloc.decode()
+    host = httpx2.URL(server).netloc.decode()
     if keep is Keep.KEYRING:
         return KeyringStorage("coatcheck-notes", host)
     folder = Path(os.environ.get("NOTES_HOME") or typer.get_app_dir("coatcheck-notes"))
@@ -200,7 +200,7 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _words_of(answer: httpx.Response) -> str:
+def _words_of(answer: httpx2.Response) -> str:
     try:
         problem = answer.json()
         code, detail = str(problem["code"]), str(problem["detail"])

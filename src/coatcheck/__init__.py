@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     )
     from coatcheck.user_source import UserAccess, UserSource
 
+    __version__: str
+
 __all__ = [
     "AuthServices",
     "AuthSuccess",
@@ -191,6 +193,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name from the module it lives in (PEP 562)."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("coatcheck")
     try:
         home = _HOMES[name]
     except KeyError:
@@ -201,4 +205,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

@@ -58,6 +58,11 @@ class Opening:
         return running_loop() is self.loop
 
     @property
+    def is_anywhere(self) -> bool:
+        """Whether it is open, in whichever event loop or process, or is being opened or closed."""
+        return self.is_inherited or self._home is not _NOWHERE
+
+    @property
     def is_inherited(self) -> bool:
         """Whether it was opened in another process, of which this one is a forked child."""
         return self._inherited_from is not None
@@ -69,7 +74,7 @@ class Opening:
             OpenElsewhereError: it is open, here or elsewhere.
         """
         with self._lock:
-            if self.is_inherited or self._home is not _NOWHERE:
+            if self.is_anywhere:
                 raise self._in_use()
             self.loop = self._home = running_loop()
             self._pid = os.getpid()

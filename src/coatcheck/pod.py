@@ -120,6 +120,11 @@ class Pod:
         """Show the store and the run mode."""
         return f"Pod({self.store!r}, run_mode={self.run_mode!r})"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, in whichever event loop, or is being opened or closed."""
+        return self._opening.is_anywhere
+
     def get_password(self, key: str) -> str | None:
         """The password `key` of this run mode, or None."""
         return self._passwords.get(key)

@@ -311,6 +311,7 @@ class TestTheToken:
         tab = Tab(await context.new_page(), server.url, "cookie")
         await tab.open("sign-in")
         await tab.sign_in()
+        await tab.shows_the_secret()
         await tab.open("sign-in")
         ticket = "A" * 107
         await context.add_cookies([{"name": "coatcheck-ending", "value": ticket, "url": server.url}])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +14,25 @@ from tests.servers.faults import FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import ModuleType
 
 NewProgram = Callable[..., Program]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what goes over the wire with both HTTP libraries."""
+    if "library" in metafunc.fixturenames:
+        needs_one = metafunc.definition.get_closest_marker("any_library") is not None
+        metafunc.parametrize("library", ["httpx2"] if needs_one else ["httpx2", "httpx"], indirect=True)
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The HTTP library of the test's clients and of the managers' own; httpx is used where httpx2 is not installed."""
+    name: str = request.param
+    if name == "httpx":
+        monkeypatch.setitem(sys.modules, "httpx2", None)
+    return import_module(name)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -31,12 +50,12 @@ async def server() -> AsyncIterator[FaultyServer]:
 
 
 @pytest.fixture
-async def new_program(kind: str, server: FaultyServer) -> AsyncIterator[NewProgram]:
+async def new_program(kind: str, library: ModuleType, server: FaultyServer) -> AsyncIterator[NewProgram]:
     """Makes programs for the server; `new_program(storage=...)`."""
     made: list[Program] = []
 
     def make(**options: Any) -> Program:
-        program = Program(kind, server.url, **options)
+        program = Program(kind, server.url, library=library, **options)
         made.append(program)
         return program
 

@@ -7,14 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
-import httpx
 
 from coatcheck import AuthSuccess, Token, UserId
 from coatcheck.client import AsyncClientSessionManager, ClientSessionManager, MemoryStorage
+from coatcheck.client.http_library import installed
 from coatcheck.scope import scope_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
+
+    import httpx2
 
     from coatcheck.client import AuthChange, SessionStorage, SignInRequired
 
@@ -45,9 +48,11 @@ class Program:
         *,
         storage: SessionStorage | None = None,
         follow_redirects: bool = True,
+        library: ModuleType | None = None,
         **options: Any,
     ) -> None:
-        """`kind` is "sync" or "async"."""
+        """`kind` is "sync" or "async"; `library` is httpx2 or httpx, None: the newer that is installed."""
+        library = library or installed()
         self.storage = MemoryStorage() if storage is None else storage
         self.changes: list[AuthChange] = []
         self.required: list[SignInRequired] = []
@@ -58,18 +63,19 @@ class Program:
             **options,
         }
         self.manager: ClientSessionManager | AsyncClientSessionManager
-        self.http: httpx.Client | httpx.AsyncClient
+        http: Any
         settings: dict[str, Any] = {
             "base_url": server_url,
             "follow_redirects": follow_redirects,
             "timeout": PATIENCE_SECONDS,
         }
         if kind == "sync":
-            self.http = httpx.Client(**settings)
-            self.manager = ClientSessionManager(server_url, http=self.http, **options)
+            http = library.Client(**settings)
+            self.manager = ClientSessionManager(server_url, http=http, **options)
         else:
-            self.http = httpx.AsyncClient(**settings)
-            self.manager = AsyncClientSessionManager(server_url, http=self.http, **options)
+            http = library.AsyncClient(**settings)
+            self.manager = AsyncClientSessionManager(server_url, http=http, **options)
+        self.http: httpx2.Client | httpx2.AsyncClient = http
         self.http.auth = self.manager.auth
         self.manager.listen(self.changes.append)
 
@@ -77,12 +83,12 @@ class Program:
         """Call a method of the manager."""
         return await _run(getattr(self.manager, name), *arguments, **options)
 
-    async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+    async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
         """Send a request with the session."""
-        response: httpx.Response = await _run(self.http.request, method, url, **options)
+        response: httpx2.Response = await _run(self.http.request, method, url, **options)
         return response
 
-    async def get(self, url: str = "/notes", **options: Any) -> httpx.Response:
+    async def get(self, url: str = "/notes", **options: Any) -> httpx2.Response:
         return await self.request("GET", url, **options)
 
     async def sign_in(self, info: AuthSuccess | None = None) -> None:
@@ -96,8 +102,9 @@ class Program:
         return [change.reason.value for change in self.changes if change.reason is not None]
 
     async def close(self) -> None:
-        await _run(self.http.close if isinstance(self.http, httpx.Client) else self.http.aclose)
-        await _run(self.manager.close if isinstance(self.manager, ClientSessionManager) else self.manager.aclose)
+        is_sync = isinstance(self.manager, ClientSessionManager)
+        for client in (self.http, self.manager):
+            await _run(getattr(client, "close" if is_sync else "aclose"))
 
 
 async def _run(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

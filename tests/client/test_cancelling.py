@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-import httpx
 import pytest
 
 from coatcheck.client import AsyncClientSessionManager, MemoryStorage
 from coatcheck.client.finishing import Finishing
+from coatcheck.client.http_library import installed
 from tests.client.programs import ada, bob
 
 if TYPE_CHECKING:
+    import httpx2
+
     from coatcheck import AuthSuccess
     from coatcheck.client import AuthChange
 
+pytestmark = pytest.mark.usefixtures("library")
 SERVER = "https://notes.example"
 
 Operation = Callable[[AsyncClientSessionManager], Awaitable[object]]
@@ -63,14 +66,15 @@ class GatedStorage(MemoryStorage):
         return super().remove(session)
 
 
-async def answer(request: httpx.Request) -> httpx.Response:
+async def answer(request: httpx2.Request) -> httpx2.Response:
     """The session has ended."""
     await anyio.lowlevel.checkpoint()
+    respond: type[httpx2.Response] = installed().Response
     if request.url.path.endswith("/status"):
-        return httpx.Response(200, json={"signed_in": False, "reason": "expired"})
+        return respond(200, json={"signed_in": False, "reason": "expired"})
     if "sign-out" in request.url.path:
-        return httpx.Response(200, json={"ended": 1})
-    return httpx.Response(401, json={"code": "invalid_token"}, headers={"content-type": "application/problem+json"})
+        return respond(200, json={"ended": 1})
+    return respond(401, json={"code": "invalid_token"}, headers={"content-type": "application/problem+json"})
 
 
 class Cut:
@@ -78,7 +82,8 @@ class Cut:
 
     def __init__(self, storage: MemoryStorage | None = None) -> None:
         self.storage = storage or MemoryStorage()
-        self.http = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url=SERVER)
+        library = installed()
+        self.http = library.AsyncClient(transport=library.MockTransport(answer), base_url=SERVER)
         self.sessions = AsyncClientSessionManager(SERVER, storage=self.storage, http=self.http)
         self.told: list[AuthSuccess | None] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from sqlalchemy import update
 
@@ -16,8 +15,11 @@ from tests.servers.app import AppServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from types import ModuleType
 
     from coatcheck import AuthServices, Pod
+
+pytestmark = pytest.mark.usefixtures("library")
 
 LONG_AGO_US = 1_000_000
 
@@ -56,10 +58,10 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def program(kind: str, mode: str, app: AppServer, pod: Pod) -> AsyncIterator[Program]:
+async def program(kind: str, mode: str, library: ModuleType, app: AppServer, pod: Pod) -> AsyncIterator[Program]:
     """A program that has signed in, under a name of its own."""
     assert pod is not None
-    program = Program(kind, app.url, mode=mode, client_label="end to end")
+    program = Program(kind, app.url, library=library, mode=mode, client_label="end to end")
     await sign_in(program)
     yield program
     await program.close()
@@ -70,7 +72,9 @@ async def sign_in(program: Program) -> None:
     await program.sign_in(auth_success_of(answer.json()))
 
 
-async def test_requests_carry_the_session(program: Program, mode: str, operator: AuthServices) -> None:
+async def test_requests_carry_the_session(
+    program: Program, mode: str, library: ModuleType, operator: AuthServices
+) -> None:
     secret = await program.get("/api/secret")
     assert secret.text.startswith("the secret of ")
     assert await program.do("validate_authentication") is True
@@ -79,7 +83,7 @@ async def test_requests_carry_the_session(program: Program, mode: str, operator:
     assert (info.token == "") == (mode == "cookie")
     (token,) = await operator.token_manager.list_tokens()
     assert (token.client.label, token.client.ip_address) == ("end to end", "127.0.0.0/24")
-    assert (token.client.user_agent or "").startswith("python-httpx/")
+    assert (token.client.user_agent or "").startswith(f"python-{library.__name__}/")
 
 
 async def test_signing_in_again_ends_the_session_before(program: Program, operator: AuthServices) -> None:
@@ -124,8 +128,9 @@ async def test_a_refused_stranger_is_not_told_of_a_sign_out(kind: str, mode: str
     await stranger.close()
 
 
+@pytest.mark.any_library
 async def test_the_session_survives_a_restart_of_the_server(
-    kind: str, mode: str, store_url: str, operator: AuthServices
+    kind: str, mode: str, store_url: str, operator: AuthServices, library: ModuleType
 ) -> None:
     env = {**PEPPER, "COATCHECK_STORE": store_url}
     server = AppServer.uvicorn("tests.browser.spa:create_app", "--factory", env=env)
@@ -133,7 +138,7 @@ async def test_the_session_survives_a_restart_of_the_server(
         program = Program(kind, server.url, mode=mode)
         await sign_in(program)
         server.stop()
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(library.ConnectError):
             await program.get("/api/secret")
         assert await program.do("initialize") is False
         assert program.manager.is_authenticated

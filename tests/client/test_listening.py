@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    import httpx
+    import httpx2
 
     from coatcheck import AuthServices
     from tests.client.conftest import NewProgram
     from tests.servers.faults import FaultyServer
+
+pytestmark = pytest.mark.usefixtures("library")
 
 LIVE = b"event: session_live\ndata: {}\n\n"
 PROBLEM = b'{"status":401,"code":"invalid_token","reason":"expired"}'
@@ -161,7 +163,7 @@ async def test_the_next_answer_on_the_connection_of_a_refusal_is_not_touched(
 ) -> None:
     """The refusal was read to its end, so httpx may have given the connection to another request."""
     loop = asyncio.get_running_loop()
-    following: list[tuple[asyncio.Task[httpx.Response], asyncio.StreamWriter]] = []
+    following: list[tuple[asyncio.Task[httpx2.Response], asyncio.StreamWriter]] = []
 
     async def follow() -> None:
         answer = asyncio.create_task(program.get("/public"))
@@ -251,20 +253,20 @@ async def test_opening_a_stream_has_a_shorter_limit_than_silence(
 
 def give_time_to_begin(program: Program) -> None:
     """Apply the limits of a request only after the head of its answer has arrived."""
-    asked_for: dict[httpx.Request, dict[str, float]] = {}
+    asked_for: dict[httpx2.Request, dict[str, float]] = {}
 
-    def lift(request: httpx.Request) -> None:
+    def lift(request: httpx2.Request) -> None:
         limits = request.extensions["timeout"]
         asked_for[request] = dict(limits)
         limits.update(dict.fromkeys(limits, PATIENCE_SECONDS))
 
-    def restore(response: httpx.Response) -> None:
+    def restore(response: httpx2.Response) -> None:
         response.request.extensions["timeout"].update(asked_for.pop(response.request))
 
-    async def lift_async(request: httpx.Request) -> None:
+    async def lift_async(request: httpx2.Request) -> None:
         lift(request)
 
-    async def restore_async(response: httpx.Response) -> None:
+    async def restore_async(response: httpx2.Response) -> None:
         restore(response)
 
     if isinstance(program.manager, AsyncClientSessionManager):
@@ -425,6 +427,7 @@ async def test_a_revocation_by_another_process_is_heard_by_a_listening_program(
     assert signed_in.manager.auth_info is signed_in.storage.read() is None
 
 
+@pytest.mark.any_library
 async def test_a_restart_is_quick_and_signs_nobody_out_and_later_endings_are_heard(
     signed_in: Program, app: AppServer, operator: AuthServices
 ) -> None:

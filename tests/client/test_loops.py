@@ -7,7 +7,6 @@ import gc
 import weakref
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from coatcheck.client import AsyncClientSessionManager, FileStorage
@@ -17,6 +16,12 @@ from tests.servers.origin import Origin
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
+
+    import httpx2
+
+
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def test_one_loop_has_one_client_and_code_outside_of_it_has_it_too(origin: Origi
     sessions = AsyncClientSessionManager(origin.url)
     before = sessions.http
 
-    async def look() -> list[httpx.AsyncClient]:
+    async def look() -> list[httpx2.AsyncClient]:
         async with sessions:
             return [sessions.http, sessions.http]
 
@@ -84,11 +89,11 @@ def test_one_loop_has_one_client_and_code_outside_of_it_has_it_too(origin: Origi
     assert sessions.http is second
 
 
-def test_a_client_of_the_programs_own_is_used_in_every_loop() -> None:
-    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
+def test_a_client_of_the_programs_own_is_used_in_every_loop(library: ModuleType) -> None:
+    http = library.AsyncClient(transport=library.MockTransport(lambda _: library.Response(200)))
     sessions = AsyncClientSessionManager("https://notes.example", http=http)
 
-    async def look() -> httpx.AsyncClient:
+    async def look() -> object:
         async with sessions:
             return sessions.http
 

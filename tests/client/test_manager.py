@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import httpx2
 import pytest
 
 from coatcheck import ConfigurationError, InvalidArgumentError, StorageError, UnexpectedAnswerError
@@ -24,11 +24,13 @@ from coatcheck.client import (
     open_login_page,
 )
 from coatcheck.client.flows import Call, Flows, Tell
+from coatcheck.client.http_library import installed
 from tests.client.programs import PATIENCE_SECONDS, TOKEN, Program, ada, bob
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from coatcheck import AuthSuccess
     from tests.client.conftest import NewProgram
@@ -54,19 +56,19 @@ class BrokenStorage(MemoryStorage):
         return super().remove(session)
 
 
-class Unreachable(httpx.BaseTransport, httpx.AsyncBaseTransport):
+class Unreachable(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """A transport that ignores timeouts and blocks until it is released, like a lookup of a name without network."""
 
     def __init__(self) -> None:
         self.may_come_back = threading.Event()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         self.may_come_back.wait()
-        raise httpx.ConnectError("no network", request=request)
+        raise installed().ConnectError("no network", request=request)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await asyncio.Event().wait()
-        raise httpx.ConnectError("no network", request=request)
+        raise installed().ConnectError("no network", request=request)
 
 
 @pytest.fixture
@@ -165,9 +167,9 @@ class TestWhoIsSignedIn:
         assert program.manager.is_authenticated
 
     @pytest.mark.parametrize("status", [201, 404, 500, 503])
-    def test_an_error_with_the_body_of_a_status_ends_no_session(self, status: int) -> None:
-        answer = httpx.Response(status, json={"signed_in": False})
-        with httpx.Client(transport=httpx.MockTransport(lambda _request: answer)) as http:
+    def test_an_error_with_the_body_of_a_status_ends_no_session(self, status: int, library: ModuleType) -> None:
+        answer = library.Response(status, json={"signed_in": False})
+        with library.Client(transport=library.MockTransport(lambda _request: answer)) as http:
             manager = ClientSessionManager(SERVER, http=http)
             manager.update_signed_in_user(ada())
             with pytest.raises(UnexpectedAnswerError, match=f"HTTP {status}"):
@@ -198,23 +200,25 @@ class TestWhoIsSignedIn:
         assert await program.do("initialize", PATIENCE_SECONDS) is True
         assert program.manager.auth_info is None
 
-    def test_initializing_ends_within_its_timeout(self, unreachable: Unreachable) -> None:
+    def test_initializing_ends_within_its_timeout(self, unreachable: Unreachable, library: ModuleType) -> None:
         """Within the timeout as a whole."""
-        with httpx.Client(transport=unreachable) as http:
+        with library.Client(transport=unreachable) as http:
             manager = ClientSessionManager(SERVER, http=http)
             manager.update_signed_in_user(ada())
             assert manager.initialize(0.01) is False
-            with pytest.raises(httpx.TimeoutException, match=r"within 0\.01 s"):
+            with pytest.raises(library.TimeoutException, match=r"within 0\.01 s"):
                 manager.validate_authentication(0.01)
         assert manager.is_authenticated
 
-    async def test_initializing_an_asynchronous_program_ends_within_its_timeout(self, unreachable: Unreachable) -> None:
+    async def test_initializing_an_asynchronous_program_ends_within_its_timeout(
+        self, unreachable: Unreachable, library: ModuleType
+    ) -> None:
         """Within the timeout as a whole."""
-        async with httpx.AsyncClient(transport=unreachable) as http:
+        async with library.AsyncClient(transport=unreachable) as http:
             manager = AsyncClientSessionManager(SERVER, http=http)
             await manager.update_signed_in_user(ada())
             assert await manager.initialize(0.01) is False
-            with pytest.raises(httpx.TimeoutException, match=r"within 0\.01 s"):
+            with pytest.raises(library.TimeoutException, match=r"within 0\.01 s"):
                 await manager.validate_authentication(0.01)
         assert manager.is_authenticated
 
@@ -288,17 +292,17 @@ class TestSigningOut:
         assert program.storage.read() is None
 
     @pytest.mark.parametrize("where", ["here", "in another process"])
-    def test_a_sign_in_during_a_sign_out_stays(self, where: str) -> None:
+    def test_a_sign_in_during_a_sign_out_stays(self, where: str, library: ModuleType) -> None:
         storage = MemoryStorage()
 
-        def answer(_request: httpx.Request) -> httpx.Response:
+        def answer(_request: httpx2.Request) -> object:
             if where == "here":
                 manager.update_signed_in_user(bob())
             else:
                 storage.write(bob())
-            return httpx.Response(200, json={"ended": 1})
+            return library.Response(200, json={"ended": 1})
 
-        with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+        with library.Client(transport=library.MockTransport(answer)) as http:
             manager = ClientSessionManager(SERVER, storage=storage, http=http)
             manager.update_signed_in_user(ada())
             assert manager.sign_out_device() is True
@@ -332,11 +336,13 @@ class TestSigningOut:
         assert program.reasons == ["signed-out"]
         await program.close()
 
-    async def test_an_interrupted_sign_out_still_forgets_the_session(self, server: FaultyServer) -> None:
-        def interrupt(_request: httpx.Request) -> httpx.Response:
+    async def test_an_interrupted_sign_out_still_forgets_the_session(
+        self, server: FaultyServer, library: ModuleType
+    ) -> None:
+        def interrupt(_request: httpx2.Request) -> object:
             raise KeyboardInterrupt
 
-        with httpx.Client(transport=httpx.MockTransport(interrupt)) as http:
+        with library.Client(transport=library.MockTransport(interrupt)) as http:
             manager = ClientSessionManager(server.url, http=http)
             manager.update_signed_in_user(ada())
             with pytest.raises(KeyboardInterrupt):
@@ -354,10 +360,10 @@ class TestSigningOut:
         assert manager.auth_info is None
 
     def test_signing_out_does_not_wait_for_a_network_that_is_down(
-        self, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch
+        self, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch, library: ModuleType
     ) -> None:
         monkeypatch.setattr("coatcheck.client.flows.SIGN_OUT_SECONDS", 0.01)
-        with httpx.Client(transport=unreachable) as http:
+        with library.Client(transport=unreachable) as http:
             manager = ClientSessionManager(SERVER, http=http)
             manager.update_signed_in_user(ada())
             assert manager.sign_out_device() is False
@@ -435,14 +441,14 @@ class TestRequests:
         assert "authorization" not in server.requests[-1].headers
 
     async def test_the_token_is_not_added_to_a_redirect_that_went_to_another_origin_and_back(
-        self, program: Program, server: FaultyServer
+        self, program: Program, server: FaultyServer, library: ModuleType
     ) -> None:
         await program.sign_in()
         assert server.elsewhere is not None
         server.elsewhere.elsewhere = server
         await server.fail(Fault.REDIRECT_AWAY)
         await server.elsewhere.fail(Fault.REDIRECT_AWAY)
-        with pytest.raises(httpx.TooManyRedirects):
+        with pytest.raises(library.TooManyRedirects):
             await program.get()
         sent = ["authorization" in request.headers for request in server.requests]
         assert sent == [True] + [False] * (len(sent) - 1)
@@ -467,32 +473,32 @@ class TestRequests:
         await program.sign_in()
         await server.fail(Fault.OURS_401)
         answers = await asyncio.gather(*(program.get() for _ in range(200)), return_exceptions=True)
-        assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} == {401}
+        assert {answer.status_code for answer in answers if hasattr(answer, "status_code")} == {401}
         assert program.reasons == ["revoked"]
         assert len(program.required) == 1
 
-    def test_a_refusal_of_an_earlier_token_is_ignored(self) -> None:
+    def test_a_refusal_of_an_earlier_token_is_ignored(self, library: ModuleType) -> None:
         storage = MemoryStorage()
         manager = ClientSessionManager(SERVER, storage=storage)
         manager.update_signed_in_user(ada())
         changes: list[AuthChange] = []
         manager.listen(changes.append)
 
-        def refuse(_request: httpx.Request) -> httpx.Response:
+        def refuse(_request: httpx2.Request) -> object:
             storage.write(ada("c2Fz-newer"))  # while this refusal is under way, somebody signs in again
             headers = {"Content-Type": "application/problem+json"}
-            return httpx.Response(401, json={"code": "invalid_token"}, headers=headers)
+            return library.Response(401, json={"code": "invalid_token"}, headers=headers)
 
-        with httpx.Client(transport=httpx.MockTransport(refuse), auth=manager.auth) as http:
+        with library.Client(transport=library.MockTransport(refuse), auth=manager.auth) as http:
             assert http.get(f"{SERVER}/notes").status_code == 401
         assert changes == [AuthChange(ada("c2Fz-newer"))]
         assert manager.auth_info == storage.read() == ada("c2Fz-newer")
 
-    async def test_a_streamed_refusal_can_still_be_read(self, server: FaultyServer) -> None:
+    async def test_a_streamed_refusal_can_still_be_read(self, server: FaultyServer, library: ModuleType) -> None:
         await server.fail(Fault.OURS_401)
         program = Program("async", server.url)
         await program.sign_in()
-        assert isinstance(program.http, httpx.AsyncClient)
+        assert isinstance(program.http, library.AsyncClient)
         async with program.http.stream("GET", "/notes") as answer:
             assert b"".join([part async for part in answer.aiter_bytes()]).startswith(b'{"title"')
         assert program.reasons == ["revoked"]
@@ -510,15 +516,18 @@ class TestRequests:
             ({"Content-Type": "text/html"}, b"<html>invalid_token</html>"),
         ],
     )
-    def test_a_401_without_the_servers_problem_ends_no_session(self, headers: dict[str, str], body: bytes) -> None:
-        transport = httpx.MockTransport(lambda _request: httpx.Response(401, content=body, headers=headers))
+    def test_a_401_without_the_servers_problem_ends_no_session(
+        self, headers: dict[str, str], body: bytes, library: ModuleType
+    ) -> None:
+        transport = library.MockTransport(lambda _request: library.Response(401, content=body, headers=headers))
         manager = ClientSessionManager(SERVER)
         manager.update_signed_in_user(ada())
-        with httpx.Client(transport=transport, auth=manager.auth) as http:
+        with library.Client(transport=transport, auth=manager.auth) as http:
             assert http.get(SERVER).content == body
         assert manager.is_authenticated
 
 
+@pytest.mark.any_library
 class TestSharing:
     async def test_a_change_of_the_storage_by_another_program_is_seen_by_the_next_request(
         self, new_program: NewProgram, server: FaultyServer
@@ -548,6 +557,7 @@ class TestSharing:
         assert (here.reasons, there.reasons[-1:]) == (["revoked"], ["elsewhere"])
 
 
+@pytest.mark.any_library
 class TestStreams:
     async def test_streams_are_closed_when_the_user_changes_and_kept_otherwise(self, program: Program) -> None:
         """Another user closes the open streams without an error; an update of the same user keeps them."""
@@ -567,7 +577,14 @@ class TestStreams:
 
     def test_streams_are_closed_when_the_user_changes_during_a_sign_in(self) -> None:
         """The user who is replaced decides, not the user who was seen before."""
-        flows = Flows(SERVER, session_path="/session", storage=MemoryStorage(), mode="header", client_label=None)
+        flows = Flows(
+            SERVER,
+            library=installed(),
+            session_path="/session",
+            storage=MemoryStorage(),
+            mode="header",
+            client_label=None,
+        )
         flows.local.sign_in(ada())
         update = flows.update(ada("c2Fz-renewed"))
         call = next(update)
@@ -586,6 +603,7 @@ class TestStreams:
         assert closed == [True]
 
 
+@pytest.mark.any_library
 class TestCallbacks:
     async def test_a_callback_that_raises_does_not_stop_the_others(
         self, program: Program, caplog: pytest.LogCaptureFixture
@@ -686,12 +704,12 @@ class TestCookieMode:
     @pytest.mark.parametrize(
         ("status", "is_kept"),
         [
-            (httpx.Response(200, json={"signed_in": False, "reason": None}), False),
-            (httpx.Response(401, json={"code": "invalid_token"}, headers=PROBLEM), False),
-            (httpx.Response(200, json={"signed_in": True, "reason": None}), True),
-            (httpx.Response(200, html="<h1>Welcome to our network</h1>"), True),
-            (httpx.Response(503, json={"code": "store_unavailable"}, headers=PROBLEM), True),
-            (httpx.ConnectError("no network"), True),
+            ({"status_code": 200, "json": {"signed_in": False, "reason": None}}, False),
+            ({"status_code": 401, "json": {"code": "invalid_token"}, "headers": PROBLEM}, False),
+            ({"status_code": 200, "json": {"signed_in": True, "reason": None}}, True),
+            ({"status_code": 200, "html": "<h1>Welcome to our network</h1>"}, True),
+            ({"status_code": 503, "json": {"code": "store_unavailable"}, "headers": PROBLEM}, True),
+            (None, True),
         ],
         ids=["signed out", "refused", "signed in", "captive portal", "unavailable", "no network"],
     )
@@ -699,21 +717,22 @@ class TestCookieMode:
         self,
         refusal: dict[str, str],
         reason: SignOutReason,
-        status: httpx.Response | httpx.ConnectError,
+        status: dict[str, Any] | None,
         is_kept: bool,
+        library: ModuleType,
     ) -> None:
         """The client cannot see which cookie was sent: it may be that of an earlier sign-in."""
         asked: list[str] = []
 
-        def answer(request: httpx.Request) -> httpx.Response:
+        def answer(request: httpx2.Request) -> object:
             asked.append(request.url.path)
             if request.url.path == "/notes":
-                return httpx.Response(401, json=refusal, headers=PROBLEM)
-            if isinstance(status, httpx.ConnectError):
-                raise status
-            return status
+                return library.Response(401, json=refusal, headers=PROBLEM)
+            if status is None:
+                raise library.ConnectError("no network")
+            return library.Response(**status)
 
-        with httpx.Client(transport=httpx.MockTransport(answer)) as http:
+        with library.Client(transport=library.MockTransport(answer)) as http:
             manager = ClientSessionManager(SERVER, mode="cookie", http=http)
             manager.update_signed_in_user(ada(""))
             changes: list[AuthChange] = []
@@ -723,6 +742,7 @@ class TestCookieMode:
         assert changes == ([] if is_kept else [AuthChange(None, reason)])
 
 
+@pytest.mark.any_library
 class TestSettings:
     @pytest.mark.parametrize(
         "server_url",
@@ -750,17 +770,20 @@ class TestSettings:
         with pytest.raises(InvalidArgumentError, match="label must be"):
             ClientSessionManager("https://e.org", client_label="x" * 65)
 
-    async def test_httpx_client_refuses_the_auth_of_an_asynchronous_manager(self) -> None:
-        async with httpx.AsyncClient(auth=ClientSessionManager(SERVER).auth) as http:
+
+class TestTheWrongKindOfClient:
+    async def test_an_asynchronous_client_refuses_the_auth_of_a_blocking_manager(self, library: ModuleType) -> None:
+        async with library.AsyncClient(auth=ClientSessionManager(SERVER).auth) as http:
             with pytest.raises(RuntimeError, match="AsyncClientSessionManager"):
                 await http.get(SERVER)
 
-    def test_httpx_async_client_refuses_the_auth_of_a_blocking_manager(self) -> None:
+    def test_a_blocking_client_refuses_the_auth_of_an_asynchronous_manager(self, library: ModuleType) -> None:
         auth = AsyncClientSessionManager(SERVER).auth
-        with httpx.Client(auth=auth) as http, pytest.raises(RuntimeError, match="ClientSessionManager"):
+        with library.Client(auth=auth) as http, pytest.raises(RuntimeError, match="ClientSessionManager"):
             http.get(SERVER)
 
 
+@pytest.mark.any_library
 @pytest.mark.parametrize("error", [StorageError, LookupError, OSError])
 async def test_the_server_is_told_of_a_sign_out_although_the_storage_cannot_be_read(
     new_program: NewProgram, server: FaultyServer, error: type[Exception]
@@ -785,6 +808,7 @@ async def test_the_server_is_told_of_a_sign_out_although_the_storage_cannot_be_r
     assert program.manager.auth_info is None
 
 
+@pytest.mark.any_library
 @pytest.mark.parametrize("bad", ["\nX: y", "\r", "\0", "\x7f", " ", "ö", "\ud800"])
 async def test_a_token_that_http_libraries_would_show_in_an_error_is_refused(program: Program, bad: str) -> None:
     with pytest.raises(InvalidArgumentError, match="visible ASCII") as error:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
-import httpx
 import pytest
 
 from coatcheck import ConfigurationError
 from coatcheck.client import ANONYMOUS, AsyncClientSessionManager, ClientSessionManager
+from coatcheck.client.http_library import installed
 from tests.client.programs import TOKEN, Program, ada
 from tests.servers.origin import Origin
 from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
     from typing import Any
+
+pytestmark = pytest.mark.usefixtures("library")
 
 VARIABLES = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
 ELSEWHERE = "http://elsewhere.example/notes"
@@ -43,7 +46,7 @@ def origin() -> Iterator[Origin]:
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "notes.localhost"])
 async def test_the_managers_own_client_never_uses_a_proxy_for_this_machine(
-    kind: str, variable: str, host: str, proxy: Origin, monkeypatch: pytest.MonkeyPatch
+    kind: str, variable: str, host: str, proxy: Origin, monkeypatch: pytest.MonkeyPatch, library: ModuleType
 ) -> None:
     monkeypatch.setenv(variable, proxy.url)
     url = f"http://{host}:{free_port()}"
@@ -52,7 +55,7 @@ async def test_the_managers_own_client_never_uses_a_proxy_for_this_machine(
         with ClientSessionManager(url) as sessions:
             sessions.update_signed_in_user(ada())
             for call in (sessions.validate_authentication, lambda: sessions.http.get("/notes")):
-                with pytest.raises(httpx.ConnectError):
+                with pytest.raises(library.ConnectError):
                     call()
             sessions.sign_out_device()
     else:
@@ -60,7 +63,7 @@ async def test_the_managers_own_client_never_uses_a_proxy_for_this_machine(
             await others.update_signed_in_user(ada())
             calls = [others.validate_authentication, lambda: others.http.get("/notes")]
             for call in calls:
-                with pytest.raises(httpx.ConnectError):
+                with pytest.raises(library.ConnectError):
                     await call()
             await others.sign_out_device()
     assert proxy.targets == []
@@ -101,14 +104,14 @@ async def test_a_proxy_that_the_program_has_chosen_itself_is_refused_too(kind: s
 
 async def _ask(url: str, proxy: str) -> None:
     def ask() -> None:
-        with httpx.Client(proxy=proxy, auth=ClientSessionManager(url).auth) as http:
+        with installed().Client(proxy=proxy, auth=ClientSessionManager(url).auth) as http:
             http.get(f"{url}/notes")
 
     await anyio.to_thread.run_sync(ask)
 
 
 async def _ask_async(url: str, proxy: str) -> None:
-    async with httpx.AsyncClient(proxy=proxy, auth=AsyncClientSessionManager(url).auth) as http:
+    async with installed().AsyncClient(proxy=proxy, auth=AsyncClientSessionManager(url).auth) as http:
         await http.get(f"{url}/notes")
 
 
@@ -141,14 +144,16 @@ async def test_a_client_of_the_programs_own_that_goes_directly_is_not_refused(
     assert proxy.authorizations == [None, None]
 
 
-async def test_proxies_for_https_stay(kind: str, proxy: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_for_https_stay(
+    kind: str, proxy: Origin, monkeypatch: pytest.MonkeyPatch, library: ModuleType
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     if kind == "sync":
-        with ClientSessionManager("https://notes.example") as sessions, pytest.raises(httpx.TransportError):
+        with ClientSessionManager("https://notes.example") as sessions, pytest.raises(library.TransportError):
             sessions.http.get("/notes")
     else:
         async with AsyncClientSessionManager("https://notes.example") as others:
-            with pytest.raises(httpx.TransportError):
+            with pytest.raises(library.TransportError):
                 await others.http.get("/notes")
     assert proxy.targets == ["notes.example:443"], "a tunnel"
     assert proxy.authorizations == [None]

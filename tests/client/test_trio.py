@@ -7,7 +7,7 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from coatcheck.client import AuthChange
     from coatcheck.client.flows import Mode
+
+
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +56,11 @@ async def signed_in(app: AppServer, mode: str, **options: Any) -> AsyncIterator[
 
 async def is_live(app: AppServer, headers: dict[str, str]) -> bool:
     """Whether the server still takes what was sent with a request of a signed-in program."""
-    async with httpx.AsyncClient(base_url=app.url) as http:
+    async with httpx2.AsyncClient(base_url=app.url) as http:
         return (await http.get("/api/secret", headers=headers)).status_code == 200
 
 
-def credentials_of(response: httpx.Response) -> dict[str, str]:
+def credentials_of(response: httpx2.Response) -> dict[str, str]:
     return {name: value for name, value in response.request.headers.items() if name in {"authorization", "cookie"}}
 
 
@@ -139,15 +142,15 @@ def test_a_change_that_is_cancelled_while_it_is_stored_is_finished_and_told(app:
     trio.run(main)
 
 
-class Held(httpx.AsyncBaseTransport):
+class Held(httpx2.AsyncBaseTransport):
     """Holds back each answer of the server until it is let go."""
 
     def __init__(self) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
+        self._inner = httpx2.AsyncHTTPTransport()
         self.has_answered = trio.Event()
         self.holds = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
         if self.holds:
             await response.aread()
@@ -159,11 +162,12 @@ class Held(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+@pytest.mark.any_library
 @pytest.mark.parametrize("name", ["sign out", "sign out all"])
 def test_a_sign_out_that_is_cancelled_while_the_server_answers_forgets_the_session(app: AppServer, name: str) -> None:
     async def main() -> None:
         transport, storage, told = Held(), MemoryStorage(), list[object]()
-        async with httpx.AsyncClient(transport=transport, base_url=app.url) as http:
+        async with httpx2.AsyncClient(transport=transport, base_url=app.url) as http:
             sessions = AsyncClientSessionManager(app.url, storage=storage, http=http)
             answer = await http.post("/api/sign-in?user=ada")
             await sessions.update_signed_in_user(auth_success_of(answer.json()))
@@ -180,10 +184,11 @@ def test_a_sign_out_that_is_cancelled_while_the_server_answers_forgets_the_sessi
     trio.run(main)
 
 
+@pytest.mark.any_library
 def test_a_call_that_is_cancelled_leaves_the_session_and_the_client_usable(app: AppServer, mode: Mode) -> None:
     async def main() -> None:
         transport = Held()
-        async with httpx.AsyncClient(transport=transport, base_url=app.url) as http:
+        async with httpx2.AsyncClient(transport=transport, base_url=app.url) as http:
             sessions = AsyncClientSessionManager(app.url, mode=mode, http=http)
             http.auth = sessions.auth
             answer = await http.post("/api/sign-in?user=ada")

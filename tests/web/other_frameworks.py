@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import django
-import httpx
+import httpx2
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpResponse, JsonResponse
@@ -167,8 +167,8 @@ async def answers_of(make: Callable[[AuthServices], AsgiApp]) -> dict[str, str]:
             await auth.token_manager.create_token(auth_user_id=user.id, method="email") for user in (reader, other)
         ]
         allowed, refused = [{"Authorization": f"Bearer {success.token}"} for success in tokens]
-        transport = httpx.ASGITransport(make(auth), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://notes.example") as http:
+        transport = httpx2.ASGITransport(make(auth), raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://notes.example") as http:
             found = {
                 "allowed": await http.get("/notes", headers=allowed),
                 "no token": await http.get("/notes"),
@@ -188,7 +188,7 @@ async def answers_of(make: Callable[[AuthServices], AsgiApp]) -> dict[str, str]:
     return {name: _in_short(answer) for name, answer in found.items()}
 
 
-def _in_short(answer: httpx.Response) -> str:
+def _in_short(answer: httpx2.Response) -> str:
     is_ours = answer.headers.get("content-type") == "application/problem+json"
     return f"{answer.status_code} {answer.json()['code'] if is_ours else '-'}"
 

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -51,6 +52,11 @@ def write_json(path: Path, figures: Sequence[Figures], *, store: str, sessions: 
         "figures": [asdict(one) | {"per_second": one.per_second} for one in figures],
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is installed. It is not imported: that takes a second."""
+    return find_spec("matplotlib") is not None
 
 
 def draw(path: Path, figures: Sequence[Figures], *, title: str) -> None:

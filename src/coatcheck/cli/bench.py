@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coatcheck.bench.filling import Population, fill
 from coatcheck.bench.load import MIXES, Figures, Workload
-from coatcheck.bench.report import draw, table_of, write_json
+from coatcheck.bench.report import can_draw, draw, table_of, write_json
 from coatcheck.bench.scratch import scratch
 from coatcheck.errors import CoatcheckError, ConfigurationError
 from coatcheck.pod import Pod
@@ -41,7 +41,9 @@ def bench(
     ] = "1,16,64,256",
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="seconds for each measurement")] = 2.0,
     json: Annotated[Path | None, typer.Option(help="write the figures to this file")] = None,
-    chart: Annotated[Path | None, typer.Option(help="draw the figures into this file, .png or .svg")] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="draw the figures into this file, .png or .svg; with the extra charts")
+    ] = None,
 ) -> None:
     """Measure validations, touches, sign-ins and revocations on a new store, which is removed afterwards."""
     console = Console(width=None if Console().is_terminal else 110)
@@ -51,8 +53,7 @@ def bench(
         for mix in wanted:
             if mix not in MIXES:
                 raise ConfigurationError(f"--mixes: {mix!r} is unknown; allowed are {', '.join(MIXES)}")
-        if chart is not None and chart.suffix not in {".png", ".svg"}:
-            raise ConfigurationError("--chart must end in .png or .svg")
+        _check_chart(chart)
         for option, path in (("--json", json), ("--chart", chart)):  # before anything is measured
             if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
                 raise ConfigurationError(f"{option}: a file cannot be written at {path}")
@@ -98,6 +99,13 @@ async def _measured(
                         figures.append(await workload.run(mix, concurrency=level, seconds=seconds))
                         progress.advance(measuring)
     return figures
+
+
+def _check_chart(chart: Path | None) -> None:
+    if chart is not None and chart.suffix not in {".png", ".svg"}:
+        raise ConfigurationError("--chart must end in .png or .svg")
+    if chart is not None and not can_draw():
+        raise ConfigurationError("--chart needs the package matplotlib; install coatcheck[charts]")
 
 
 def _level(text: str) -> int:

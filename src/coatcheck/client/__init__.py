@@ -1,9 +1,10 @@
 """Sessions in client programs: the session is kept here, and its token goes out with every request.
 
     sessions = ClientSessionManager("https://notes.example.org", storage=FileStorage("~/.config/notes/session.json"))
-    http = httpx.Client(base_url="https://notes.example.org", auth=sessions.auth)
+    http = httpx2.Client(base_url="https://notes.example.org", auth=sessions.auth)
 
-`AsyncClientSessionManager` is the same with `await`. Needs `coatcheck[client]`; nothing of the server is imported.
+`AsyncClientSessionManager` is the same with `await`. Needs `coatcheck[client]`; nothing of the server is imported, and
+httpx2, or httpx in its place, when the first manager is made.
 """
 
 from coatcheck.extras import missing_extra

@@ -10,17 +10,17 @@ from coatcheck.client.changes import SignOutReason
 from coatcheck.errors import UnexpectedAnswerError
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+def same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
     """Whether two URLs have the same scheme, host and port (RFC 6454)."""
     return _origin(one) == _origin(other)
 
 
-def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
+def may_be_ours(response: httpx2.Response, origin: httpx2.URL) -> bool:
     """Whether a response can be the server's message that the session has ended, as far as its head shows."""
     return (
         response.status_code == HTTPStatus.UNAUTHORIZED
@@ -29,7 +29,7 @@ def may_be_ours(response: httpx.Response, origin: httpx.URL) -> bool:
     )
 
 
-def is_event_stream(response: httpx.Response, origin: httpx.URL) -> bool:
+def is_event_stream(response: httpx2.Response, origin: httpx2.URL) -> bool:
     """Whether a response is a stream of events from the server at `origin`."""
     is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
     return is_ours and _media_type(response) == "text/event-stream"
@@ -51,7 +51,7 @@ def reason_in(body: bytes | None, *, in_cookie: bool) -> SignOutReason | None:
     return _reason(problem.get("reason"), otherwise=SignOutReason.REVOKED)
 
 
-def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | None:
+def status_in(response: httpx2.Response, origin: httpx2.URL) -> SignOutReason | None:
     """The reason why nobody is signed in, from the answer of the status route; None if somebody is.
 
     Raises:
@@ -70,18 +70,18 @@ def status_in(response: httpx.Response, origin: httpx.URL) -> SignOutReason | No
     return _reason(status.get("reason"), otherwise=SignOutReason.UNKNOWN)
 
 
-def confirms_sign_out(response: httpx.Response, origin: httpx.URL) -> bool:
+def confirms_sign_out(response: httpx2.Response, origin: httpx2.URL) -> bool:
     """Whether the answer of a sign-out route confirms the sign-out."""
     answer = _json(response.content)
     is_ours = response.status_code == HTTPStatus.OK and same_origin(response.url, origin)
     return is_ours and isinstance(answer, dict) and isinstance(answer.get("ended"), int)
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or _DEFAULT_PORTS.get(url.scheme)
+def _origin(url: httpx2.URL) -> tuple[str, bytes, int | None]:
+    return url.scheme, url.raw_host, url.port or _DEFAULT_PORTS.get(url.scheme)
 
 
-def _media_type(response: httpx.Response) -> str:
+def _media_type(response: httpx2.Response) -> str:
     value: str = response.headers.get("content-type", "")
     return value.partition(";")[0].strip().lower()
 

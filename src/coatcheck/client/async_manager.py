@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from http.cookiejar import CookieJar
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, Generic, TypeVar, assert_never, cast
 
 import anyio
-import httpx
 
 from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run_async
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
+from coatcheck.client.http_library import AsyncHttpClient, installed, library_of
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.in_each_loop import InEachLoop
 from coatcheck.client.listening_task import ListeningTask
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    import httpx2
+
     from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.finishing import Finishing
     from coatcheck.client.flows import Flow, Mode, Need
@@ -37,8 +39,8 @@ MAX_THREADS = 40
 """The most storage calls at once, as many as anyio allows by default."""
 
 
-class AsyncClientSessionManager:
-    """`ClientSessionManager` for `httpx.AsyncClient`, on asyncio or trio: the same methods, to be awaited.
+class AsyncClientSessionManager(Generic[AsyncHttpClient]):
+    """`ClientSessionManager` for `httpx2.AsyncClient`, on asyncio or trio: the same methods, to be awaited.
 
     Storages are called in a thread. Callbacks may be asynchronous; the task that notices a change awaits them. A task
     that is cancelled or timed out meanwhile first finishes the change: it is stored, known here and told, or not begun.
@@ -56,23 +58,30 @@ class AsyncClientSessionManager:
         login_url: str | None = None,
         on_sign_in_required: OnSignInRequired | None = None,
         client_label: str | None = None,
-        http: httpx.AsyncClient | None = None,
+        http: AsyncHttpClient | None = None,
     ) -> None:
         """See `ClientSessionManager`."""
+        library = installed() if http is None else library_of(http, "AsyncClient")
         self._flows = Flows(
             server_url,
+            library=library,
             session_path=session_path,
             storage=MemoryStorage() if storage is None else storage,
             mode=mode,
             client_label=client_label,
         )
         self._callbacks = Callbacks(login_url, on_sign_in_required)
-        self.auth: SessionAuth = SessionAuth(self._flows, run_async=self._run)
+        self._auth = SessionAuth(self._flows, run_async=self._run)
         self._owns_http = http is None
         cookies, mounts = CookieJar(), without_proxy(self._flows.origin)
 
-        def make() -> httpx.AsyncClient:
-            return http or httpx.AsyncClient(base_url=server_url, auth=self.auth, cookies=cookies, mounts=mounts)
+        def make() -> AsyncHttpClient:
+            if http is not None:
+                return http
+            made: AsyncHttpClient = library.AsyncClient(
+                base_url=server_url, auth=self.auth, cookies=cookies, mounts=mounts
+            )
+            return made
 
         self._http = InEachLoop(make)
         # A limit of its own, because threads that the program keeps busy must not hold up a sign-out.
@@ -89,7 +98,13 @@ class AsyncClientSessionManager:
         await self.aclose()
 
     @property
-    def http(self) -> httpx.AsyncClient:
+    def auth(self) -> SessionAuth:
+        """See `ClientSessionManager.auth`."""
+        self._auth = self._auth.for_loaded_libraries()
+        return self._auth
+
+    @property
+    def http(self) -> AsyncHttpClient:
         """See `ClientSessionManager.http`. In another event loop it is another client, with the same cookies."""
         return self._http.get()
 
@@ -107,7 +122,7 @@ class AsyncClientSessionManager:
         """See `ClientSessionManager.restore`."""
         await self._run(self._flows.restore())
 
-    async def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:  # noqa: ASYNC109 (told as httpx tells it)
+    async def initialize(self, timeout: float = INITIALIZE_SECONDS) -> bool:  # noqa: ASYNC109 (told as httpx2 tells it)
         """See `ClientSessionManager.initialize`."""
         return await self._run(self._flows.initialize(timeout))
 
@@ -136,7 +151,7 @@ class AsyncClientSessionManager:
 
         async with sessions.listening(): ...
         """
-        return ListeningTask(self._flows, self._callbacks, self.http, self._fulfil)
+        return ListeningTask(self._flows, self._callbacks, self._client, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """See `ClientSessionManager.closing`; `close` may be asynchronous, as `response.aclose` is."""
@@ -145,7 +160,7 @@ class AsyncClientSessionManager:
     async def aclose(self) -> None:
         """See `ClientSessionManager.close`."""
         if self._owns_http:
-            await self.http.aclose()
+            await self._client.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
         """Fulfil the needs of a flow until it returns."""
@@ -166,14 +181,18 @@ class AsyncClientSessionManager:
             return await _call_all(self._callbacks.closers(), finishing)
         assert_never(need)
 
-    async def _send(self, need: Send) -> httpx.Response:
-        http = self.http
-        timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        return cast("httpx2.AsyncClient", self.http)  # one of httpx has the same methods
+
+    async def _send(self, need: Send) -> httpx2.Response:
+        library, http = self._flows.library, self._client
+        timeout = library.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
         request = http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
         self._flows.loopback.guard_async(request)
         with anyio.move_on_after(need.timeout):
             return await http.send(request, auth=None, follow_redirects=False)
-        raise httpx.ReadTimeout(f"no answer within {need.timeout:g} s", request=request)
+        raise library.ReadTimeout(f"no answer within {need.timeout:g} s", request=request)
 
 
 async def _call_all(calls: Iterable[Callable[[], object]], finishing: Finishing) -> None:

@@ -1,6 +1,6 @@
 """The steps of a session manager, written once for blocking and for asynchronous programs.
 
-Each flow is a generator that yields its next need and is sent the result, as an `httpx.Auth` flow yields requests.
+Each flow is a generator that yields its next need and is sent the result, as an `httpx2.Auth` flow yields requests.
 `ClientSessionManager` fulfils the needs by calling, `AsyncClientSessionManager` by awaiting.
 """
 
@@ -14,10 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
-import httpx
-
 from coatcheck.client.answers import confirms_sign_out, may_be_ours, reason_in, same_origin, status_in
 from coatcheck.client.changes import AuthChange, SignOutReason
+from coatcheck.client.http_library import http_errors
 from coatcheck.client.local_session import LocalSession
 from coatcheck.client.loopback_only import LoopbackOnly
 from coatcheck.client_info import ClientInfo
@@ -26,6 +25,11 @@ from coatcheck.loopback import is_loopback
 from coatcheck.wire import checked_token
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from types import ModuleType
+
+    import httpx2
+
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -55,8 +59,8 @@ class Send:
     """
 
     method: str
-    url: httpx.URL
-    headers: httpx.Headers
+    url: httpx2.URL
+    headers: dict[str, str]
     timeout: float | None
 
 
@@ -80,16 +84,24 @@ class Flows:
     """The flows of one manager."""
 
     def __init__(
-        self, server_url: str, *, session_path: str, storage: SessionStorage, mode: Mode, client_label: str | None
+        self,
+        server_url: str,
+        *,
+        library: ModuleType,
+        session_path: str,
+        storage: SessionStorage,
+        mode: Mode,
+        client_label: str | None,
     ) -> None:
-        """See `ClientSessionManager`."""
+        """See `ClientSessionManager`; `library` is that of the HTTP client which sends the manager's own requests."""
         if mode not in {"header", "cookie"}:
             raise ConfigurationError('mode must be "header" or "cookie"')
-        self.origin: httpx.URL = _checked_origin(server_url)
+        self.library: ModuleType = library
+        self.origin: httpx2.URL = _checked_origin(server_url, library)
         self.loopback: LoopbackOnly = LoopbackOnly(self.origin)
         self.local: LocalSession = LocalSession(storage)
         self._session_url = self.origin.join(f"/{session_path.strip('/')}/")
-        self._in_cookie = mode == "cookie"
+        self.is_in_cookie: bool = mode == "cookie"
         self._signing_out: AuthSuccess | None = None
         self._label = None if client_label is None else quote(ClientInfo(label=client_label).label or "")
 
@@ -104,7 +116,7 @@ class Flows:
         yield from self.restore()
         try:
             yield from self.validate(timeout)
-        except (httpx.HTTPError, UnexpectedAnswerError):
+        except http_errors(UnexpectedAnswerError):
             return False
         return True
 
@@ -124,11 +136,11 @@ class Flows:
         if info is None:
             yield from self._changing(partial(self.local.sign_out, SignOutReason.SIGNED_OUT))
             return
-        if self._in_cookie and info.token:
+        if self.is_in_cookie and info.token:
             raise ConfigurationError(
                 'the server sent a token although this client has mode="cookie"; has its SessionMiddleware a cookie?'
             )
-        if not self._in_cookie and not info.token:
+        if not self.is_in_cookie and not info.token:
             raise ConfigurationError('the server sent no token although this client has mode="header"')
         checked_token(info.token)
         yield from self._changing(partial(self.local.sign_in, info))
@@ -150,7 +162,7 @@ class Flows:
                     forget = partial(self.local.end, info, SignOutReason.SIGNED_OUT)
                 response = yield self._ask("POST", route, info, SIGN_OUT_SECONDS)
                 confirmed = confirms_sign_out(response, self.origin)
-        except httpx.HTTPError:
+        except http_errors():
             pass
         finally:
             try:
@@ -174,28 +186,28 @@ class Flows:
 
     # --- around the requests of the program ---
 
-    def before(self, request: httpx.Request) -> Flow[AuthSuccess | None]:
+    def before(self, request: httpx2.Request) -> Flow[AuthSuccess | None]:
         """Add the session to a request to the server's origin. Returns the session that was added, for `after`."""
         if not same_origin(request.url, self.origin):
             return None
         yield from self._changing(self.local.refresh)
         info = self.local.info
-        if "authorization" in request.headers and not self._in_cookie:
+        if "authorization" in request.headers and not self.is_in_cookie:
             return None  # the program has set a header of its own
         self._add_headers(request.headers, info)
         return info
 
-    def may_be_the_end(self, response: httpx.Response) -> bool:
+    def may_be_the_end(self, response: httpx2.Response) -> bool:
         """Whether a response may say that the session has ended, so that `after` has to read it."""
         return may_be_ours(response, self.origin)
 
     def after(self, body: bytes | None, sent: AuthSuccess) -> Flow[None]:
         """Sign out if the body of such a response says that the session that was sent has ended."""
-        reason = reason_in(body, in_cookie=self._in_cookie)
+        reason = reason_in(body, in_cookie=self.is_in_cookie)
         if reason is None or self.local.info != sent:
             return
         # The cookie that was sent may be that of an earlier sign-in, which cannot be seen here: ask the server again.
-        if self._in_cookie and not (yield from self._is_over(sent)):
+        if self.is_in_cookie and not (yield from self._is_over(sent)):
             return
         yield from self._ending(sent, reason)
 
@@ -205,7 +217,7 @@ class Flows:
         """Whether the server says again that the session has ended; False if it cannot be asked."""
         try:
             reason = yield from self._verdict(info, None)
-        except (httpx.HTTPError, UnexpectedAnswerError):
+        except http_errors(UnexpectedAnswerError):
             return False
         return reason is not None
 
@@ -213,7 +225,7 @@ class Flows:
         """The reason why the session has ended, from the status route; None if it has not."""
         response = yield self._ask("GET", "status", info, timeout)
         if may_be_ours(response, self.origin):
-            reason = reason_in(response.content, in_cookie=self._in_cookie)
+            reason = reason_in(response.content, in_cookie=self.is_in_cookie)
             if reason is not None:
                 return reason
         return status_in(response, self.origin)
@@ -240,14 +252,14 @@ class Flows:
             yield Tell(changed, closes_streams=_identity(before) != _identity(changed.auth_info))
 
     def _ask(self, method: str, route: str, info: AuthSuccess, timeout: float | None) -> Send:
-        headers = httpx.Headers()
+        headers: dict[str, str] = {}
         self._add_headers(headers, info)
         return Send(method, self._session_url.join(route), headers, timeout)
 
-    def _add_headers(self, headers: httpx.Headers, info: AuthSuccess | None) -> None:
+    def _add_headers(self, headers: MutableMapping[str, str], info: AuthSuccess | None) -> None:
         if self._label is not None:
             headers["Coatcheck-Client"] = self._label
-        if self._in_cookie:
+        if self.is_in_cookie:
             headers["Coatcheck-Mode"] = "cookie"
         elif info is not None:
             headers["Authorization"] = f"Bearer {info.token}"
@@ -257,11 +269,11 @@ def _identity(info: AuthSuccess | None) -> str | None:
     return None if info is None else info.auth_user_id
 
 
-def _checked_origin(server_url: str) -> httpx.URL:
+def _checked_origin(server_url: str, library: ModuleType) -> httpx2.URL:
     no_origin = ConfigurationError('server_url must be the server\'s origin, for example "https://example.org"')
     try:
-        url = httpx.URL(server_url)
-    except (httpx.InvalidURL, TypeError):
+        url: httpx2.URL = library.URL(server_url)
+    except (library.InvalidURL, TypeError):
         raise no_origin from None
     has_host = _HOST.fullmatch(url.raw_host) is not None
     if url.scheme not in {"http", "https"} or not has_host:

@@ -14,15 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import httpx
-
 from coatcheck.client.answers import is_event_stream
 from coatcheck.client.event_lines import EventLines
 from coatcheck.client.flows import Need, Send
+from coatcheck.client.http_library import http_errors
 from coatcheck.client.refusal_body import MAX_BYTES
 from coatcheck.errors import StorageError
 
 if TYPE_CHECKING:
+    import httpx2
+
     from coatcheck.client.flows import Flows
     from coatcheck.tokens import AuthSuccess
 
@@ -59,14 +60,14 @@ class OpenStream:
 class ReadStream:
     """Read the next part of the body; the result is None at its end. May raise `Interrupted`."""
 
-    response: httpx.Response
+    response: httpx2.Response
 
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
     """Close the response."""
 
-    response: httpx.Response
+    response: httpx2.Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,14 @@ ListeningNeed: TypeAlias = Need | Attend | OpenStream | ReadStream | CloseStream
 ListeningFlow: TypeAlias = Generator[ListeningNeed, Any, T]
 
 
-def opening_timeout() -> httpx.Timeout:
-    """The time limits of each step until the head of the answer has arrived."""
-    return httpx.Timeout(OPEN_SECONDS)
+def opening_timeout() -> float:
+    """The time limit of each step until the head of the answer has arrived."""
+    return OPEN_SECONDS
 
 
-def allow_silence(response: httpx.Response) -> None:
+def allow_silence(response: httpx2.Response) -> None:
     """Allow more time for each part of the body than for the head."""
-    # httpx has one limit for both. Its transport reads it from here again before it reads the body.
+    # httpx2 has one limit for both. Its transport reads it from here again before it reads the body.
     response.request.extensions["timeout"]["read"] = SILENCE_SECONDS
 
 
@@ -113,7 +114,7 @@ def _listen_once(flows: Flows, pauses: _Pauses) -> ListeningFlow[None]:
             yield Pause(LONGEST_PAUSE_SECONDS)  # then check whether another process has signed in
         else:
             yield from _hear(flows, info, pauses)
-    except (httpx.HTTPError, StorageError):
+    except http_errors(StorageError):
         pass  # the stream is opened again after a pause
     except Interrupted:
         raise
@@ -122,7 +123,7 @@ def _listen_once(flows: Flows, pauses: _Pauses) -> ListeningFlow[None]:
 
 
 def _hear(flows: Flows, info: AuthSuccess, pauses: _Pauses) -> ListeningFlow[None]:
-    response: httpx.Response = yield OpenStream(flows.events_request(info))
+    response: httpx2.Response = yield OpenStream(flows.events_request(info))
     try:
         if flows.may_be_the_end(response):
             body = yield from _body(response)
@@ -140,7 +141,7 @@ def _hear(flows: Flows, info: AuthSuccess, pauses: _Pauses) -> ListeningFlow[Non
         yield CloseStream(response)
 
 
-def _body(response: httpx.Response) -> ListeningFlow[bytes | None]:
+def _body(response: httpx2.Response) -> ListeningFlow[bytes | None]:
     """The body of a refusal; None if it is longer than MAX_BYTES."""
     body = b""
     while (part := (yield ReadStream(response))) is not None:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import httpx
 
 from coatcheck.client.flow_runner import run_async
+from coatcheck.client.http_library import http_errors, loaded
 from coatcheck.client.listening import (
     Attend,
     CloseStream,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    import httpx2
     from anyio.abc import TaskGroup
 
     from coatcheck.client.callbacks import Callbacks
@@ -42,7 +43,7 @@ class ListeningTask:
         self,
         flows: Flows,
         callbacks: Callbacks,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         fulfil: Callable[[Need, Finishing], Awaitable[Any]],
     ) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
@@ -106,7 +107,7 @@ class ListeningTask:
                 self._waiting = None
         raise Interrupted
 
-    async def _open(self, need: OpenStream) -> httpx.Response:
+    async def _open(self, need: OpenStream) -> httpx2.Response:
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())
         self._flows.loopback.guard_async(request)
@@ -118,8 +119,8 @@ class ListeningTask:
     async def _read(self) -> bytes | None:
         return None if self._parts is None else await anext(self._parts, None)
 
-    async def _close(self, response: httpx.Response) -> None:
-        """Close the response, and end the generators of httpx that read it.
+    async def _close(self, response: httpx2.Response) -> None:
+        """Close the response, and end the generators of the HTTP library that read it.
 
         One that is dropped half-way is a `ResourceWarning` on trio. Each reads another, so that `aclose` of the
         outermost would drop the rest; an error in the innermost, whose connection is closed, ends them all.
@@ -127,5 +128,5 @@ class ListeningTask:
         await response.aclose()
         parts, self._parts = self._parts, None
         if parts is not None:
-            with suppress(httpx.HTTPError, httpx.StreamError):
+            with suppress(*http_errors(), *(library.StreamError for library in loaded())):
                 await anext(parts, None)

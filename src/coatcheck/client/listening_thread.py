@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    import httpx
+    import httpx2
 
     from coatcheck.client.callbacks import Callbacks
     from coatcheck.client.flows import Flows, Need
@@ -47,7 +47,7 @@ class _Stopped(BaseException):
 class ListeningThread:
     """The context manager behind `ClientSessionManager.listening`."""
 
-    def __init__(self, flows: Flows, callbacks: Callbacks, http: httpx.Client, fulfil: Callable[[Need], Any]) -> None:
+    def __init__(self, flows: Flows, callbacks: Callbacks, http: httpx2.Client, fulfil: Callable[[Need], Any]) -> None:
         """`fulfil` is the manager's own function. It fulfils the needs that do not concern the stream."""
         self._flows = flows
         self._callbacks = callbacks
@@ -109,7 +109,7 @@ class ListeningThread:
             raise _Stopped
         return self._fulfil_other(need)
 
-    def _open(self, need: OpenStream) -> httpx.Response:
+    def _open(self, need: OpenStream) -> httpx2.Response:
         self._check()
         wanted = need.request
         request = self._http.build_request(wanted.method, wanted.url, headers=wanted.headers, timeout=opening_timeout())

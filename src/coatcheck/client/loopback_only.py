@@ -1,6 +1,6 @@
 """Keeps requests to a server on this machine away from proxies: over plain http, a proxy reads the token.
 
-httpx takes a proxy from HTTP_PROXY, ALL_PROXY or the system's settings, and makes no exception for this machine.
+httpx2 takes a proxy from HTTP_PROXY, ALL_PROXY or the system's settings, and makes no exception for this machine.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from coatcheck.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx
+    import httpx2
 
 
-def without_proxy(origin: httpx.URL) -> dict[str, None]:
+def without_proxy(origin: httpx2.URL) -> dict[str, None]:
     """The `mounts` of an HTTP client that reaches a server at plain http directly. Proxies for https stay."""
     return {str(origin).removesuffix("/"): None} if origin.scheme == "http" else {}
 
@@ -23,13 +23,13 @@ def without_proxy(origin: httpx.URL) -> dict[str, None]:
 class LoopbackOnly:
     """Refuses requests that would leave for a proxy, in the moment before they are sent.
 
-    The HTTP client may be the program's own, and nothing else shows which way it sends a request. httpx documents the
+    The HTTP client may be the program's own, and nothing else shows which way it sends a request. httpx2 documents the
     extension `trace` for this: httpcore calls it before each step.
     """
 
-    def __init__(self, origin: httpx.URL) -> None:
+    def __init__(self, origin: httpx2.URL) -> None:
         """Guard the requests to `origin`. Over https, a proxy sees a tunnel only, and nothing is guarded."""
-        self._is_guarding = origin.scheme == "http"
+        self.is_guarding: bool = origin.scheme == "http"
         self._origin = origin
         host = origin.raw_host
         port = b"" if origin.port is None else b":%d" % origin.port
@@ -37,9 +37,9 @@ class LoopbackOnly:
         self._targets = tuple(b"http://" + written + port + b"/" for written in (host, b"[" + host + b"]"))
         self._address = (host.decode(), origin.port or 80)
 
-    def guard(self, request: httpx.Request) -> None:
+    def guard(self, request: httpx2.Request) -> None:
         """Guard a request of a blocking HTTP client. One that is for another origin is left alone."""
-        if not self._is_guarding:
+        if not self.is_guarding:
             return
         others = request.extensions.get("trace")
 
@@ -50,9 +50,9 @@ class LoopbackOnly:
 
         request.extensions["trace"] = trace
 
-    def guard_async(self, request: httpx.Request) -> None:
+    def guard_async(self, request: httpx2.Request) -> None:
         """Guard a request of an asynchronous HTTP client."""
-        if not self._is_guarding:
+        if not self.is_guarding:
             return
         others = request.extensions.get("trace")
 
@@ -71,7 +71,11 @@ class LoopbackOnly:
         else:
             return
         if is_proxied:
-            raise ConfigurationError(
-                f"the HTTP client would send requests for {self._origin} through a proxy, which could read the token; "
-                f"set NO_PROXY={self._origin.host}, or use the manager's own client (sessions.http)"
-            )
+            raise self.refusal()
+
+    def refusal(self) -> ConfigurationError:
+        """The error for a request that would go through a proxy."""
+        return ConfigurationError(
+            f"the HTTP client would send requests for {self._origin} through a proxy, which could read the token; "
+            f"set NO_PROXY={self._origin.host}, or use the manager's own client (sessions.http)"
+        )

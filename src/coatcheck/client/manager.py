@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, assert_never
-
-import httpx
+from typing import TYPE_CHECKING, Generic, TypeVar, assert_never, cast
 
 from coatcheck.client.callbacks import Callbacks, log_failure
 from coatcheck.client.flow_runner import run
 from coatcheck.client.flows import Call, CloseStreams, Flows, Send, Tell
+from coatcheck.client.http_library import HttpClient, installed, library_of
 from coatcheck.client.httpx_auth import SessionAuth
 from coatcheck.client.listening_thread import ListeningThread
 from coatcheck.client.loopback_only import without_proxy
 from coatcheck.client.storage import MemoryStorage
 from coatcheck.client.time_limit import TimeLimitError, call_within
+from coatcheck.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    import httpx2
+
     from coatcheck.client.callbacks import Close, Listener, OnSignInRequired
     from coatcheck.client.flows import Flow, Mode, Need
+    from coatcheck.client.requests_auth import RequestsAuth
     from coatcheck.client.storage import SessionStorage
     from coatcheck.tokens import AuthSuccess
 
@@ -32,7 +35,7 @@ T = TypeVar("T")
 INITIALIZE_SECONDS = 2.0
 
 
-class ClientSessionManager:
+class ClientSessionManager(Generic[HttpClient]):
     """Keeps this program's session with one server. Threads may share a manager. See also `AsyncClientSessionManager`.
 
     Only the server's own answer ends the session: the answer of its status route, or a 401 problem with the code
@@ -50,7 +53,7 @@ class ClientSessionManager:
         login_url: str | None = None,
         on_sign_in_required: OnSignInRequired | None = None,
         client_label: str | None = None,
-        http: httpx.Client | None = None,
+        http: HttpClient | None = None,
     ) -> None:
         """Begin with nobody signed in; `initialize` or `restore` reads the storage.
 
@@ -62,25 +65,31 @@ class ClientSessionManager:
             login_url: the page on which a person signs in.
             on_sign_in_required: called when the server has ended the session; `open_login_page` is ready-made.
             client_label: the name of this program in lists of devices, 1 to 64 characters.
-            http: the HTTP client for the manager's own requests; None: a new one, which the program may use too.
+            http: the HTTP client for the manager's own requests, of httpx2 or httpx; None: a new one, which the
+                program may use too. It is of the newer library that is installed.
 
         Raises:
-            ConfigurationError: `server_url` is not an origin or not https, or `mode` is unknown.
+            ConfigurationError: `server_url` is not an origin or not https, `mode` is unknown, or `http` is no client.
             InvalidArgumentError: `client_label` is too long or cannot be printed.
+            ModuleNotFoundError: neither httpx2 nor httpx is installed.
         """
+        library = installed() if http is None else library_of(http, "Client")
         self._flows = Flows(
             server_url,
+            library=library,
             session_path=session_path,
             storage=MemoryStorage() if storage is None else storage,
             mode=mode,
             client_label=client_label,
         )
         self._callbacks = Callbacks(login_url, on_sign_in_required)
-        self.auth: SessionAuth = SessionAuth(self._flows, run=self._run)
+        self._auth = SessionAuth(self._flows, run=self._run)
         self._owns_http = http is None
         if http is None:
-            http = httpx.Client(base_url=server_url, auth=self.auth, mounts=without_proxy(self._flows.origin))
-        self._http = http
+            mounts = without_proxy(self._flows.origin)
+            made: HttpClient = library.Client(base_url=server_url, auth=self.auth, mounts=mounts)
+            http = made
+        self._http: HttpClient = http
 
     def __enter__(self) -> Self:
         """Do nothing; for `with`."""
@@ -93,7 +102,30 @@ class ClientSessionManager:
         self.close()
 
     @property
-    def http(self) -> httpx.Client:
+    def auth(self) -> SessionAuth:
+        """Carries the session: `httpx2.Client(auth=sessions.auth)`, or `httpx.Client(auth=sessions.auth)`.
+
+        It suits the libraries that are imported by now, so ask for it where the client is made.
+        """
+        self._auth = self._auth.for_loaded_libraries()
+        return self._auth
+
+    @property
+    def requests_auth(self) -> RequestsAuth:
+        """Carries the session of header mode in requests: `requests.Session().auth = sessions.requests_auth`.
+
+        Raises:
+            ConfigurationError: in cookie mode, because the cookie is in `http`.
+            ModuleNotFoundError: requests is not installed; it comes with `coatcheck[requests]`.
+        """
+        if self._flows.is_in_cookie:
+            raise ConfigurationError('with mode="cookie" only the manager\'s own client (sessions.http) has the cookie')
+        from coatcheck.client.requests_auth import RequestsAuth  # noqa: PLC0415 (an extra)
+
+        return RequestsAuth(self._flows, run=self._run)
+
+    @property
+    def http(self) -> HttpClient:
         """An HTTP client that carries the session and its cookies. In cookie mode, send requests with this one."""
         return self._http
 
@@ -132,7 +164,7 @@ class ClientSessionManager:
         `timeout` is in seconds, and for the whole request; None: only the HTTP client's own timeouts apply.
 
         Raises:
-            httpx.HTTPError: the server cannot be reached; the session is kept.
+            httpx2.HTTPError: the server cannot be reached; the session is kept. Of httpx with a client of httpx.
             UnexpectedAnswerError: the answer is not that of the status route; the session is kept.
         """
         return self._run(self._flows.validate(timeout))
@@ -177,7 +209,7 @@ class ClientSessionManager:
         for at most five seconds. A thread that is in a callback or the storage after that finishes it; a thread that
         waits for an answer ignores it.
         """
-        return ListeningThread(self._flows, self._callbacks, self._http, self._fulfil)
+        return ListeningThread(self._flows, self._callbacks, self._client, self._fulfil)
 
     def closing(self, close: Close) -> AbstractContextManager[None]:
         """For long-lived streams: within the block, `close` is called once when the user changes or signs out.
@@ -208,17 +240,22 @@ class ClientSessionManager:
             return _call_all(self._callbacks.closers())
         assert_never(need)
 
-    def _send(self, need: Send) -> httpx.Response:
-        timeout = httpx.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
-        request = self._http.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
+    @property
+    def _client(self) -> httpx2.Client:
+        return cast("httpx2.Client", self._http)  # one of httpx has the same methods
+
+    def _send(self, need: Send) -> httpx2.Response:
+        library = self._flows.library
+        timeout = library.USE_CLIENT_DEFAULT if need.timeout is None else need.timeout
+        request = self._client.build_request(need.method, need.url, headers=need.headers, timeout=timeout)
         self._flows.loopback.guard(request)
-        send = partial(self._http.send, request, auth=None, follow_redirects=False)
+        send = partial(self._client.send, request, auth=None, follow_redirects=False)
         if need.timeout is None:
             return send()
         try:
             return call_within(need.timeout, send)
         except TimeLimitError:
-            raise httpx.ReadTimeout(f"no answer within {need.timeout:g} s", request=request) from None
+            raise library.ReadTimeout(f"no answer within {need.timeout:g} s", request=request) from None
 
 
 def _call_all(calls: Iterable[Callable[[], object]]) -> None:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import httpx
+from coatcheck.client.http_library import library_of, of_kinds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from datetime import timedelta
+    from types import ModuleType
+
+    import httpx2
+    from httpx2 import AsyncByteStream, SyncByteStream
+else:  # made with these as their second base, by `of_kinds`
+    SyncByteStream = AsyncByteStream = object
 
 MAX_BYTES = 64 * 1024
 """The longest body that is read, so that an endless one does not hold a request up. Refusals have about 200 bytes."""
 
 
-def peek(response: httpx.Response) -> bytes | None:
+def peek(response: httpx2.Response) -> bytes | None:
     """The body; None if it is longer than MAX_BYTES or cannot be decoded. The caller can still read or stream it.
 
     Raises:
-        httpx.RequestError: the connection broke.
+        httpx2.RequestError: the connection broke.
     """
     if response.is_stream_consumed:
-        return _decoded(response, response.content)
-    stream = cast("httpx.SyncByteStream", response.stream)
+        return response.content if len(response.content) <= MAX_BYTES else None
+    library = library_of(response, "Response")
+    stream = cast("httpx2.SyncByteStream", response.stream)
     parts: list[bytes] = []
     rest = iter(stream)
     try:
@@ -29,18 +37,19 @@ def peek(response: httpx.Response) -> bytes | None:
             parts.append(part)
             if _is_too_long(parts):
                 break
-    except httpx.RequestError as error:
-        error.request = response.request  # as httpx does where it reads
+    except library.RequestError as error:
+        error.request = response.request  # as httpx2 does where it reads
         raise
-    response.stream = _Rejoined(parts, rest, stream)
-    return _decoded(response, b"".join(parts))
+    response.stream = of_kinds(_Rejoined, library.SyncByteStream)(parts, rest, stream)
+    return _decoded(response, b"".join(parts), library)
 
 
-async def apeek(response: httpx.Response) -> bytes | None:
+async def apeek(response: httpx2.Response) -> bytes | None:
     """See `peek`."""
     if response.is_stream_consumed:
-        return _decoded(response, response.content)
-    stream = cast("httpx.AsyncByteStream", response.stream)
+        return response.content if len(response.content) <= MAX_BYTES else None
+    library = library_of(response, "Response")
+    stream = cast("httpx2.AsyncByteStream", response.stream)
     parts: list[bytes] = []
     rest = aiter(stream)
     try:
@@ -48,31 +57,37 @@ async def apeek(response: httpx.Response) -> bytes | None:
             parts.append(part)
             if _is_too_long(parts):
                 break
-    except httpx.RequestError as error:
+    except library.RequestError as error:
         error.request = response.request
         raise
-    response.stream = _AsyncRejoined(parts, rest, stream)
-    return _decoded(response, b"".join(parts))
+    response.stream = of_kinds(_AsyncRejoined, library.AsyncByteStream)(parts, rest, stream)
+    return _decoded(response, b"".join(parts), library)
 
 
-class _Rejoined(httpx.SyncByteStream):
+class _Rejoined(SyncByteStream):
     """The parts of a stream that were read, and then the rest of it."""
 
-    def __init__(self, parts: list[bytes], rest: Iterator[bytes], stream: httpx.SyncByteStream) -> None:
+    def __init__(self, parts: list[bytes], rest: Iterator[bytes], stream: httpx2.SyncByteStream) -> None:
         self._parts, self._rest, self._stream = parts, rest, stream
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._parts
         yield from self._rest
 
+    @property
+    def elapsed(self) -> timedelta | None:
+        """For `response.elapsed`: httpx2 asks the stream."""
+        elapsed: timedelta | None = getattr(self._stream, "elapsed", None)
+        return elapsed
+
     def close(self) -> None:
         self._stream.close()
 
 
-class _AsyncRejoined(httpx.AsyncByteStream):
+class _AsyncRejoined(AsyncByteStream):
     """The parts of a stream that were read, and then the rest of it."""
 
-    def __init__(self, parts: list[bytes], rest: AsyncIterator[bytes], stream: httpx.AsyncByteStream) -> None:
+    def __init__(self, parts: list[bytes], rest: AsyncIterator[bytes], stream: httpx2.AsyncByteStream) -> None:
         self._parts, self._rest, self._stream = parts, rest, stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -80,6 +95,12 @@ class _AsyncRejoined(httpx.AsyncByteStream):
             yield part
         async for part in self._rest:
             yield part
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        """See `_Rejoined.elapsed`."""
+        elapsed: timedelta | None = getattr(self._stream, "elapsed", None)
+        return elapsed
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -89,12 +110,11 @@ def _is_too_long(parts: list[bytes]) -> bool:
     return sum(map(len, parts)) > MAX_BYTES
 
 
-def _decoded(response: httpx.Response, body: bytes) -> bytes | None:
+def _decoded(response: httpx2.Response, body: bytes, library: ModuleType) -> bytes | None:
     if len(body) > MAX_BYTES:
         return None
-    if response.is_stream_consumed:
-        return body
     try:
-        return httpx.Response(response.status_code, headers=response.headers, content=body).content
-    except httpx.DecodingError:
+        whole: httpx2.Response = library.Response(response.status_code, headers=response.headers, content=body)
+    except library.DecodingError:
         return None  # the caller gets this error when it reads the body
+    return whole.content

@@ -1,4 +1,4 @@
-"""A time limit for a whole blocking call. The timeouts of httpx are for each step of a request."""
+"""A time limit for a whole blocking call. The timeouts of httpx2 are for each step of a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TimeLimitError(Exception):
 def call_within(seconds: float, function: Callable[[], T]) -> T:
     """Call `function`, and wait for it for at most `seconds`.
 
-    The times of a request's steps add up. httpx cannot limit the lookup of a name, which may take half a minute when
+    The times of a request's steps add up. httpx2 cannot limit the lookup of a name, which may take half a minute when
     the network is down.
 
     Raises:

@@ -52,7 +52,7 @@ _LEAVE_OUT = "leave it out"
 
 REFUSED: Mapping[str, str] = {
     "channel_binding": "the driver has no channel binding; leave it out, and use sslmode=verify-full with sslrootcert",
-    "connection_limit": f"use connections={LEAST_CONNECTIONS}, or more",
+    "connection_limit": "use the store's own option, connections",
     "fallback_application_name": "use application_name",
     "gssencmode": "the driver has no GSS encryption; leave it out, and use sslmode",
     "keepalives": f"the driver leaves keepalives to the operating system; {_LEAVE_OUT}",
