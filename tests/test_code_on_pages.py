@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import httpx2
 import pytest
 import sqlmodel
 from alembic.config import Config
@@ -509,7 +510,6 @@ class GoogleStandIn:
         return {"access_token": "the provider's", "token_type": "Bearer", "id_token": id_token}
 
 
-@pytest.mark.filterwarnings("ignore:The httpx module is deprecated")  # the page says httpx2
 async def test_signing_in_with_authlib(readme: Names) -> None:
     async def user_of(provider: str, subject: str) -> UserId:
         assert (provider, subject) == ("google", "ann of google")
@@ -518,7 +518,7 @@ async def test_signing_in_with_authlib(readme: Names) -> None:
     google = GoogleStandIn()
     settings = SimpleNamespace(google_client_id="an id", google_client_secret="s", oauth_state_secret="of the state")
     names = run("docs/how-to/oauth-with-authlib.md", readme | {"settings": settings, "user_of": user_of})
-    names["oauth"].google.client_kwargs["transport"] = httpx.ASGITransport(google.app)
+    names["oauth"].google.client_kwargs["transport"] = httpx2.ASGITransport(google.app)
     async with names["pod"], asking(names["app"]) as http:
         redirect = await http.get("/login/google")
         query = parse_qs(urlsplit(redirect.headers["location"]).query)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from coatcheck.errors import ConfigurationError, StoreUnavailable
-from coatcheck.hidden import HiddenText
+from coatcheck.hidden import HiddenText, shown_when_made
 from coatcheck.stores.store import Store
 from coatcheck.stores.urls import store_from_url
 from coatcheck.testing.manual_clock import ManualClock
@@ -115,10 +115,13 @@ class _Down:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @shown_when_made
     def __repr__(self) -> str:
         return repr(self._store)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the store has)
+        if name == "_store":  # half made
+            raise AttributeError(name)
         if name in {"read_session", "transaction"} or inspect.iscoroutinefunction(getattr(Store, name, None)):
             return getattr(self._store, name) if name == "close" else _Unanswered
         return getattr(self._store, name)
