@@ -90,6 +90,13 @@ def pytest_configure(config: pytest.Config) -> None:
             fixtures=frozenset({"nginx_certificate"}),
             whole_runs=ONLY_WITH_EXTENDED,
         ),
+        Component(
+            "rolling",
+            "Rolling releases",
+            missing=None,  # the other version comes from this repository
+            fixtures=frozenset({"earlier"}),
+            whole_runs=ONLY_WITH_EXTENDED,
+        ),
         Component("firefox", "Firefox", missing=browsers.missing("firefox"), whole_runs=ONLY_WITH_EXTENDED),
         Component("webkit", "WebKit", missing=browsers.missing("webkit"), whole_runs=ONLY_WITH_EXTENDED),
         Component("chromedriver", "Chromedriver", missing=browsers.missing("chromium"), whole_runs=ONLY_WITH_EXTENDED),
