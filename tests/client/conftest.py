@@ -20,10 +20,11 @@ NewProgram = Callable[..., Program]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what goes over the wire with both HTTP libraries."""
+    """Run what goes over the wire with both HTTP libraries, with the older one in `make test-all`."""
     if "library" in metafunc.fixturenames:
         needs_one = metafunc.definition.get_closest_marker("any_library") is not None
-        metafunc.parametrize("library", ["httpx2"] if needs_one else ["httpx2", "httpx"], indirect=True)
+        both = ["httpx2", pytest.param("httpx", marks=pytest.mark.extended)]
+        metafunc.parametrize("library", both[:1] if needs_one else both, indirect=True)
 
 
 @pytest.fixture
