@@ -309,6 +309,12 @@ def test_a_store_of_the_test_may_be_a_file_whose_clock_is_moved(site: Site, tmp_
         tester.advance(IDLE)
 
 
+def test_a_tester_on_postgresql_says_where_deadlines_are_tested(site: Site) -> None:
+    tester = AppTester(site.app, site.pod, store="postgresql://ann@192.0.2.1/x")
+    with pytest.raises(ConfigurationError, match="PostgreSQL server tells the time itself: test deadlines on a SQLite"):
+        _ = tester.clock
+
+
 def test_the_password_of_a_store_is_not_shown_by_a_tester_or_the_error_of_its_opening(site: Site) -> None:
     tester = AppTester(site.app, site.pod, store="postgresql://ann:open-sesame@192.0.2.1/x", clock=ManualClock())
     with pytest.raises(ConfigurationError, match="clock is not for PostgreSQL") as refused, tester:
