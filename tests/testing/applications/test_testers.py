@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 import warnings
 from contextlib import asynccontextmanager, suppress
@@ -262,12 +263,14 @@ def test_a_tester_may_be_opened_again_and_is_empty_then(site: Site) -> None:
         tester.outage()
 
 
-def test_a_call_fails_with_its_own_error_and_is_refused_unawaited_where_nothing_is_open(site: Site) -> None:
+def test_a_call_fails_with_its_own_error_and_is_refused_and_closed_where_nothing_is_open(site: Site) -> None:
     tester = AppTester(site.app, site.pod)
     call = site.auth.auth_users.list()
     with pytest.raises(ConfigurationError, match="is not open"):
         tester.run(call)
-    call.close()
+    assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
+    with pytest.raises(ConfigurationError, match="is not open"):
+        tester.advance(timedelta(minutes=1))
     with tester, pytest.raises(ConfigurationError, match="no token manager"):
         tester.run(_no_such_manager(site.auth))
 
