@@ -38,7 +38,7 @@ from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
-from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, SERVER, is_before
+from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, READ_POSITION_INSIDE, SERVER, is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
@@ -233,7 +233,7 @@ class PostgresStore(SqlStore):
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
     async def _read_position_inside(self, connection: AsyncConnection) -> Position:
-        return await self._dialect.position(connection)  # an own transaction id is not visible in the snapshot
+        return Position((await connection.exec_driver_sql(READ_POSITION_INSIDE)).scalar_one())
 
     async def _prepare(self) -> None:
         await self._connections.look_for_pooler()
