@@ -33,7 +33,7 @@ NEEDS = {
     "import coatcheck.web.starlette": "starlette",
     "import coatcheck.client": "client",
     "import coatcheck.client.requests_auth": "requests",
-    "import coatcheck.testing": "testing",
+    "from coatcheck.testing import StoreConformance": "testing",
     "from coatcheck import Pod; Pod(store='postgresql://ada@127.0.0.1/notes')": "postgres",
     "from coatcheck import Pod; Pod(store='redis://127.0.0.1')": "redis",
     "from coatcheck.client import ClientSessionManager as Made; Made('https://notes.example').close()": "client",

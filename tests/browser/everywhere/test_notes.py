@@ -130,6 +130,7 @@ class TestSigningIn:
         sign_up_to_notes(device, url, ada)
         for wanted in NO_PATHS_OF_THIS_SITE:
             device.go(f"{url}/sign-in?next={quote(wanted)}")
+            shows(device, "Sign in")
             assert device.run("return document.querySelector('main form').elements.next.value") == "/notes"
             # By a form that somebody tampered with as well.
             device.run(SEND_THE_FORM, {"email": ada, "password": PASSWORD, "next": wanted})
