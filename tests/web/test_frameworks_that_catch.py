@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from coatcheck.errors import AuthorizationError, InsufficientScopeError, StoreUnavailable
 from coatcheck.web import SessionMiddleware, authentication_of, require
@@ -19,28 +25,41 @@ from tests.web.fakes import SID
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from starlette.requests import Request
+
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
     from tests.web.fakes import FakeAuth, FakeTokenManager
 
     Endpoint = Callable[[AsgiScope], Coroutine[Any, Any, bytes]]
 
 
-def framework(endpoint: Endpoint, *, status: int = 500, size: int = 10, more: bool = False) -> AsgiApp:
-    """Sends its 500 while it handles the exception, as Litestar does."""
+LITESTAR = "litestar.middleware._internal.exceptions.middleware"
+SENDS = """
+async def __call__(endpoint, scope, answer):
+    try:
+        body = await endpoint(scope)
+    except Exception:
+        await answer()
+    else:
+        await answer(200, body)
+"""
+
+
+def framework(
+    endpoint: Endpoint, *, status: int = 500, size: int = 10, more: bool = False, module: str = LITESTAR
+) -> AsgiApp:
+    """Sends its 500 while it handles the exception, as Litestar does in this module."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(SENDS, namespace)  # noqa: S102 (a module of this name cannot be imported)
 
     async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-        async def answer(status: int, body: bytes) -> None:
+        async def answer(status: int = status, body: bytes = b"o" * size) -> None:
             await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/html")]})
             await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 await send({"type": "http.response.body", "body": b""})
 
-        try:
-            body = await endpoint(scope)
-        except Exception:  # noqa: BLE001 (as these frameworks do)
-            await answer(status, b"o" * size)
-        else:
-            await answer(200, body)
+        await namespace["__call__"](endpoint, scope, answer)
 
     return app
 
@@ -68,7 +87,8 @@ def framework_that_answers_later(endpoint: Endpoint, module: str, function: str)
 
 
 FRAMEWORKS: dict[str, Callable[[Endpoint], AsgiApp]] = {
-    "while it handles the error": framework,
+    "while it handles the error, as Litestar": framework,
+    "while it handles the error, as Starlette": partial(framework, module="starlette.middleware.errors"),
     "afterwards, as Quart": lambda endpoint: framework_that_answers_later(endpoint, "quart.app", "handle_request"),
     "afterwards, as Django": lambda endpoint: framework_that_answers_later(
         endpoint, "django.core.handlers.exception", "inner"
@@ -235,18 +255,101 @@ async def test_a_500_whose_cause_is_not_known_stays_one(
     assert (await request(app, headers=bearer(manager.sign_in()))).status == 500
 
 
-@pytest.mark.parametrize("where", ["here", "in a thread"])
-async def test_a_function_that_catches_its_own_refusal_may_answer_with_a_500(auth: FakeAuth, where: str) -> None:
-    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-        try:
-            if where == "here":
-                require(scope)
-            await asyncio.to_thread(require, scope)
-        except AuthorizationError:
-            await send({"type": "http.response.start", "status": 500})
-            await send({"type": "http.response.body", "body": b"mine"})
+async def require_here(scope: AsgiScope) -> bytes:
+    return require(scope).user_identifier.encode()
 
-    assert (await request(SessionMiddleware(app, auth=auth))).body == b"mine"
+
+async def respond(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": 500})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("asked", [notes, in_a_thread, require_here])
+class TestA500ThatTheApplicationSendsWhileItDealsWithARefusal:
+    """By whichever of its functions the refusal was met."""
+
+    async def test_an_application_may_answer_a_refusal_with_a_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                await respond(send, b"mine")
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"mine"
+
+    async def test_what_strangers_see_instead_has_a_500_of_its_own(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def for_all(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            with suppress(ValueError):
+                await fails(scope)
+            await respond(send, b"disk full")
+
+        async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                await for_all(scope, receive, send)
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"disk full"
+
+    @pytest.mark.parametrize("kind", [Starlette, FastAPI])
+    async def test_middleware_that_goes_on_without_a_caller_leaves_the_500s_below_it(
+        self, auth: FakeAuth, asked: Endpoint, kind: type[Starlette]
+    ) -> None:
+        class Asks:
+            def __init__(self, app: AsgiApp) -> None:
+                self.app = app
+
+            async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+                try:
+                    await asked(scope)
+                except AuthorizationError:
+                    await self.app(scope, receive, send)
+
+        async def broken(_request: Request) -> PlainTextResponse:
+            return PlainTextResponse("broken", 500)
+
+        api = kind(routes=[Route("/", broken)], middleware=[Middleware(Asks)])
+        assert (await request(SessionMiddleware(api, auth=auth))).body == b"broken"
+
+    async def test_the_500_of_an_error_page_that_fails_stays(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                with suppress(ValueError):
+                    await fails(scope)
+                await respond(send, b"template is broken")
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"template is broken"
+
+    async def test_a_handler_of_starlettes_may_answer_with_a_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def endpoint(request: Request) -> PlainTextResponse:
+            return PlainTextResponse(await asked(request.scope))
+
+        async def page(_request: Request, _error: Exception) -> PlainTextResponse:
+            return PlainTextResponse("mine", 500)
+
+        api = Starlette(routes=[Route("/", endpoint)], exception_handlers={AuthorizationError: page})
+        assert (await request(SessionMiddleware(api, auth=auth))).body == b"mine"
+
+    async def test_a_framework_that_is_not_known_keeps_its_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        app = SessionMiddleware(framework(asked, module="blog.app"), auth=auth)
+        assert (await request(app)).status == 500
+
+
+async def test_a_refusal_that_starlette_has_answered_and_the_application_has_dropped_has_its_answer(
+    auth: FakeAuth,
+) -> None:
+    async def endpoint(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(await notes(request.scope))
+
+    api = Starlette(routes=[Route("/", endpoint)])
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        with suppress(Exception):
+            await api(scope, receive, send)
+
+    assert (await request(SessionMiddleware(app, auth=auth))).code == "authentication_required"
 
 
 async def test_an_error_that_is_handled_around_the_middleware_is_not_its_applications(auth: FakeAuth) -> None:

@@ -21,7 +21,7 @@ from coatcheck.web.cookie_clashes import CookieWatch
 from coatcheck.web.exchanges.http import HttpExchange
 from coatcheck.web.exchanges.pending_use import USE_KEY, PendingUse
 from coatcheck.web.exchanges.reply import REPLY_KEY, Reply
-from coatcheck.web.exchanges.verdict import Verdict
+from coatcheck.web.exchanges.verdict import Begun500, Verdict
 from coatcheck.web.exchanges.websocket import WebSocketExchange
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
@@ -159,7 +159,7 @@ class SessionMiddleware:
                 raise
         finally:
             exchange.note_over()
-            verdict.failure = verdict.handled = None
+            verdict.failure = verdict.begun_500 = None
 
     def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
         if self._cookie_watch is None:
@@ -203,8 +203,10 @@ async def _finish(exchange: Exchange, verdict: Verdict, state: RequestState) -> 
     other 500 is the application's.
     """
     around = sys.exception()  # where the server itself calls us from an `except` block
-    handled = None if verdict.handled is around else verdict.handled
-    refusal = refusal_behind_500(handled, verdict.failure)
+    begun = verdict.begun_500
+    if begun is not None and begun.handled is around:
+        begun = Begun500(None, None)
+    refusal = None if begun is None else refusal_behind_500(begun, verdict.failure)
     if refusal is None or not await exchange.answer(answer_to(refusal, state)):
         await exchange.finish()
 

@@ -9,14 +9,9 @@ from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable, TooM
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
-    from types import FrameType
-
+    from coatcheck.web.exchanges.verdict import Begun500
     from coatcheck.web.http.problems import AnswerableError, Problem
     from coatcheck.web.state import RequestState
-
-
-_RUNNERS = ("asyncio", "anyio", "concurrent")
-"""The packages whose functions run those of the application in tasks and in threads."""
 
 
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
@@ -56,34 +51,15 @@ def answerable_in(error: BaseException, failure: AnswerableError | None = None) 
     return error if isinstance(error, ANSWERABLE_ERRORS) else None
 
 
-def refusal_behind_500(handled: BaseException | None, failure: AnswerableError | None) -> AnswerableError | None:
-    """The refusal of which the application has made a 500 of its own; None where that is not certain.
+def refusal_behind_500(begun: Begun500, failure: AnswerableError | None) -> AnswerableError | None:
+    """The refusal of which a framework has made a 500; None where that is not certain.
 
-    `handled` is the exception that the application was handling when it began the 500, None if none. `failure` is the
-    error with which the last requirement of the request has failed. It may have been dealt with.
+    `failure` is the error with which the last requirement of the request has failed. It may have been dealt with.
     """
-    if handled is not None:
-        answerable = answerable_in(handled, failure)
-        return answerable if _left_the_function_that_asked(handled) else None
+    if begun.handled is not None:
+        # The application handles refusals too, and may send a 500 meanwhile that is no answer to them.
+        is_certain = third_party_internals.answers_while_it_handles(begun.trace)
+        return answerable_in(begun.handled, failure) if is_certain else None
     # The 500 was made before it was sent. It is that of the refusal only if a framework is known to have caught it.
     is_certain = failure is not None and third_party_internals.was_answered_by_its_framework(failure)
     return failure if is_certain else None
-
-
-def _left_the_function_that_asked(error: BaseException) -> bool:
-    """Whether an error was still on its way when it left the application's function that called us.
-
-    Otherwise that function has caught it, and the 500 is its own wish.
-    """
-    frames: list[FrameType] = []
-    trace = error.__traceback__  # from the frame that caught it inwards
-    while trace is not None and not _is_in(trace.tb_frame, "coatcheck"):
-        # One that raises it again is there twice, and what runs tasks and threads is not the application.
-        if (not frames or frames[-1] is not trace.tb_frame) and not _is_in(trace.tb_frame, *_RUNNERS):
-            frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    return len(frames) > 1
-
-
-def _is_in(frame: FrameType, *packages: str) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages
