@@ -74,9 +74,17 @@ async def test_starlette_sends_its_500_in_the_function_we_know_while_it_handles_
 
         await app(scope, receive, remember)
 
-    with pytest.raises(Trouble):
+    with pytest.raises(Trouble) as raised:
         await request(watched)
     assert known == [True, True]
+    assert third_party_internals.was_answered_by_starlette(raised.value)
+
+
+async def test_starlette_notes_in_the_variable_we_know_that_a_response_had_begun_before_the_error() -> None:
+    with pytest.raises(Trouble) as raised:
+        await request(Starlette(routes=[Route("/", begins_and_fails)]))
+    assert "response_started" in {name for entry in raised.traceback for name in entry.frame.f_locals}
+    assert not third_party_internals.was_answered_by_starlette(raised.value)
 
 
 def test_another_runtime_error_is_no_word_of_starlettes() -> None:

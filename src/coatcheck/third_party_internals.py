@@ -52,6 +52,20 @@ def answers_while_it_handles(trace: TracebackType | None) -> bool:
     return trace is not None and _place_of(trace) in _ANSWER_WHILE_THEY_HANDLE
 
 
+def was_answered_by_starlette(error: BaseException) -> bool:
+    """Whether Starlette has answered an exception with a 500 where it was caught, before it raised it again.
+
+    It does not where a response had begun: a variable of that function says so. Where `BaseHTTPMiddleware` is around
+    it, the response reaches us from another task, so that the exception cannot be seen then.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if _place_of(trace) == _STARLETTE_ANSWERS and trace.tb_frame.f_locals.get("response_started") is False:
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def was_answered_by_its_framework(error: BaseException) -> bool:
     """Whether an exception was caught where Quart or Django makes a 500 of whatever it catches.
 

@@ -13,21 +13,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
-from coatcheck.errors import AuthorizationError, InsufficientScopeError, StoreUnavailable
+from coatcheck.errors import AuthenticationRequiredError, AuthorizationError, InsufficientScopeError, StoreUnavailable
 from coatcheck.web import SessionMiddleware, authentication_of, require
+from coatcheck.web.http.problems import problem_of
 from tests.web.asgi_calls import bearer, request, websocket
 from tests.web.fakes import SID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from starlette.middleware.base import RequestResponseEndpoint
     from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
 
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.http.problems import AnswerableError
+    from tests.web.asgi_calls import Answer
     from tests.web.fakes import FakeAuth, FakeTokenManager
 
     Endpoint = Callable[[AsgiScope], Coroutine[Any, Any, bytes]]
@@ -348,6 +356,126 @@ async def test_a_refusal_that_starlette_has_answered_and_the_application_has_dro
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         with suppress(Exception):
             await api(scope, receive, send)
+
+    assert (await request(SessionMiddleware(app, auth=auth))).code == "authentication_required"
+
+
+async def answer_and_error(app: AsgiApp, **more: Any) -> tuple[Answer, Exception | None]:
+    """What the client is sent, and the error that reaches the server."""
+    errors: list[Exception] = []
+
+    async def server(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 (the server logs it)
+            errors.append(error)
+
+    answer = await request(server, **more)
+    return answer, errors[0] if errors else None
+
+
+class TestARefusalAfterA500OfAnotherCause:
+    """A background task meets it when the response is complete."""
+
+    @pytest.fixture(params=[AuthenticationRequiredError, InsufficientScopeError, StoreUnavailable])
+    def error(self, request: pytest.FixtureRequest) -> AnswerableError:
+        made: AnswerableError = request.param(*([] if request.param is AuthenticationRequiredError else ["a"]))
+        return made
+
+    async def test_the_500_stays_and_the_server_hears_of_the_error(
+        self, auth: FakeAuth, error: AnswerableError
+    ) -> None:
+        async def app(_scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            await respond(send, b"mine")
+            raise error
+
+        answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth))
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+    @pytest.mark.parametrize("kind", [Starlette, FastAPI])
+    @pytest.mark.parametrize("is_mounted", [False, True])
+    @pytest.mark.parametrize("layers", [0, 1, 2])
+    async def test_it_stays_below_starlette_too(
+        self, auth: FakeAuth, error: AnswerableError, kind: type[Starlette], is_mounted: bool, layers: int
+    ) -> None:
+        async def later() -> None:
+            raise error
+
+        async def broken(_request: Request) -> PlainTextResponse:
+            return PlainTextResponse("mine", 500, background=BackgroundTask(later))
+
+        app = SessionMiddleware(starlette_of(kind, broken, is_mounted, layers), auth=auth)
+        answer, escaped = await answer_and_error(app)
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+    @pytest.mark.parametrize("is_mounted", [False, True])
+    @pytest.mark.parametrize("layers", [0, 1, 2])
+    async def test_one_of_which_starlette_makes_the_500_has_its_answer(
+        self, auth: FakeAuth, error: AnswerableError, is_mounted: bool, layers: int
+    ) -> None:
+        async def refused(_request: Request) -> PlainTextResponse:
+            raise error
+
+        app = SessionMiddleware(starlette_of(Starlette, refused, is_mounted, layers), auth=auth)
+        answer, escaped = await answer_and_error(app)
+        assert (answer.status, escaped) == (problem_of(error).status, None)
+
+    async def test_it_stays_where_the_application_was_handling_another_refusal(
+        self, auth: FakeAuth, error: Exception
+    ) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await notes(scope)
+            except AuthorizationError:
+                await respond(send, b"mine")
+                raise error from None
+
+        answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth))
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+
+def starlette_of(kind: type[Starlette], endpoint: Callable[[Request], Any], is_mounted: bool, layers: int) -> Starlette:
+    """An application with the endpoint, below so many layers of Starlette's middleware."""
+
+    async def dispatch(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=dispatch)] * layers
+    routes: list[BaseRoute] = [Route("/", endpoint)]
+    if is_mounted:
+        routes = [Mount("/", kind(routes=routes, middleware=middleware))]
+    return kind(routes=routes, middleware=middleware)
+
+
+async def test_an_outage_that_was_answered_with_a_500_and_is_met_again_later_leaves_it(
+    auth: FakeAuth, manager: FakeTokenManager
+) -> None:
+    """The error is the same object each time that the application asks."""
+
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        try:
+            authentication_of(scope)
+        except StoreUnavailable:
+            await respond(send, b"mine")
+        authentication_of(scope)
+
+    token = manager.sign_in()
+    manager.is_down = True
+    answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth), headers=bearer(token))
+    assert (answer.body, type(escaped)) == (b"mine", StoreUnavailable)
+
+
+async def test_a_refusal_in_a_task_group_that_is_answered_and_raised_again_has_its_answer(auth: FakeAuth) -> None:
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        async def asks() -> None:
+            try:
+                await notes(scope)
+            except AuthorizationError:
+                await respond(send, b"Internal Server Error")
+                raise
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asks())
 
     assert (await request(SessionMiddleware(app, auth=auth))).code == "authentication_required"
 

@@ -32,7 +32,7 @@ from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.not_run import LEFT_ALONE
-from coatcheck.web.refusals import answer_to, answerable_in, refusal_behind_500
+from coatcheck.web.refusals import answer_to, answerable_in, is_behind_500, refusal_behind_500
 from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
@@ -215,7 +215,8 @@ async def _is_settled(error: BaseException, exchange: Exchange, verdict: Verdict
     """Whether an error that ended the application needs to go no further; all is sent that was to be."""
     if isinstance(error, asyncio.CancelledError):
         return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
-    answerable = answerable_in(error, verdict.failure)
+    begun = verdict.begun_500
+    answerable = answerable_in(error, verdict.failure) if begun is None or is_behind_500(error, begun) else None
     if answerable is not None and await exchange.answer(answer_to(answerable, state)):
         # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
         error.__traceback__ = answerable.__traceback__ = None

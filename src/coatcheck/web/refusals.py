@@ -9,6 +9,9 @@ from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable, TooM
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
     from coatcheck.web.exchanges.verdict import Begun500
     from coatcheck.web.http.problems import AnswerableError, Problem
     from coatcheck.web.state import RequestState
@@ -49,6 +52,28 @@ def answerable_in(error: BaseException, failure: AnswerableError | None = None) 
     if error is failure:
         return failure
     return error if isinstance(error, ANSWERABLE_ERRORS) else None
+
+
+def is_behind_500(error: BaseException, begun: Begun500) -> bool:
+    """Whether an error that escapes the application is the one of which the 500 was made that it has begun before.
+
+    Any other has come after a response that was none to it, out of a background task for one.
+    """
+    if isinstance(error, BaseExceptionGroup) and any(is_behind_500(one, begun) for one in error.exceptions):
+        return True
+    handled_too_late = third_party_internals.error_handled_too_late(error)
+    if handled_too_late is not None:
+        return is_behind_500(handled_too_late, begun)
+    if third_party_internals.was_answered_by_starlette(error):
+        return True
+    # The same object may have been raised anew since, and has another traceback then.
+    return error is begun.handled and any(part is begun.trace for part in _parts_of(error.__traceback__))
+
+
+def _parts_of(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
 
 
 def refusal_behind_500(begun: Begun500, failure: AnswerableError | None) -> AnswerableError | None:
