@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sqlite3
 import ssl
+import sys
 from typing import TYPE_CHECKING
 
 import aiosqlite
@@ -28,7 +29,7 @@ from tests.web.asgi_calls import request
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 
 class Trouble(Exception):  # noqa: N818 (an application's own)
@@ -55,6 +56,35 @@ async def test_starlette_says_in_the_text_we_know_that_an_error_was_handled_too_
         await request(app)
     assert raised.value.args == (third_party_internals.STARLETTE_HANDLED_TOO_LATE,)
     assert isinstance(third_party_internals.error_handled_too_late(raised.value), Trouble)
+
+
+async def test_starlette_sends_its_500_in_the_function_we_know_while_it_handles_the_error() -> None:
+    known: list[bool] = []
+
+    async def fail(_request: Request) -> PlainTextResponse:
+        raise Trouble
+
+    app = Starlette(routes=[Route("/", fail)])
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def remember(message: Message) -> None:
+            error = sys.exception()
+            known.append(error is not None and third_party_internals.answers_while_it_handles(error.__traceback__))
+            await send(message)
+
+        await app(scope, receive, remember)
+
+    with pytest.raises(Trouble) as raised:
+        await request(watched)
+    assert known == [True, True]
+    assert third_party_internals.was_answered_by_starlette(raised.value)
+
+
+async def test_starlette_notes_in_the_variable_we_know_that_a_response_had_begun_before_the_error() -> None:
+    with pytest.raises(Trouble) as raised:
+        await request(Starlette(routes=[Route("/", begins_and_fails)]))
+    assert "response_started" in {name for entry in raised.traceback for name in entry.frame.f_locals}
+    assert not third_party_internals.was_answered_by_starlette(raised.value)
 
 
 def test_another_runtime_error_is_no_word_of_starlettes() -> None:

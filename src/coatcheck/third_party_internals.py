@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
     from redis.asyncio import SSLConnection as RedisSSLConnection
     from redis.asyncio.connection import AbstractConnection as RedisConnection
@@ -25,6 +26,12 @@ STARLETTE_HANDLED_TOO_LATE = "Caught handled exception, but response already sta
 
 
 _ANSWER_WHAT_THEY_CATCH = {("quart.app", "handle_request"), ("django.core.handlers.exception", "inner")}
+_STARLETTE_ANSWERS = ("starlette.middleware.errors", "__call__")
+_ANSWER_WHILE_THEY_HANDLE = {
+    ("litestar.middleware._internal.exceptions.middleware", "__call__"),
+    ("litestar.middleware.exceptions.middleware", "__call__"),  # earlier releases of Litestar 2
+    _STARLETTE_ANSWERS,
+}
 
 
 def error_handled_too_late(error: BaseException) -> BaseException | None:
@@ -37,6 +44,28 @@ def error_handled_too_late(error: BaseException) -> BaseException | None:
     return None
 
 
+def answers_while_it_handles(trace: TracebackType | None) -> bool:
+    """Whether an exception is handled where Litestar or Starlette sends a 500 for whatever it catches.
+
+    `trace` is that of the exception then, from the frame that handles it inwards.
+    """
+    return trace is not None and _place_of(trace) in _ANSWER_WHILE_THEY_HANDLE
+
+
+def was_answered_by_starlette(error: BaseException) -> bool:
+    """Whether Starlette has answered an exception with a 500 where it was caught, before it raised it again.
+
+    It does not where a response had begun: a variable of that function says so. Where `BaseHTTPMiddleware` is around
+    it, the response reaches us from another task, so that the exception cannot be seen then.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if _place_of(trace) == _STARLETTE_ANSWERS and trace.tb_frame.f_locals.get("response_started") is False:
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def was_answered_by_its_framework(error: BaseException) -> bool:
     """Whether an exception was caught where Quart or Django makes a 500 of whatever it catches.
 
@@ -46,9 +75,12 @@ def was_answered_by_its_framework(error: BaseException) -> bool:
     trace = error.__traceback__  # from the frame that caught it inwards
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == "asgiref.sync":
         trace = trace.tb_next  # a thread in which it was raised again, so that Django's functions there can see it
-    if trace is None:
-        return False
-    return (trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_name) in _ANSWER_WHAT_THEY_CATCH
+    return trace is not None and _place_of(trace) in _ANSWER_WHAT_THEY_CATCH
+
+
+def _place_of(trace: TracebackType) -> tuple[object, str]:
+    """The module and the function of a traceback's first frame."""
+    return trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_name
 
 
 def is_uvicorn_exiting() -> bool:

@@ -7,40 +7,67 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
-from coatcheck.errors import AuthorizationError, InsufficientScopeError, StoreUnavailable
+from coatcheck.errors import AuthenticationRequiredError, AuthorizationError, InsufficientScopeError, StoreUnavailable
 from coatcheck.web import SessionMiddleware, authentication_of, require
+from coatcheck.web.http.problems import problem_of
 from tests.web.asgi_calls import bearer, request, websocket
 from tests.web.fakes import SID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from starlette.middleware.base import RequestResponseEndpoint
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
     from coatcheck.web.asgi import AsgiApp, AsgiScope, Receive, Send
+    from coatcheck.web.http.problems import AnswerableError
+    from tests.web.asgi_calls import Answer
     from tests.web.fakes import FakeAuth, FakeTokenManager
 
     Endpoint = Callable[[AsgiScope], Coroutine[Any, Any, bytes]]
 
 
-def framework(endpoint: Endpoint, *, status: int = 500, size: int = 10, more: bool = False) -> AsgiApp:
-    """Sends its 500 while it handles the exception, as Litestar does."""
+LITESTAR = "litestar.middleware._internal.exceptions.middleware"
+SENDS = """
+async def __call__(endpoint, scope, answer):
+    try:
+        body = await endpoint(scope)
+    except Exception:
+        await answer()
+    else:
+        await answer(200, body)
+"""
+
+
+def framework(
+    endpoint: Endpoint, *, status: int = 500, size: int = 10, more: bool = False, module: str = LITESTAR
+) -> AsgiApp:
+    """Sends its 500 while it handles the exception, as Litestar does in this module."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(SENDS, namespace)  # noqa: S102 (a module of this name cannot be imported)
 
     async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-        async def answer(status: int, body: bytes) -> None:
+        async def answer(status: int = status, body: bytes = b"o" * size) -> None:
             await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/html")]})
             await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 await send({"type": "http.response.body", "body": b""})
 
-        try:
-            body = await endpoint(scope)
-        except Exception:  # noqa: BLE001 (as these frameworks do)
-            await answer(status, b"o" * size)
-        else:
-            await answer(200, body)
+        await namespace["__call__"](endpoint, scope, answer)
 
     return app
 
@@ -68,7 +95,8 @@ def framework_that_answers_later(endpoint: Endpoint, module: str, function: str)
 
 
 FRAMEWORKS: dict[str, Callable[[Endpoint], AsgiApp]] = {
-    "while it handles the error": framework,
+    "while it handles the error, as Litestar": framework,
+    "while it handles the error, as Starlette": partial(framework, module="starlette.middleware.errors"),
     "afterwards, as Quart": lambda endpoint: framework_that_answers_later(endpoint, "quart.app", "handle_request"),
     "afterwards, as Django": lambda endpoint: framework_that_answers_later(
         endpoint, "django.core.handlers.exception", "inner"
@@ -235,18 +263,221 @@ async def test_a_500_whose_cause_is_not_known_stays_one(
     assert (await request(app, headers=bearer(manager.sign_in()))).status == 500
 
 
-@pytest.mark.parametrize("where", ["here", "in a thread"])
-async def test_a_function_that_catches_its_own_refusal_may_answer_with_a_500(auth: FakeAuth, where: str) -> None:
+async def require_here(scope: AsgiScope) -> bytes:
+    return require(scope).user_identifier.encode()
+
+
+async def respond(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": 500})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("asked", [notes, in_a_thread, require_here])
+class TestA500ThatTheApplicationSendsWhileItDealsWithARefusal:
+    """By whichever of its functions the refusal was met."""
+
+    async def test_an_application_may_answer_a_refusal_with_a_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                await respond(send, b"mine")
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"mine"
+
+    async def test_what_strangers_see_instead_has_a_500_of_its_own(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def for_all(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            with suppress(ValueError):
+                await fails(scope)
+            await respond(send, b"disk full")
+
+        async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                await for_all(scope, receive, send)
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"disk full"
+
+    @pytest.mark.parametrize("kind", [Starlette, FastAPI])
+    async def test_middleware_that_goes_on_without_a_caller_leaves_the_500s_below_it(
+        self, auth: FakeAuth, asked: Endpoint, kind: type[Starlette]
+    ) -> None:
+        class Asks:
+            def __init__(self, app: AsgiApp) -> None:
+                self.app = app
+
+            async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+                try:
+                    await asked(scope)
+                except AuthorizationError:
+                    await self.app(scope, receive, send)
+
+        async def broken(_request: Request) -> PlainTextResponse:
+            return PlainTextResponse("broken", 500)
+
+        api = kind(routes=[Route("/", broken)], middleware=[Middleware(Asks)])
+        assert (await request(SessionMiddleware(api, auth=auth))).body == b"broken"
+
+    async def test_the_500_of_an_error_page_that_fails_stays(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await asked(scope)
+            except AuthorizationError:
+                with suppress(ValueError):
+                    await fails(scope)
+                await respond(send, b"template is broken")
+
+        assert (await request(SessionMiddleware(app, auth=auth))).body == b"template is broken"
+
+    async def test_a_handler_of_starlettes_may_answer_with_a_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        async def endpoint(request: Request) -> PlainTextResponse:
+            return PlainTextResponse(await asked(request.scope))
+
+        async def page(_request: Request, _error: Exception) -> PlainTextResponse:
+            return PlainTextResponse("mine", 500)
+
+        api = Starlette(routes=[Route("/", endpoint)], exception_handlers={AuthorizationError: page})
+        assert (await request(SessionMiddleware(api, auth=auth))).body == b"mine"
+
+    async def test_a_framework_that_is_not_known_keeps_its_500(self, auth: FakeAuth, asked: Endpoint) -> None:
+        app = SessionMiddleware(framework(asked, module="blog.app"), auth=auth)
+        assert (await request(app)).status == 500
+
+
+async def test_a_refusal_that_starlette_has_answered_and_the_application_has_dropped_has_its_answer(
+    auth: FakeAuth,
+) -> None:
+    async def endpoint(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(await notes(request.scope))
+
+    api = Starlette(routes=[Route("/", endpoint)])
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        with suppress(Exception):
+            await api(scope, receive, send)
+
+    assert (await request(SessionMiddleware(app, auth=auth))).code == "authentication_required"
+
+
+async def answer_and_error(app: AsgiApp, **more: Any) -> tuple[Answer, Exception | None]:
+    """What the client is sent, and the error that reaches the server."""
+    errors: list[Exception] = []
+
+    async def server(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 (the server logs it)
+            errors.append(error)
+
+    answer = await request(server, **more)
+    return answer, errors[0] if errors else None
+
+
+class TestARefusalAfterA500OfAnotherCause:
+    """A background task meets it when the response is complete."""
+
+    @pytest.fixture(params=[AuthenticationRequiredError, InsufficientScopeError, StoreUnavailable])
+    def error(self, request: pytest.FixtureRequest) -> AnswerableError:
+        made: AnswerableError = request.param(*([] if request.param is AuthenticationRequiredError else ["a"]))
+        return made
+
+    async def test_the_500_stays_and_the_server_hears_of_the_error(
+        self, auth: FakeAuth, error: AnswerableError
+    ) -> None:
+        async def app(_scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            await respond(send, b"mine")
+            raise error
+
+        answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth))
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+    @pytest.mark.parametrize("kind", [Starlette, FastAPI])
+    @pytest.mark.parametrize("is_mounted", [False, True])
+    @pytest.mark.parametrize("layers", [0, 1, 2])
+    async def test_it_stays_below_starlette_too(
+        self, auth: FakeAuth, error: AnswerableError, kind: type[Starlette], is_mounted: bool, layers: int
+    ) -> None:
+        async def later() -> None:
+            raise error
+
+        async def broken(_request: Request) -> PlainTextResponse:
+            return PlainTextResponse("mine", 500, background=BackgroundTask(later))
+
+        app = SessionMiddleware(starlette_of(kind, broken, is_mounted, layers), auth=auth)
+        answer, escaped = await answer_and_error(app)
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+    @pytest.mark.parametrize("is_mounted", [False, True])
+    @pytest.mark.parametrize("layers", [0, 1, 2])
+    async def test_one_of_which_starlette_makes_the_500_has_its_answer(
+        self, auth: FakeAuth, error: AnswerableError, is_mounted: bool, layers: int
+    ) -> None:
+        async def refused(_request: Request) -> PlainTextResponse:
+            raise error
+
+        app = SessionMiddleware(starlette_of(Starlette, refused, is_mounted, layers), auth=auth)
+        answer, escaped = await answer_and_error(app)
+        assert (answer.status, escaped) == (problem_of(error).status, None)
+
+    async def test_it_stays_where_the_application_was_handling_another_refusal(
+        self, auth: FakeAuth, error: Exception
+    ) -> None:
+        async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+            try:
+                await notes(scope)
+            except AuthorizationError:
+                await respond(send, b"mine")
+                raise error from None
+
+        answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth))
+        assert (answer.status, answer.body, escaped) == (500, b"mine", error)
+
+
+def starlette_of(kind: type[Starlette], endpoint: Callable[[Request], Any], is_mounted: bool, layers: int) -> Starlette:
+    """An application with the endpoint, below so many layers of Starlette's middleware."""
+
+    async def dispatch(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=dispatch)] * layers
+    routes: list[BaseRoute] = [Route("/", endpoint)]
+    if is_mounted:
+        routes = [Mount("/", kind(routes=routes, middleware=middleware))]
+    return kind(routes=routes, middleware=middleware)
+
+
+async def test_an_outage_that_was_answered_with_a_500_and_is_met_again_later_leaves_it(
+    auth: FakeAuth, manager: FakeTokenManager
+) -> None:
+    """The error is the same object each time that the application asks."""
+
     async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
         try:
-            if where == "here":
-                require(scope)
-            await asyncio.to_thread(require, scope)
-        except AuthorizationError:
-            await send({"type": "http.response.start", "status": 500})
-            await send({"type": "http.response.body", "body": b"mine"})
+            authentication_of(scope)
+        except StoreUnavailable:
+            await respond(send, b"mine")
+        authentication_of(scope)
 
-    assert (await request(SessionMiddleware(app, auth=auth))).body == b"mine"
+    token = manager.sign_in()
+    manager.is_down = True
+    answer, escaped = await answer_and_error(SessionMiddleware(app, auth=auth), headers=bearer(token))
+    assert (answer.body, type(escaped)) == (b"mine", StoreUnavailable)
+
+
+async def test_a_refusal_in_a_task_group_that_is_answered_and_raised_again_has_its_answer(auth: FakeAuth) -> None:
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        async def asks() -> None:
+            try:
+                await notes(scope)
+            except AuthorizationError:
+                await respond(send, b"Internal Server Error")
+                raise
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asks())
+
+    assert (await request(SessionMiddleware(app, auth=auth))).code == "authentication_required"
 
 
 async def test_an_error_that_is_handled_around_the_middleware_is_not_its_applications(auth: FakeAuth) -> None:

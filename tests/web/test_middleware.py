@@ -272,9 +272,12 @@ async def test_after_the_response_has_begun_an_error_is_raised_again(auth: FakeA
 async def test_a_500_made_of_our_error_gives_way_to_the_right_answer(auth: FakeAuth) -> None:
     """What a mounted Starlette application does with exceptions it does not know."""
 
-    async def app(_scope: AsgiScope, _receive: Receive, send: Send) -> None:
-        await respond(send, 500, b"Internal Server Error")
-        raise AuthenticationRequiredError
+    async def app(scope: AsgiScope, _receive: Receive, send: Send) -> None:
+        try:
+            require(scope)
+        except AuthenticationRequiredError:
+            await respond(send, 500, b"Internal Server Error")
+            raise
 
     answer = await request(SessionMiddleware(app, auth=auth))
     assert (answer.status, answer.code) == (401, "authentication_required")

@@ -17,6 +17,7 @@ from coatcheck.web import SessionCookie, SessionMiddleware, authentication_of, f
 from tests.web.asgi_calls import bearer, scope_of
 from tests.web.fakes import FakeAuth
 from tests.web.live.test_revalidation import Auth
+from tests.web.test_frameworks_that_catch import framework
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,12 +73,19 @@ async def plain(scope: AsgiScope, receive: Receive, send: Send) -> None:
 
 
 async def caught(scope: AsgiScope, _receive: Receive, send: Send) -> None:
-    """In a framework that answers all exceptions by itself."""
+    """In an application that answers its refusals by itself."""
     try:
         require(scope, "a scope that nobody has")
     except AuthorizationError:
         await send({"type": "http.response.start", "status": 500})
         await send({"type": "http.response.body", "body": b"held back"})
+
+
+async def refused(scope: AsgiScope) -> bytes:
+    return require(scope, "a scope that nobody has").user_identifier.encode()
+
+
+caught_by_litestar = framework(refused)
 
 
 async def greeting(scope: AsgiScope, _receive: Receive, send: Send) -> None:
@@ -119,6 +127,8 @@ async def open_until_over(scope: AsgiScope, receive: Receive, send: Send) -> Non
         ("http", plain, None),
         ("http", caught, None),
         ("http", caught, STRANGER),
+        ("http", caught_by_litestar, None),
+        ("http", caught_by_litestar, STRANGER),
         ("http", greeting, None),
         ("http", greeting, STRANGER),
         ("http", plain, STRANGER),

@@ -15,6 +15,7 @@ from coatcheck.web import fastapi as with_fastapi
 from coatcheck.web import starlette as with_starlette
 from tests.web.asgi_calls import bearer, request
 from tests.web.fakes import SID
+from tests.web.test_frameworks_that_catch import framework
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,16 +61,12 @@ def fastapi_with_handlers(auth: AuthServices, call: Call) -> AsgiApp:
 
 def catching(auth: AuthServices, call: Call) -> AsgiApp:
     """A framework that answers every exception by itself."""
-    inner = bare(auth, call)
 
-    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
-        try:
-            await inner(scope, receive, send)
-        except Exception:  # noqa: BLE001 (as these frameworks do)
-            await send({"type": "http.response.start", "status": 500, "headers": []})
-            await send({"type": "http.response.body", "body": b"oh"})
+    async def endpoint(scope: AsgiScope) -> bytes:
+        await sign_in(auth, scope, method="email", **call)
+        return b""
 
-    return app
+    return framework(endpoint)
 
 
 @pytest.fixture(params=[bare, starlette, starlette_with_handlers, fastapi_with_handlers, catching])

@@ -21,7 +21,7 @@ from coatcheck.web.cookie_clashes import CookieWatch
 from coatcheck.web.exchanges.http import HttpExchange
 from coatcheck.web.exchanges.pending_use import USE_KEY, PendingUse
 from coatcheck.web.exchanges.reply import REPLY_KEY, Reply
-from coatcheck.web.exchanges.verdict import Verdict
+from coatcheck.web.exchanges.verdict import Begun500, Verdict
 from coatcheck.web.exchanges.websocket import WebSocketExchange
 from coatcheck.web.http.cookie import SessionCookie
 from coatcheck.web.http.credentials import presented_credential
@@ -32,7 +32,7 @@ from coatcheck.web.http.problems import problem_of
 from coatcheck.web.live.connection import CONNECTION_KEY, LiveConnection
 from coatcheck.web.live.revalidation import LiveConnections
 from coatcheck.web.not_run import LEFT_ALONE
-from coatcheck.web.refusals import answer_to, answerable_in, refusal_behind_500
+from coatcheck.web.refusals import answer_to, answerable_in, is_behind_500, refusal_behind_500
 from coatcheck.web.root import ROOT_KEY, path_below
 from coatcheck.web.settings import SETTINGS_KEY, WebSettings
 from coatcheck.web.state import SCOPE_KEY, RequestState
@@ -159,7 +159,7 @@ class SessionMiddleware:
                 raise
         finally:
             exchange.note_over()
-            verdict.failure = verdict.handled = None
+            verdict.failure = verdict.begun_500 = None
 
     def _note_useless(self, cookie: RequestCookie, answer: Answer) -> None:
         if self._cookie_watch is None:
@@ -203,8 +203,10 @@ async def _finish(exchange: Exchange, verdict: Verdict, state: RequestState) -> 
     other 500 is the application's.
     """
     around = sys.exception()  # where the server itself calls us from an `except` block
-    handled = None if verdict.handled is around else verdict.handled
-    refusal = refusal_behind_500(handled, verdict.failure)
+    begun = verdict.begun_500
+    if begun is not None and begun.handled is around:
+        begun = Begun500(None, None)
+    refusal = None if begun is None else refusal_behind_500(begun, verdict.failure)
     if refusal is None or not await exchange.answer(answer_to(refusal, state)):
         await exchange.finish()
 
@@ -213,7 +215,8 @@ async def _is_settled(error: BaseException, exchange: Exchange, verdict: Verdict
     """Whether an error that ended the application needs to go no further; all is sent that was to be."""
     if isinstance(error, asyncio.CancelledError):
         return exchange.connection is not None and exchange.connection.was_cancelled_by_us()
-    answerable = answerable_in(error, verdict.failure)
+    begun = verdict.begun_500
+    answerable = answerable_in(error, verdict.failure) if begun is None or is_behind_500(error, begun) else None
     if answerable is not None and await exchange.answer(answer_to(answerable, state)):
         # It may be that of the verdict, and its traceback leads to frames that refer to the verdict.
         error.__traceback__ = answerable.__traceback__ = None

@@ -9,14 +9,12 @@ from coatcheck.errors import AuthenticationRequiredError, StoreUnavailable, TooM
 from coatcheck.web.http.problems import ANSWERABLE_ERRORS, jittered_retry_after_s, problem_of
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Iterator
+    from types import TracebackType
 
+    from coatcheck.web.exchanges.verdict import Begun500
     from coatcheck.web.http.problems import AnswerableError, Problem
     from coatcheck.web.state import RequestState
-
-
-_RUNNERS = ("asyncio", "anyio", "concurrent")
-"""The packages whose functions run those of the application in tasks and in threads."""
 
 
 def answer_to(error: AnswerableError, state: RequestState | None) -> Problem:
@@ -56,34 +54,37 @@ def answerable_in(error: BaseException, failure: AnswerableError | None = None) 
     return error if isinstance(error, ANSWERABLE_ERRORS) else None
 
 
-def refusal_behind_500(handled: BaseException | None, failure: AnswerableError | None) -> AnswerableError | None:
-    """The refusal of which the application has made a 500 of its own; None where that is not certain.
+def is_behind_500(error: BaseException, begun: Begun500) -> bool:
+    """Whether an error that escapes the application is the one of which the 500 was made that it has begun before.
 
-    `handled` is the exception that the application was handling when it began the 500, None if none. `failure` is the
-    error with which the last requirement of the request has failed. It may have been dealt with.
+    Any other has come after a response that was none to it, out of a background task for one.
     """
-    if handled is not None:
-        answerable = answerable_in(handled, failure)
-        return answerable if _left_the_function_that_asked(handled) else None
+    if isinstance(error, BaseExceptionGroup) and any(is_behind_500(one, begun) for one in error.exceptions):
+        return True
+    handled_too_late = third_party_internals.error_handled_too_late(error)
+    if handled_too_late is not None:
+        return is_behind_500(handled_too_late, begun)
+    if third_party_internals.was_answered_by_starlette(error):
+        return True
+    # The same object may have been raised anew since, and has another traceback then.
+    return error is begun.handled and any(part is begun.trace for part in _parts_of(error.__traceback__))
+
+
+def _parts_of(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def refusal_behind_500(begun: Begun500, failure: AnswerableError | None) -> AnswerableError | None:
+    """The refusal of which a framework has made a 500; None where that is not certain.
+
+    `failure` is the error with which the last requirement of the request has failed. It may have been dealt with.
+    """
+    if begun.handled is not None:
+        # The application handles refusals too, and may send a 500 meanwhile that is no answer to them.
+        is_certain = third_party_internals.answers_while_it_handles(begun.trace)
+        return answerable_in(begun.handled, failure) if is_certain else None
     # The 500 was made before it was sent. It is that of the refusal only if a framework is known to have caught it.
     is_certain = failure is not None and third_party_internals.was_answered_by_its_framework(failure)
     return failure if is_certain else None
-
-
-def _left_the_function_that_asked(error: BaseException) -> bool:
-    """Whether an error was still on its way when it left the application's function that called us.
-
-    Otherwise that function has caught it, and the 500 is its own wish.
-    """
-    frames: list[FrameType] = []
-    trace = error.__traceback__  # from the frame that caught it inwards
-    while trace is not None and not _is_in(trace.tb_frame, "coatcheck"):
-        # One that raises it again is there twice, and what runs tasks and threads is not the application.
-        if (not frames or frames[-1] is not trace.tb_frame) and not _is_in(trace.tb_frame, *_RUNNERS):
-            frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    return len(frames) > 1
-
-
-def _is_in(frame: FrameType, *packages: str) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coatcheck.tokens import AuthenticationInfo
 from coatcheck.web.exchanges.exchange import DEAF_SECONDS
+from coatcheck.web.exchanges.verdict import Begun500
 from coatcheck.web.http.event_stream import MEDIA_TYPE, event
 from coatcheck.web.http.vary import with_names
 
@@ -97,7 +98,8 @@ class HttpExchange:
             message = self._begin(message)
             if message["status"] == 500:
                 self._held, self.is_unfinished = [message], True
-                self._verdict.handled = sys.exception()
+                handled = sys.exception()
+                self._verdict.begun_500 = Begun500(handled, None if handled is None else handled.__traceback__)
                 return
             await self._send(message)
             if self._is_event_stream and self.opens is not None:

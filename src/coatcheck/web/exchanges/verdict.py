@@ -6,12 +6,13 @@ of them: requests are freed by counting references, without waiting for the garb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from coatcheck.errors import StoreUnavailable, TooManyCookiesError
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 
 if TYPE_CHECKING:
+    from types import TracebackType
     from weakref import ReferenceType
 
     from coatcheck.web.exchanges.open_connection import OpenConnection
@@ -22,6 +23,16 @@ Answer: TypeAlias = AuthenticationInfo | TokenRefusal | StoreUnavailable | TooMa
 _NO_SCOPES: frozenset[str] = frozenset()
 
 
+class Begun500(NamedTuple):
+    """What the application was doing when it began to send a 500."""
+
+    handled: BaseException | None
+    """The exception that it was handling, None if none."""
+
+    trace: TracebackType | None
+    """That of the exception at this moment, from the frame that handled it inwards."""
+
+
 class Verdict:
     """One of: nobody (no token was sent), a refusal, an `AuthenticationInfo`, or an error: it cannot be said.
 
@@ -29,21 +40,21 @@ class Verdict:
     store is down, and what does is neither refused nor served as to a stranger.
 
     `failure` is the error with which a requirement of the application has failed last, or a sign-in or sign-out; it may
-    have been dealt with. `handled` is the exception that the application was handling when it began to send a 500. Both
-    lead to frames that lead back here, so the middleware takes them away when the request is over.
+    have been dealt with. `begun_500` says of a 500 that the application has begun what it was handling then; None if it
+    has begun none. Both lead to frames that lead back here, so the middleware takes them away when the request is over.
 
     `required_scopes` are all that the application has required of the caller so far. `connection` is told of the first
     question, if it is open by then.
     """
 
-    __slots__ = ("answer", "connection", "failure", "handled", "required_scopes", "was_asked")
+    __slots__ = ("answer", "begun_500", "connection", "failure", "required_scopes", "was_asked")
 
     def __init__(self, answer: Answer) -> None:
         """Begin with the `answer` to the token that was sent; None if none was."""
         self.answer: Answer = answer
         self.was_asked: bool = False
         self.failure: AnswerableError | None = None
-        self.handled: BaseException | None = None
+        self.begun_500: Begun500 | None = None
         self.required_scopes: frozenset[str] = _NO_SCOPES
         self.connection: ReferenceType[OpenConnection] | None = None
 
