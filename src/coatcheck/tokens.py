@@ -129,7 +129,8 @@ class TokenRefusal(Enum):
     WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
     """There is such a session, and the secret is not its own."""
     UNKNOWN_PEPPER = "unknown_pepper"
-    """There is such a session, under a pepper that is not configured here, so that its secret cannot be checked."""
+    """There is such a session, and its secret cannot be checked here: its pepper is not configured, or its hash is not
+    one that this version makes; or it names no pepper, and no configured one fits."""
     CORRUPT = "corrupt"
     """The stored data of the session cannot be read."""
     EXPIRED = "expired"

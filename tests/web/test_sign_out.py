@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import new_session_id
+from coatcheck.stores.records import KeyHash, Rehash
 from coatcheck.token_format import format_token
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.sign_out import MAX_COOKIES
@@ -340,6 +341,30 @@ async def test_a_session_whose_secret_cannot_be_checked_here_is_not_said_to_be_o
     assert set(device.jar) == {SESSION}
     assert is_unconfirmed(await Browser(other).post("sign-out", *bearer(ann.token)))
     assert (await device.status()).json["reason"] == "revoked"
+    assert await world.is_valid(ann)
+
+
+async def name_no_pepper(world: World, success: AuthSuccess) -> None:
+    """As in a row that was taken over from Serverpod."""
+    row = await world.row(success)
+    assert row is not None
+    await world.store.rehash_sessions([Rehash(row.id, row.key, KeyHash(row.key.hash, row.key.salt, None))])
+
+
+async def test_a_session_that_names_no_pepper_is_not_said_to_be_over_where_none_fits(
+    world: World, ann: AuthSuccess, new_world: NewWorld
+) -> None:
+    await name_no_pepper(world, ann)
+    other = await new_world(session_key_hash_pepper=OTHER_PEPPER)
+    device = Browser(app_of(other.auth), {SESSION: ann.token})
+    assert is_unconfirmed(await device.post())
+    assert set(device.jar) == {SESSION}
+    assert is_unconfirmed(await Browser(device.app).post("sign-out", *bearer(ann.token)))
+    ticket = other.sessions.ending_ticket(ann.token)
+    assert ticket is not None
+    device.jar = {TICKET: ticket}
+    assert is_unconfirmed(await device.post())
+    assert set(device.jar) == {TICKET}
     assert await world.is_valid(ann)
 
 
