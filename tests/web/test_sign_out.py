@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
+from coatcheck import MultiTokenManager, ServerSideSessionsTokenManager, TokenRefusal
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import new_session_id
 from coatcheck.stores.records import KeyHash, Rehash
@@ -18,6 +20,7 @@ from coatcheck.token_format import format_token
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.sign_out import MAX_COOKIES
 from coatcheck.web.starlette import session_routes
+from tests.auth.other_manager import OtherTokenManager
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
 from tests.worlds import OTHER_PEPPER, PEPPER
@@ -40,6 +43,7 @@ OUTAGES = {
     "writes fail": (DOWN, WRITES),
     "nothing is answered": (DOWN, WRITES + READS),
 }
+MINUTE = timedelta(minutes=1)
 SESSION, TICKET = "__Host-sid", "__Host-sid-ending"
 
 
@@ -366,6 +370,83 @@ async def test_a_session_that_names_no_pepper_is_not_said_to_be_over_where_none_
     assert is_unconfirmed(await device.post())
     assert set(device.jar) == {TICKET}
     assert await world.is_valid(ann)
+
+
+async def damage(world: World, success: AuthSuccess) -> None:
+    await world.harness.corrupt_scopes(success.server_side_session_id)
+
+
+async def leave_unused(world: World, _: AuthSuccess) -> None:
+    await world.harness.advance(MINUTE)
+
+
+async def go_past_its_deadline(world: World, _: AuthSuccess) -> None:
+    await world.harness.advance(timedelta(hours=1))
+
+
+REFUSED = {
+    "damaged": (damage, TokenRefusal.CORRUPT),
+    "unused": (leave_unused, TokenRefusal.INACTIVE),
+    "expired": (go_past_its_deadline, TokenRefusal.EXPIRED),
+}
+
+
+class TestASessionThatIsRefusedAlready:
+    """It could be accepted again: with a use that is written late, or with new scopes of its user."""
+
+    @pytest.fixture(params=list(REFUSED))
+    async def refused(self, request: pytest.FixtureRequest, new_world: NewWorld) -> tuple[World, AuthSuccess]:
+        refuse, refusal = REFUSED[request.param]
+        world: World = await new_world(default_session_inactivity_timeout=MINUTE)
+        ends_at = await world.now() + timedelta(hours=1)
+        success = await world.sign_in(await world.user("a"), expires_at=ends_at)
+        await refuse(world, success)
+        assert await world.tokens.explain_token(success.token) is refusal
+        return world, success
+
+    async def test_is_ended(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        device = Browser(app_of(world.auth), {SESSION: success.token})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_for_a_program(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        program = Browser(app_of(world.auth))
+        assert (await program.post("sign-out", *bearer(success.token))).json == {"ended": 1}
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_beside_another(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        other = await world.sign_in(await world.user())
+        answer = await shown_to(app_of(world.auth), success.token, other.token)
+        assert (answer.status, answer.json) == (200, {"ended": 2})
+        assert (answer.header("set-cookie") or "").startswith(f"{SESSION}=; Max-Age=0; ")
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_by_a_ticket(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        ticket = world.sessions.ending_ticket(success.token)
+        assert ticket is not None
+        device = Browser(app_of(world.auth), {TICKET: ticket})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_not_ended_for_a_wrong_secret(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        forged = format_token(success.server_side_session_id, bytes(32))
+        answer = await shown_to(app_of(world.auth), forged)
+        assert (answer.json, answer.header("set-cookie")) == ({"ended": 0}, None)
+        assert await world.tokens.explain_token(success.token) is not TokenRefusal.UNKNOWN
+
+    async def test_is_ended_beside_other_managers(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        unknowing = OtherTokenManager()
+        unknowing.refusal = TokenRefusal.UNKNOWN
+        manager = MultiTokenManager([unknowing, world.auth.get_token_manager(ServerSideSessionsTokenManager)])
+        holder = (await manager.examine_token(success.token)).holder
+        assert holder is not None
+        assert (holder.auth_id, holder.user_identifier) == (success.server_side_session_id, success.auth_user_id)
 
 
 async def shown_to(app: AsgiApp, *values: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

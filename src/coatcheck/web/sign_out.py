@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from coatcheck.errors import SignOutUnconfirmedError, StoreUnavailable
-from coatcheck.tokens import AuthenticationInfo, IssuesEndingTickets, Token, TokenManager, TokenRefusal
+from coatcheck.tokens import (
+    AuthenticationInfo,
+    IssuesEndingTickets,
+    Token,
+    TokenManager,
+    TokenRefusal,
+    TokenStanding,
+)
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.exchanges.reply import Reply, reply_of
-from coatcheck.web.state import RequestState, request_state
+from coatcheck.web.http.credentials import presented_credential
+from coatcheck.web.state import request_state
 
 MAX_COOKIES = 8
 """Cookies of one name that a sign-out looks at. A browser has one."""
@@ -33,7 +41,7 @@ class _SoFar:
 
 
 async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
-    """End the session that was presented. Without a valid one there is nothing to end, which is no error.
+    """End the session that was presented, also one past a deadline. Where there is none, that is no error.
 
     The browser forgets the session cookie once that is confirmed. Where it cannot be confirmed, the browser gives the
     session cookie up all the same, and gets another one with which it can repeat the sign-out and do nothing else;
@@ -56,7 +64,7 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
     # The earlier one first: if it cannot be finished, its ticket has to stay, and the browser keeps one only.
     await _finish_earlier(tickets, reply, so_far)
     try:
-        await _end_presented(manager, state, reply, so_far)
+        await _end_presented(manager, request, so_far)
     except StoreUnavailable as error:
         state.note_failure(error)
         if tickets is not None and so_far.is_certain:
@@ -92,8 +100,9 @@ async def _finish_earlier(tickets: IssuesEndingTickets | None, reply: Reply, so_
         reply.forget_ending_ticket()
 
 
-async def _end_presented(manager: TokenManager, state: RequestState, reply: Reply, so_far: _SoFar) -> None:
+async def _end_presented(manager: TokenManager, request: Mapping[str, Any], so_far: _SoFar) -> None:
     """End the session of the request; where it shows several cookies, or what cannot be read, all that can be."""
+    state, reply = request_state(request), reply_of(request)
     caller, refusal = state.authentication, state.refusal
     if caller is not None:
         so_far.ended += await manager.revoke_token(token_id=caller.auth_id, auth_user_id=caller.user_identifier)
@@ -104,16 +113,25 @@ async def _end_presented(manager: TokenManager, state: RequestState, reply: Repl
         answers = [await _end_one(manager, token, so_far) for token in (tokens or ())[:MAX_COOKIES]]
         if answers and all(answers) and so_far.is_certain:
             reply.note_ours()
-    elif refusal is TokenRefusal.UNKNOWN_PEPPER:
-        so_far.is_certain = False
+    elif refusal is not None:
+        shown = presented_credential(request["headers"], None if reply.cookie is None else reply.cookie.name)
+        is_ours = await _end_one(manager, None if shown is None else shown.token, so_far)
+        if is_ours and shown is not None and shown.in_cookie:
+            reply.note_ours()
 
 
 async def _end_one(manager: TokenManager, token: Token | None, so_far: _SoFar) -> bool:
-    """End the session of one of several cookies; whether the cookie is ours beyond doubt."""
-    answer = TokenRefusal.NOT_A_TOKEN if token is None else (await manager.examine_token(token)).answer
-    if isinstance(answer, AuthenticationInfo):
-        so_far.ended += await manager.revoke_token(token_id=answer.auth_id, auth_user_id=answer.user_identifier)
+    """End the session of a token whose secret is right, whatever else there is against it; whether it is right.
+
+    A session that is past a deadline, or whose data are damaged, could be accepted again: after a use that was noted
+    late, or with new scopes.
+    """
+    standing = TokenStanding(TokenRefusal.NOT_A_TOKEN) if token is None else await manager.examine_token(token)
+    answer = standing.answer
+    holder = answer if isinstance(answer, AuthenticationInfo) else standing.holder
+    if holder is not None:
+        so_far.ended += await manager.revoke_token(token_id=holder.auth_id, auth_user_id=holder.user_identifier)
         return True
     if answer in {TokenRefusal.NOT_A_TOKEN, TokenRefusal.UNKNOWN_PEPPER}:
         so_far.is_certain = False
-    return answer.is_for_the_holder
+    return isinstance(answer, TokenRefusal) and answer.is_for_the_holder
