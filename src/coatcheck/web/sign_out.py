@@ -81,8 +81,8 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
 async def _finish_earlier(tickets: IssuesEndingTickets | None, reply: Reply, so_far: _SoFar) -> None:
     """Finish the sign-out that could not be confirmed before, if there is one.
 
-    A ticket that cannot be opened or checked here stays: another server may have its pepper. What has not the form of
-    a ticket was never one.
+    A ticket that cannot be opened or checked here stays: another server may have its pepper. So does one that was
+    damaged, until the browser forgets it. What is too short to be what is left of a ticket was never one.
     """
     shown = () if tickets is None else reply.ending_tickets()
     is_over = len(shown) <= MAX_COOKIES
@@ -90,6 +90,8 @@ async def _finish_earlier(tickets: IssuesEndingTickets | None, reply: Reply, so_
         so_far.is_certain = False
     for ticket in shown[:MAX_COOKIES]:
         try:
+            if ticket is None:
+                raise SignOutUnconfirmedError
             ended = None if tickets is None else await tickets.end_by_ticket(ticket)
         except SignOutUnconfirmedError:
             is_over = so_far.is_certain = False

@@ -138,8 +138,10 @@ class Reply:
         """Note that all session cookies are ours beyond doubt: each had a secret that was right."""
         self._is_ours = True
 
-    def ending_tickets(self) -> tuple[str, ...]:
+    def ending_tickets(self) -> tuple[str | None, ...]:
         """The tickets that this browser was given for sign-outs that were not confirmed: one, if nobody invents more.
+
+        None for one with characters that none has.
 
         Raises:
             CrossSiteRequestError: another site's page would use it.
@@ -150,7 +152,7 @@ class Reply:
         shown = texts_in_cookies(self.cookie.facts.headers, self.cookie.ending_name)
         if shown and self.cookie.is_forged:
             raise CrossSiteRequestError
-        return tuple(ticket for ticket in shown if ticket is not None)
+        return shown
 
     def put_off_ending(self, tickets: IssuesEndingTickets) -> None:
         """Have the browser give up the session cookie for a ticket, with which it can end the session later.
