@@ -18,7 +18,7 @@ from coatcheck.tokens import (
 from coatcheck.web.auth_services import HasTokenManager
 from coatcheck.web.exchanges.reply import Reply, reply_of
 from coatcheck.web.http.credentials import presented_credential
-from coatcheck.web.state import request_state
+from coatcheck.web.state import RequestState, request_state
 
 MAX_COOKIES = 8
 """Cookies of one name that a sign-out looks at. A browser has one."""
@@ -70,6 +70,34 @@ async def sign_out(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedO
         if tickets is not None and so_far.is_certain:
             reply.put_off_ending(tickets)
         raise
+    return _confirmed(state, reply, so_far)
+
+
+async def sign_out_all(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
+    """End all sessions of the caller, this one included, and one that an earlier sign-out here could not end.
+
+    The browser forgets the session cookie once that is confirmed. Until then it keeps the cookie: the ticket by which
+    a `sign_out` is finished ends one session only.
+
+    Raises:
+        AuthenticationRequiredError: nobody is signed in, so it is not known whose sessions to end.
+        StoreUnavailable, RevocationIndeterminate, SignOutUnconfirmedError, CrossSiteRequestError: as `sign_out`.
+    """
+    state, reply = request_state(request), reply_of(request)
+    caller = state.require()
+    manager = auth.token_manager
+    so_far = _SoFar()
+    await _finish_earlier(manager if isinstance(manager, IssuesEndingTickets) else None, reply, so_far)
+    so_far.ended += len(await manager.revoke_all_tokens(auth_user_id=caller.user_identifier))
+    return _confirmed(state, reply, so_far)
+
+
+def _confirmed(state: RequestState, reply: Reply, so_far: _SoFar) -> SignedOut:
+    """What has ended, with the session cookie taken from the browser.
+
+    Raises:
+        SignOutUnconfirmedError: it is not certain that this is all.
+    """
     reply.forget_cookie()
     if so_far.is_certain:
         return SignedOut(so_far.ended)
