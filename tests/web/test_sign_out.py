@@ -540,6 +540,22 @@ class TestSeveralSessionCookies:
         outage.end()
         assert (await shown_to(app_of(world.auth), ann.token, other.token)).json == {"ended": 2}
 
+    @pytest.mark.parametrize("cookies", ['{name}="{token}"', "{name}={token}; {name}=", "{name}=; {name}={token}"])
+    async def test_one_that_is_quoted_or_beside_an_empty_one_is_given_up_in_an_outage(
+        self, world: World, ann: AuthSuccess, outage: Outages, cookies: str
+    ) -> None:
+        outage.begin(DOWN, WRITES + READS)
+        shown: Headers = [(b"cookie", cookies.format(name=SESSION, token=ann.token).encode())]
+        app = app_of(world.auth)
+        answer = await request(app, "/session/sign-out", headers=shown, method="POST", scheme="https")
+        assert answer.status == 503
+        forgotten, ticket = answer.values("set-cookie")
+        assert forgotten.startswith(f"{SESSION}=; Max-Age=0; ")
+        outage.end()
+        device = Browser(app, {TICKET: ticket.partition(";")[0].partition("=")[2]})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert not await world.is_valid(ann)
+
     async def test_one_that_is_quoted_is_read(self, world: World, ann: AuthSuccess) -> None:
         """RFC 6265 section 4.1.1 allows quotes. We write none; a client or proxy may."""
         answer = await shown_to(app_of(world.auth), f'"{ann.token}"')
