@@ -14,6 +14,7 @@ import time
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +36,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from coatcheck import (
     AuthUsers,
+    ConfigurationError,
     InvalidArgumentError,
     IssuesEndingTickets,
     Pod,
@@ -44,6 +46,7 @@ from coatcheck import (
     UserBlockedError,
 )
 from coatcheck.sessions.admin import ServerSideSessionsAdmin
+from coatcheck.testing import AppTester, ManualClock
 from coatcheck.web import SessionMiddleware
 from tests.pages import ROOT, blocks_of, run, run_async
 from tests.servers import chromium
@@ -438,26 +441,22 @@ def template_session() -> Iterator[sqlmodel.Session]:
     engine.dispose()
 
 
-@pytest.mark.filterwarnings("ignore:Using `httpx` with")
-def test_replacing_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the calls that the template's own tests make."""
-    from fastapi.testclient import TestClient  # noqa: PLC0415 (warns where there is no httpx2)
+def authenticate(session: sqlmodel.Session, email: str, password: str) -> TemplateUser | None:
+    user = session.exec(sqlmodel.select(TemplateUser).where(TemplateUser.email == email)).first()
+    return user if user is not None and user.hashed_password == hash_in_template(password) else None
 
+
+def hash_in_template(password: str) -> str:
+    return f"hash of {password}"
+
+
+@pytest.fixture
+def without_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Names:
+    """The application of the page on JWTs, with ann and bob, who is blocked, in its table."""
     page = "docs/how-to/replace-jwts.md"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SESSION_PEPPER", "a pepper of thirty-two bytes ok!")
-
-    def authenticate(session: sqlmodel.Session, email: str, password: str) -> TemplateUser | None:
-        user = session.exec(sqlmodel.select(TemplateUser).where(TemplateUser.email == email)).first()
-        return user if user is not None and user.hashed_password == hash_of(password) else None
-
-    def hash_of(password: str) -> str:
-        return f"hash of {password}"
-
-    def log_in(email: str, password: str) -> Any:
-        return client.post("/login/access-token", data={"username": email, "password": password})
-
-    given: Names = {"User": TemplateUser, "authenticate": authenticate, "hash_of": hash_of}
+    given: Names = {"User": TemplateUser, "authenticate": authenticate, "hash_of": hash_in_template}
     given["SessionDep"] = Annotated[sqlmodel.Session, Depends(template_session)]
     names = run(page, given, slice(1))
     names = run(page, names | {"settings": names["Settings"]()}, slice(1, None))
@@ -466,7 +465,18 @@ def test_replacing_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         session.add(TemplateUser(email="ann", hashed_password="hash of old", is_superuser=True))
         session.add(TemplateUser(email="bob", hashed_password="hash of old", is_active=False))
         session.commit()
-    with TestClient(names["api"]) as client:
+    return names
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+def test_replacing_jwts(without_jwts: Names) -> None:
+    """By the calls that the template's own tests make."""
+    from fastapi.testclient import TestClient  # noqa: PLC0415 (warns where there is no httpx2)
+
+    def log_in(email: str, password: str) -> Any:
+        return client.post("/login/access-token", data={"username": email, "password": password})
+
+    with TestClient(without_jwts["api"]) as client:
         assert client.get("/users/me").status_code == 401
         assert log_in("ann", "wrong").status_code == 400
         assert (log_in("bob", "old").status_code, log_in("bob", "old").json()["detail"]) == (400, "Inactive user")
@@ -481,6 +491,35 @@ def test_replacing_jwts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert client.get("/users/me", headers=ann).status_code == 401
         flows = client.get("/openapi.json").json()["components"]["securitySchemes"]["session"]["flows"]
         assert flows["password"]["tokenUrl"] == "/login/access-token"
+
+
+def test_replacing_jwts_with_the_old_answers_and_testing_it_on_its_own_database(without_jwts: Names) -> None:
+    api, pod = without_jwts["api"], without_jwts["pod"]
+    user_of = Depends(without_jwts["get_user_with_old_answers"])
+
+    @api.get("/old")  # type: ignore[untyped-decorator]  # a page's name
+    def old(user: Any = user_of) -> str:
+        return str(user.email)
+
+    with pytest.raises(ConfigurationError, match="by store= of the tester"), AppTester(api, pod):
+        pytest.fail("it was opened on a store without tables")
+    with AppTester(api, pod, store=without_jwts["settings"].database_url, clock=ManualClock()) as tester:
+        phone = tester.device()
+        refused = phone.get("/old")
+        assert (refused.status_code, refused.json()["detail"]) == (401, "Not authenticated")
+        assert phone.get("/old", headers={"Authorization": "Bearer nonsense"}).status_code == 403
+        for session in template_session():
+            ann = session.exec(sqlmodel.select(TemplateUser).where(TemplateUser.email == "ann")).one()
+            tester.signed_in(phone, user_id=str(ann.id))
+            assert phone.get("/old").json() == "ann"
+            with tester.outage():
+                assert phone.get("/old").status_code == 503
+            ann.is_active = False
+            session.commit()
+        inactive = phone.get("/users/me")
+        assert (inactive.status_code, inactive.json()["detail"]) == (400, "Inactive user")
+        tester.advance(timedelta(days=8))
+        assert (phone.get("/users/me").status_code, phone.get("/old").status_code) == (401, 403)
 
 
 class GoogleStandIn:

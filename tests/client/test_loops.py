@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import pytest
+import sniffio
 
 from coatcheck.client import AsyncClientSessionManager, FileStorage
 from tests.client.programs import TOKEN, ada
@@ -87,6 +89,17 @@ def test_one_loop_has_one_client_and_code_outside_of_it_has_it_too(origin: Origi
     second, _ = asyncio.run(look())
     assert second is not first
     assert sessions.http is second
+
+
+def test_a_loop_that_has_ended_and_is_still_named_is_none(origin: Origin) -> None:
+    """As after a test of anyio's pytest plugin, in the context of which the next one runs."""
+    sessions = AsyncClientSessionManager(origin.url)
+
+    def look() -> httpx2.AsyncClient:
+        sniffio.current_async_library_cvar.set("asyncio")
+        return sessions.http
+
+    assert copy_context().run(look) is sessions.http
 
 
 def test_a_client_of_the_programs_own_is_used_in_every_loop(library: ModuleType) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from coatcheck.identifiers import SessionId
-    from coatcheck.stores.records import Rehash, SessionReading, SessionUse, UserRecord
+    from coatcheck.stores.records import Position, Rehash, SessionReading, SessionUse, UserRecord
 
 T = TypeVar("T")
 _ADA = UserId("ada")
@@ -148,6 +148,10 @@ class BlockingStore(SqlStore):
     async def _read_user(self, user_id: UserId) -> UserRecord | None:
         async with self._transactions.read(None) as connection:
             return await user_statements.read_user(connection, user_id)
+
+    async def _read_position_inside(self, connection: AsyncConnection) -> Position:
+        await no_caller(connection)
+        return await self._dialect.position(connection)
 
 
 class NoTouches:

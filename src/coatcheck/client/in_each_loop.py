@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-import anyio
 import anyio.lowlevel
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class InEachLoop(Generic[T]):
         """The value of the running loop; outside of a loop the value that was made last."""
         try:
             loop = anyio.lowlevel.current_token().native_token
-        except anyio.NoEventLoopError:
+        except RuntimeError:  # anyio's NoEventLoopError, or asyncio's where sniffio still names a loop that has ended
             return self._latest
         found = self._values.get(loop)
         if found is not None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 
-_MISSING_SQLSTATES = frozenset({"42P01", "42703"})  # a table, a column
-_MISSING_IN_SQLITE = ("no such table", "no such column")
-
 MISSING_TABLES = (
     "tables or columns of the store are missing: run the migrations (`alembic upgrade heads`, see own-alembic.md), or "
     "open the store with migrates=True"
@@ -48,8 +45,8 @@ def kind_of(error: BaseException) -> str:
 
 
 def lacks_tables(error: BaseException) -> bool:
-    """Whether the database says that a table or a column of ours is missing."""
+    """Whether the database says that a table of ours is missing, or a column, whose table SQLite does not name."""
     error = driver_error_in(error)
-    if isinstance(error, sqlite3.Error):
-        return str(error).startswith(_MISSING_IN_SQLITE)
-    return getattr(error, "sqlstate", None) in _MISSING_SQLSTATES
+    if isinstance(error, sqlite3.Error):  # the application's own statements fail so as well
+        return str(error).startswith(("no such table: coatcheck_", "no such column"))
+    return getattr(error, "sqlstate", None) in {"42P01", "42703"}  # a table, a column

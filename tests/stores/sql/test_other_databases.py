@@ -75,6 +75,13 @@ async def test_no_call_writes_into_another_file(sqlite: SqliteStore, tmp_path: P
         assert await stored_ids(theirs) == set()
 
 
+async def test_a_position_is_not_read_in_another_file(sqlite: SqliteStore, tmp_path: Path) -> None:
+    """The transaction's reads tell nothing of an ending in ours."""
+    async with transaction_on(f"sqlite+aiosqlite:///{tmp_path / 'app.db'}") as transaction:
+        with pytest.raises(InvalidArgumentError, match=NOT_THERE):
+            await sqlite.read_position(transaction=transaction)
+
+
 async def test_a_database_in_memory_is_another(sqlite: SqliteStore) -> None:
     async with transaction_on("sqlite+aiosqlite://") as transaction:
         with pytest.raises(InvalidArgumentError, match=NOT_THERE + r".*, not on ':memory:'$"):

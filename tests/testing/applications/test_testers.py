@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 import warnings
 from contextlib import asynccontextmanager, suppress
@@ -262,12 +263,14 @@ def test_a_tester_may_be_opened_again_and_is_empty_then(site: Site) -> None:
         tester.outage()
 
 
-def test_a_call_fails_with_its_own_error_and_is_refused_unawaited_where_nothing_is_open(site: Site) -> None:
+def test_a_call_fails_with_its_own_error_and_is_refused_and_closed_where_nothing_is_open(site: Site) -> None:
     tester = AppTester(site.app, site.pod)
     call = site.auth.auth_users.list()
     with pytest.raises(ConfigurationError, match="is not open"):
         tester.run(call)
-    call.close()
+    assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
+    with pytest.raises(ConfigurationError, match="is not open"):
+        tester.advance(timedelta(minutes=1))
     with tester, pytest.raises(ConfigurationError, match="no token manager"):
         tester.run(_no_such_manager(site.auth))
 
@@ -307,6 +310,12 @@ def test_a_store_of_the_test_may_be_a_file_whose_clock_is_moved(site: Site, tmp_
     assert not (tmp_path / "coatcheck.db").exists()
     with AppTester(site.app, site.pod, store=url) as tester, pytest.raises(ConfigurationError, match="ManualClock"):
         tester.advance(IDLE)
+
+
+def test_a_tester_on_postgresql_says_where_deadlines_are_tested(site: Site) -> None:
+    tester = AppTester(site.app, site.pod, store="postgresql://ann@192.0.2.1/x")
+    with pytest.raises(ConfigurationError, match="PostgreSQL server tells the time itself: test deadlines on a SQLite"):
+        _ = tester.clock
 
 
 def test_the_password_of_a_store_is_not_shown_by_a_tester_or_the_error_of_its_opening(site: Site) -> None:

@@ -76,14 +76,6 @@ class SqlDialect(Protocol):
         """The position of this moment: a mark is before it if its transaction was committed before."""
         ...
 
-    async def position_inside(self, connection: AsyncConnection) -> Position | None:
-        """The position inside of an application's transaction, without the endings of that transaction itself.
-
-        None: it has to be read outside of it. With those endings, a sign-in that has begun there would be good again
-        when they are undone and others come in their place.
-        """
-        ...
-
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         """Whether all sessions of the user were ended by a transaction that is not before the position."""
         ...

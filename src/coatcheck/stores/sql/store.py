@@ -130,6 +130,14 @@ class SqlStore(ABC):
         async with self._transactions.read(None) as connection:
             return await self._dialect.position(connection)
 
+    @abstractmethod
+    async def _read_position_inside(self, connection: AsyncConnection) -> Position:
+        """Read a position for a sign-in that goes on inside of an application's transaction.
+
+        No ending is before it that the transaction does not see, and none of the transaction's own: a sign-in that has
+        begun after one of these would be good again when they are undone and others come in their place.
+        """
+
     async def _setup_mistake(self, error: BaseException) -> str | None:  # noqa: ARG002 (for the databases that have an answer)
         """The mistake in the set-up that this error of the driver shows; None for an outage."""
         return None
@@ -378,7 +386,7 @@ class SqlStore(ABC):
         if transaction is None:
             return await self._read_position()
         async with self._transactions.read(transaction) as connection:
-            return await self._dialect.position_inside(connection) or await self._read_position()
+            return await self._read_position_inside(connection)
 
     async def insert_user(
         self, user_id: UserId, *, scopes: frozenset[Scope], blocked: bool, transaction: Transaction | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
@@ -136,8 +137,10 @@ class AppTester(Tester):
         Raises:
             ConfigurationError: the application is not open.
         """
-        portal = self._running().portal
+        portal = None if self._first is None else self._first.portal
         if portal is None:
+            if inspect.iscoroutine(call):
+                call.close()  # nobody will await it
             raise ConfigurationError(_NOT_OPEN)
 
         async def awaited() -> T:

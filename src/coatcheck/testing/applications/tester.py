@@ -85,7 +85,10 @@ class Tester:
             ConfigurationError: a store was given, and no clock with it.
         """
         if self._clock is None:
-            raise ConfigurationError("the clock of this store cannot be moved; give clock=ManualClock() beside store=")
+            raise ConfigurationError(
+                "the clock of this store cannot be moved; give clock=ManualClock() beside store=, on SQLite or Redis. "
+                "A PostgreSQL server tells the time itself: test deadlines on a SQLite file"
+            )
         return self._clock
 
     def outage(self) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from coatcheck.errors import CoatcheckError, InvalidArgumentError
 from coatcheck.identifiers import UserId
 from coatcheck.scope import scope_set
-from coatcheck.stores.records import SessionFilter, SessionRecord
+from coatcheck.stores.records import Insertion, SessionFilter, SessionRecord
 from coatcheck.stores.store import Store
 from coatcheck.testing.conformance.promises import Promises
 from coatcheck.testing.samples import (
@@ -247,6 +247,30 @@ class IsolationPromises(Promises):
                             raise ChangedMindError
                 is_done = await _state(other, given.user_id) != before
                 assert is_done is (commits and kind.is_accepted), f"{kind.name}, commits: {commits}"
+
+    async def test_a_sign_in_that_began_in_a_transaction_is_refused_where_an_ending_is_not_seen_in_it(
+        self, harness: StoreHarness, held: Store, other: Store
+    ) -> None:
+        """The old password is still to be read there, however late the sign-in began."""
+        for number, kind in enumerate(await harness.transaction_kinds()):
+            user_id = UserId(f"user-{number}")
+            await register(held, user_id)
+            try:
+                async with kind.begin() as transaction:
+                    await held.read_user(user_id, transaction=transaction)
+                    if kind.lets_others_write:
+                        await other.end_user_sessions(user_id)
+                    began_at = await held.read_position(transaction=transaction)
+                    seen = await held.read_user(user_id, transaction=transaction)
+            except InvalidArgumentError:
+                assert not kind.is_accepted, f"{kind.name} was refused"
+                continue
+            assert seen is not None
+            now = await epochs_of(other, user_id)
+            outcome = await other.insert_session(
+                new_session(user_id), expected_revocations=now.revocations, expected_rescopes=None, began_at=began_at
+            )
+            assert isinstance(outcome, Insertion) is (seen.epochs == now), kind.name
 
 
 class Meeting:

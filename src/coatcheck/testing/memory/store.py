@@ -86,7 +86,9 @@ class MemoryStore:
         self,
         transaction: Transaction | None = None,  # noqa: ARG002 (it has no tables)
     ) -> AbstractAsyncContextManager[AsyncConnection]:
-        raise ConfigurationError("MemoryStore holds no tables of an application's; test with a SQLite file")
+        raise ConfigurationError(
+            "MemoryStore holds no tables of an application's; test on a database that has them, by store= of the tester"
+        )
 
     async def connection_of(self, transaction: Transaction) -> AsyncConnection:
         return _as_connection(self.database.checked(transaction))

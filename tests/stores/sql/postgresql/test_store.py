@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
@@ -24,21 +24,24 @@ from coatcheck import (
     ServerSideSessionsConfig,
     ServerSideSessionsTokenManager,
     StoreUnavailable,
+    UserId,
 )
-from coatcheck.stores.records import SessionFilter, SessionUse
+from coatcheck.stores.records import Insertion, InsertRefusal, SessionFilter, SessionUse
 from coatcheck.stores.sql.postgresql.batches import READ_MANY, READ_ONE
 from coatcheck.stores.sql.postgresql.prepared_connections import PreparedConnection
 from coatcheck.stores.sql.postgresql.store import PostgresStore
-from coatcheck.testing.samples import ADA, sign_in, stored_ids, unknown_id
+from coatcheck.testing.samples import ADA, BOB, new_session, register, sign_in, stored_ids, unknown_id
 from tests.servers.proxy import Proxy
 from tests.worlds import PEPPER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from coatcheck import AuthServices, ServerSideSessions, SessionId, UserId
+    from coatcheck import AuthServices, ServerSideSessions, SessionId
+    from coatcheck.stores.records import Position
     from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -508,3 +511,57 @@ async def test_an_error_of_the_callers_statement_reaches_the_caller_unchanged(po
             async with pod.store.transaction() as tx:
                 await tx.execute(text("ALTER TABLE coatcheck_users RENAME COLUMN scopes TO gone"))
                 await auth.token_manager.create_token(auth_user_id=user.id, method="email", transaction=tx)
+
+
+@pytest.mark.parametrize("in_savepoints", [False, True], ids=["plain", "savepoints"])
+@pytest.mark.parametrize("has_written", [False, True], ids=["has only read", "has written"])
+async def test_an_ending_of_the_transaction_in_which_a_sign_in_began_refuses_it_whatever_others_have_committed_since(
+    postgres_dsn: str, *, has_written: bool, in_savepoints: bool
+) -> None:
+    """The transaction's id, once it has one, is below what others have committed, and looks as if it were over."""
+    async with PostgresStore(postgres_dsn) as store:
+        await register(store)
+        async with store.transaction() as transaction:
+            async with step(transaction, in_savepoint=in_savepoints):
+                if has_written:
+                    await store.set_user_scopes(ADA, frozenset(), transaction=transaction)
+                await register(store, BOB)
+                began_at = await store.read_position(transaction=transaction)
+            async with step(transaction, in_savepoint=in_savepoints):
+                await store.end_user_sessions(ADA, transaction=transaction)
+            assert await insert_begun_at(began_at, store, transaction) is InsertRefusal.USER_REVOKED
+        assert await insert_begun_at(began_at, store) is InsertRefusal.USER_REVOKED
+
+
+async def test_a_transaction_that_has_written_does_not_make_an_older_ending_refuse_the_sign_in_that_begins_in_it(
+    postgres_dsn: str,
+) -> None:
+    """Not even one that is younger than the transaction, or than another that goes on."""
+    async with PostgresStore(postgres_dsn) as store:
+        await register(store)
+        await register(store, BOB)
+        async with store.transaction() as another, store.transaction() as transaction:
+            await store.set_user_scopes(BOB, frozenset(), transaction=another)
+            await store.insert_user(UserId("new"), scopes=frozenset(), blocked=False, transaction=transaction)
+            await store.end_user_sessions(ADA)
+            began_at = await store.read_position(transaction=transaction)
+            assert isinstance(await insert_begun_at(began_at, store, transaction), Insertion)
+        assert isinstance(await insert_begun_at(began_at, store), Insertion)
+
+
+def step(transaction: AsyncConnection, *, in_savepoint: bool) -> AbstractAsyncContextManager[object]:
+    return transaction.begin_nested() if in_savepoint else nullcontext()
+
+
+async def insert_begun_at(
+    began_at: Position, store: PostgresStore, transaction: AsyncConnection | None = None
+) -> Insertion | InsertRefusal:
+    user = await store.read_user(ADA, transaction=transaction)
+    assert user is not None
+    return await store.insert_session(
+        new_session(),
+        expected_revocations=user.epochs.revocations,
+        expected_rescopes=None,
+        began_at=began_at,
+        transaction=transaction,
+    )

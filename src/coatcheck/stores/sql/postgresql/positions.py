@@ -16,6 +16,17 @@ SERVER = "extract(epoch FROM pg_postmaster_start_time())::text"
 
 READ_POSITION = f"SELECT {SERVER} || '/' || pg_current_snapshot()::text"
 
+# A snapshot does not list the id of the transaction that takes it. Once another one that began later is committed, the
+# own id counts as committed in it, and so would an ending of the transaction's that is still to come.
+READ_POSITION_INSIDE = f"""
+SELECT {SERVER} || '/' || pg_snapshot_xmin(seen) || ':' || pg_snapshot_xmax(seen) || ':' || coalesce((
+    SELECT string_agg(id::text, ',' ORDER BY id)
+    FROM (SELECT pg_snapshot_xip(seen) AS id UNION SELECT own WHERE own < pg_snapshot_xmax(seen)) AS running
+), '')
+FROM (SELECT pg_current_snapshot() AS seen, pg_current_xact_id_if_assigned() AS own) AS snapshot
+"""  # noqa: S608 (constants only)
+"""The position inside of a transaction: its own id, if it has one, is among those that are not committed yet."""
+
 FORM: re.Pattern[str] = re.compile(rf"{NUMBER}(\.[0-9]+)?/{NUMBER}:{NUMBER}:({NUMBER}(,{NUMBER})*)?")
 
 

@@ -38,7 +38,7 @@ from coatcheck.stores.sql.postgresql.dsn import parse_dsn
 from coatcheck.stores.sql.postgresql.guarantee import POSTGRES_SETTINGS, judge_postgresql
 from coatcheck.stores.sql.postgresql.listener import CHANNEL
 from coatcheck.stores.sql.postgresql.pooled_statements import ON_THE_PRIMARY
-from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, SERVER, is_before
+from coatcheck.stores.sql.postgresql.positions import FORM, READ_POSITION, READ_POSITION_INSIDE, SERVER, is_before
 from coatcheck.stores.sql.postgresql.prepared_connections import (
     DRIVER_ERRORS,
     PreparedConnection,
@@ -232,6 +232,9 @@ class PostgresStore(SqlStore):
         # Gone, or held by somebody. The latter exist still, and their next use is written with the next batch.
         return touched | _ids(await self._touches.fetch(_WHICH_EXIST, sorted(missing)))
 
+    async def _read_position_inside(self, connection: AsyncConnection) -> Position:
+        return Position((await connection.exec_driver_sql(READ_POSITION_INSIDE)).scalar_one())
+
     async def _prepare(self) -> None:
         await self._connections.look_for_pooler()
 
@@ -333,9 +336,6 @@ class PostgresDialect:
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position((await connection.exec_driver_sql(READ_POSITION)).scalar_one())
-
-    async def position_inside(self, connection: AsyncConnection) -> Position:
-        return await self.position(connection)  # an own transaction id is not visible in the snapshot
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         found = await connection.execute(_WAS_ENDED_AFTER, {"user_id": user_id, "position": position})

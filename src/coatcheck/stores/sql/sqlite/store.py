@@ -178,6 +178,13 @@ class SqliteStore(SqlStore):
         (number,) = self._read(_POSITION) or (0,)
         return Position(str(number))
 
+    async def _read_position_inside(self, connection: AsyncConnection) -> Position:
+        # Each of the two may be too late. What a transaction of BEGIN DEFERRED reads next is as old as its first read,
+        # older than endings that are seen outside; and what is seen inside has the transaction's own endings in it.
+        await self._check_file(connection)
+        inside = await self._dialect.position(connection)
+        return min(inside, await self._read_position(), key=int)
+
     async def touch_sessions(self, uses: Sequence[SessionUse]) -> frozenset[SessionId]:
         self._opening.check()
         thread = self._touch_thread
@@ -208,9 +215,12 @@ class SqliteStore(SqlStore):
         return touched
 
     async def _join(self, connection: AsyncConnection) -> None:
+        await self._check_file(connection)
+        await join(connection)
+
+    async def _check_file(self, connection: AsyncConnection) -> None:
         if not self._transactions.is_on_own_engine(connection):
             await check_file(connection, self._path)
-        await join(connection)
 
     async def _setup_mistake(self, error: BaseException) -> str | None:
         return setup_mistake(error, self._path)
@@ -330,9 +340,6 @@ class SqliteDialect:
 
     async def position(self, connection: AsyncConnection) -> Position:
         return Position(str((await connection.exec_driver_sql(_POSITION)).scalar_one()))
-
-    async def position_inside(self, connection: AsyncConnection) -> None:
-        """See `SqlDialect.position_inside`: the number that the transaction sees has its own endings in it."""
 
     async def was_ended_after(self, connection: AsyncConnection, user_id: UserId, position: Position) -> bool:
         last_ending = (await connection.execute(select(users.c.last_ending).where(users.c.id == user_id))).scalar()
