@@ -129,7 +129,8 @@ class TokenRefusal(Enum):
     WRONG_SECRET = "wrong_secret"  # noqa: S105 (a reason, not a password)
     """There is such a session, and the secret is not its own."""
     UNKNOWN_PEPPER = "unknown_pepper"
-    """There is such a session, under a pepper that is not configured here, so that its secret cannot be checked."""
+    """There is such a session, and its secret cannot be checked here: its pepper is not configured, or its hash is not
+    one that this version makes; or it names no pepper, and no configured one fits."""
     CORRUPT = "corrupt"
     """The stored data of the session cannot be read."""
     EXPIRED = "expired"
@@ -148,12 +149,18 @@ class TokenStanding(NamedTuple):
 
     `ends_in_us`: the microseconds until a deadline of the session comes, if it is not used before. None: the session
     has no deadline, or the token is refused.
+
+    `holder`: the user and the id of a token that is refused although its secret is right, so that a sign-out can end
+    what is left of it: after a deadline, or where its data are damaged, it might be accepted again. None: there is
+    none.
     """
 
     answer: AuthenticationInfo | TokenRefusal
     """The caller, or the reason why there is none."""
     ends_in_us: int | None = None
     """Microseconds until a deadline; None: there is none."""
+    holder: AuthenticationInfo | None = None
+    """Whose token it is that is refused although its secret is right; without scopes. None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,17 @@ def test_a_hash_of_another_version_is_refused(version: int) -> None:
     assert hasher().check(SECRET, KeyHash(bytes([version]) + good.hash[1:], good.salt, good.pepper_id)) is None
 
 
+def test_only_a_known_scheme_under_a_named_and_configured_pepper_tells_that_a_secret_is_wrong() -> None:
+    ours = hasher()
+    key = ours.hash(SECRET)
+    legacy = KeyHash(ours.primary.digest(SECRET), key.salt, key.pepper_id)
+    assert [ours.can_check(one) for one in (key, legacy)] == [True, True]
+    for unknown in (b"", b"\x02" + key.hash[1:], key.hash + b"?"):
+        assert not ours.can_check(KeyHash(unknown, key.salt, key.pepper_id))
+    assert not ours.can_check(KeyHash(key.hash, key.salt, None))
+    assert not hasher("another pepper of enough characters").can_check(key)
+
+
 def test_the_same_secret_is_never_hashed_alike() -> None:
     first, second = hasher().hash(SECRET), hasher().hash(SECRET)
     assert first.hash != second.hash

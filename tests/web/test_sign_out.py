@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,15 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
+from coatcheck import MultiTokenManager, ServerSideSessionsTokenManager, TokenRefusal
 from coatcheck.errors import RevocationIndeterminate, StoreUnavailable
 from coatcheck.identifiers import new_session_id
+from coatcheck.stores.records import KeyHash, Rehash
 from coatcheck.token_format import format_token
 from coatcheck.web import SessionMiddleware
 from coatcheck.web.sign_out import MAX_COOKIES
 from coatcheck.web.starlette import session_routes
+from tests.auth.other_manager import OtherTokenManager
 from tests.web.asgi_calls import Headers, bearer, request
 from tests.web.fakes import SID
 from tests.worlds import OTHER_PEPPER, PEPPER
@@ -39,6 +43,7 @@ OUTAGES = {
     "writes fail": (DOWN, WRITES),
     "nothing is answered": (DOWN, WRITES + READS),
 }
+MINUTE = timedelta(minutes=1)
 SESSION, TICKET = "__Host-sid", "__Host-sid-ending"
 
 
@@ -196,7 +201,7 @@ async def test_another_site_cannot_use_the_ticket(
     assert await world.is_valid(ann)
 
 
-@pytest.mark.parametrize("length", [0, 1, 60, 5000, 20_000])
+@pytest.mark.parametrize("length", [0, 1, 31, 20_000])
 async def test_what_is_no_ticket_ends_nothing_and_is_left_alone(world: World, length: int) -> None:
     """It may be another application's, as any cookie. One among too many cookies is not said to be none."""
     answer = await Browser(app_of(world.auth), {TICKET: "A" * length}).post()
@@ -232,6 +237,29 @@ async def test_signing_out_everywhere_keeps_the_cookie_until_it_is_confirmed(
     outage.end()
     assert ((await device.post("sign-out-all")).json, device.jar) == ({"ended": 1}, {})
     assert not await world.is_valid(ann)
+
+
+async def test_signing_out_everywhere_finishes_an_earlier_sign_out_of_another_user(
+    world: World, ann: AuthSuccess, device: Browser, outage: Outages
+) -> None:
+    outage.begin(DOWN, WRITES)
+    await device.post()
+    outage.end()
+    device.jar[SESSION] = (await world.sign_in(await world.user())).token
+    assert ((await device.post("sign-out-all")).json, device.jar) == ({"ended": 2}, {})
+    assert not await world.is_valid(ann)
+
+
+async def test_signing_out_everywhere_in_an_outage_keeps_the_ticket_too(
+    world: World, device: Browser, outage: Outages
+) -> None:
+    outage.begin(DOWN, WRITES)
+    await device.post()
+    device.jar[SESSION] = (await world.sign_in(await world.user())).token
+    shown = dict(device.jar)
+    assert ((await device.post("sign-out-all")).status, device.jar) == (503, shown)
+    outage.end()
+    assert ((await device.post("sign-out-all")).json, device.jar) == ({"ended": 2}, {})
 
 
 async def test_a_manager_without_tickets_keeps_the_cookie(auth: FakeAuth, manager: FakeTokenManager) -> None:
@@ -309,16 +337,17 @@ class TestATicketThatCannotBeOpened:
             assert (await device.post()).status == 503
         assert device.jar == shown
 
-    async def test_ends_nothing_that_signing_out_everywhere_would_not_end(
+    async def test_is_not_said_to_be_over_by_signing_out_everywhere(
         self, ann: AuthSuccess, device: Browser, rotated: World
     ) -> None:
         again = await rotated.sessions.create_session(ann.auth_user_id, method="email")
         device.jar[SESSION] = again.token
-        assert (await device.post("sign-out-all")).json == {"ended": 2}
+        assert is_unconfirmed(await device.post("sign-out-all"), ended=2)
+        assert set(device.jar) == {TICKET}, "it may be that of another user"
         assert not await rotated.is_valid(ann)
 
 
-@pytest.mark.parametrize("length", [86, 99, 300])
+@pytest.mark.parametrize("length", [32, 60, 86, 99, 300, 5000])
 async def test_an_invented_ticket_costs_no_read_and_ends_nothing(
     world: World, ann: AuthSuccess, outage: Outages, length: int
 ) -> None:
@@ -341,6 +370,107 @@ async def test_a_session_whose_secret_cannot_be_checked_here_is_not_said_to_be_o
     assert is_unconfirmed(await Browser(other).post("sign-out", *bearer(ann.token)))
     assert (await device.status()).json["reason"] == "revoked"
     assert await world.is_valid(ann)
+
+
+async def name_no_pepper(world: World, success: AuthSuccess) -> None:
+    """As in a row that was taken over from Serverpod."""
+    row = await world.row(success)
+    assert row is not None
+    await world.store.rehash_sessions([Rehash(row.id, row.key, KeyHash(row.key.hash, row.key.salt, None))])
+
+
+async def test_a_session_that_names_no_pepper_is_not_said_to_be_over_where_none_fits(
+    world: World, ann: AuthSuccess, new_world: NewWorld
+) -> None:
+    await name_no_pepper(world, ann)
+    other = await new_world(session_key_hash_pepper=OTHER_PEPPER)
+    device = Browser(app_of(other.auth), {SESSION: ann.token})
+    assert is_unconfirmed(await device.post())
+    assert set(device.jar) == {SESSION}
+    assert is_unconfirmed(await Browser(device.app).post("sign-out", *bearer(ann.token)))
+    ticket = other.sessions.ending_ticket(ann.token)
+    assert ticket is not None
+    device.jar = {TICKET: ticket}
+    assert is_unconfirmed(await device.post())
+    assert set(device.jar) == {TICKET}
+    assert await world.is_valid(ann)
+
+
+async def damage(world: World, success: AuthSuccess) -> None:
+    await world.harness.corrupt_scopes(success.server_side_session_id)
+
+
+async def leave_unused(world: World, _: AuthSuccess) -> None:
+    await world.harness.advance(MINUTE)
+
+
+async def go_past_its_deadline(world: World, _: AuthSuccess) -> None:
+    await world.harness.advance(timedelta(hours=1))
+
+
+REFUSED = {
+    "damaged": (damage, TokenRefusal.CORRUPT),
+    "unused": (leave_unused, TokenRefusal.INACTIVE),
+    "expired": (go_past_its_deadline, TokenRefusal.EXPIRED),
+}
+
+
+class TestASessionThatIsRefusedAlready:
+    """It could be accepted again: with a use that is written late, or with new scopes of its user."""
+
+    @pytest.fixture(params=list(REFUSED))
+    async def refused(self, request: pytest.FixtureRequest, new_world: NewWorld) -> tuple[World, AuthSuccess]:
+        refuse, refusal = REFUSED[request.param]
+        world: World = await new_world(default_session_inactivity_timeout=MINUTE)
+        ends_at = await world.now() + timedelta(hours=1)
+        success = await world.sign_in(await world.user("a"), expires_at=ends_at)
+        await refuse(world, success)
+        assert await world.tokens.explain_token(success.token) is refusal
+        return world, success
+
+    async def test_is_ended(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        device = Browser(app_of(world.auth), {SESSION: success.token})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_for_a_program(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        program = Browser(app_of(world.auth))
+        assert (await program.post("sign-out", *bearer(success.token))).json == {"ended": 1}
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_beside_another(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        other = await world.sign_in(await world.user())
+        answer = await shown_to(app_of(world.auth), success.token, other.token)
+        assert (answer.status, answer.json) == (200, {"ended": 2})
+        assert (answer.header("set-cookie") or "").startswith(f"{SESSION}=; Max-Age=0; ")
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_ended_by_a_ticket(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        ticket = world.sessions.ending_ticket(success.token)
+        assert ticket is not None
+        device = Browser(app_of(world.auth), {TICKET: ticket})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert await world.tokens.explain_token(success.token) is TokenRefusal.UNKNOWN
+
+    async def test_is_not_ended_for_a_wrong_secret(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        forged = format_token(success.server_side_session_id, bytes(32))
+        answer = await shown_to(app_of(world.auth), forged)
+        assert (answer.json, answer.header("set-cookie")) == ({"ended": 0}, None)
+        assert await world.tokens.explain_token(success.token) is not TokenRefusal.UNKNOWN
+
+    async def test_is_ended_beside_other_managers(self, refused: tuple[World, AuthSuccess]) -> None:
+        world, success = refused
+        unknowing = OtherTokenManager()
+        unknowing.refusal = TokenRefusal.UNKNOWN
+        manager = MultiTokenManager([unknowing, world.auth.get_token_manager(ServerSideSessionsTokenManager)])
+        holder = (await manager.examine_token(success.token)).holder
+        assert holder is not None
+        assert (holder.auth_id, holder.user_identifier) == (success.server_side_session_id, success.auth_user_id)
 
 
 async def shown_to(app: AsgiApp, *values: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -410,6 +540,22 @@ class TestSeveralSessionCookies:
         outage.end()
         assert (await shown_to(app_of(world.auth), ann.token, other.token)).json == {"ended": 2}
 
+    @pytest.mark.parametrize("cookies", ['{name}="{token}"', "{name}={token}; {name}=", "{name}=; {name}={token}"])
+    async def test_one_that_is_quoted_or_beside_an_empty_one_is_given_up_in_an_outage(
+        self, world: World, ann: AuthSuccess, outage: Outages, cookies: str
+    ) -> None:
+        outage.begin(DOWN, WRITES + READS)
+        shown: Headers = [(b"cookie", cookies.format(name=SESSION, token=ann.token).encode())]
+        app = app_of(world.auth)
+        answer = await request(app, "/session/sign-out", headers=shown, method="POST", scheme="https")
+        assert answer.status == 503
+        forgotten, ticket = answer.values("set-cookie")
+        assert forgotten.startswith(f"{SESSION}=; Max-Age=0; ")
+        outage.end()
+        device = Browser(app, {TICKET: ticket.partition(";")[0].partition("=")[2]})
+        assert ((await device.post()).json, device.jar) == ({"ended": 1}, {})
+        assert not await world.is_valid(ann)
+
     async def test_one_that_is_quoted_is_read(self, world: World, ann: AuthSuccess) -> None:
         """RFC 6265 section 4.1.1 allows quotes. We write none; a client or proxy may."""
         answer = await shown_to(app_of(world.auth), f'"{ann.token}"')
@@ -442,6 +588,27 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "not ASCII": lambda token: token + "\N{SNOWMAN}",
     "in quotes twice": lambda token: f'""{token}""',
 }
+
+
+TICKET_DAMAGES: dict[str, Callable[[str], str]] = {
+    **{name: change for name, change in DAMAGES.items() if name != "cut off to the prefix"},
+    "cut off by 10": lambda ticket: ticket[:-10],
+    "cut off to 32": lambda ticket: ticket[:32],
+    "in the other alphabet": lambda ticket: ticket[:-2] + "+/",
+}
+
+
+@pytest.mark.parametrize("name", TICKET_DAMAGES)
+async def test_a_ticket_that_was_damaged_on_its_way_is_not_said_to_be_over(
+    world: World, ann: AuthSuccess, name: str
+) -> None:
+    ticket = world.sessions.ending_ticket(ann.token)
+    assert ticket is not None
+    damaged: Headers = [(b"cookie", f"{TICKET}={TICKET_DAMAGES[name](ticket)}".encode())]
+    answer = await request(app_of(world.auth), "/session/sign-out", headers=damaged, method="POST", scheme="https")
+    assert is_unconfirmed(answer)
+    assert answer.header("set-cookie") is None
+    assert await world.is_valid(ann)
 
 
 @pytest.mark.parametrize("way", ["cookie", "bearer"])

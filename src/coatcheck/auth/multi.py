@@ -265,10 +265,12 @@ def _says_more(answer: TokenRefusal | AuthenticationInfo, than: TokenRefusal | A
     return _WEIGHTS.get(answer, 1) > _WEIGHTS.get(than, 1)
 
 
-# Where one manager has such a session and cannot check it, no other can say that it is over.
+# Where one manager has such a session and cannot check it, no other can say that it is over. One whose secret is right
+# is that of the token.
 _WEIGHTS: dict[TokenRefusal | AuthenticationInfo, int] = {
     TokenRefusal.NOT_A_TOKEN: 0,
     TokenRefusal.UNKNOWN_PEPPER: 2,
+    TokenRefusal.CORRUPT: 3,
     TokenRefusal.EXPIRED: 3,
     TokenRefusal.INACTIVE: 3,
 }

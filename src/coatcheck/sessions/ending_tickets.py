@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _TAG_LENGTH = 32
 _ID_LENGTH = 16
 _TEXT = re.compile(r"[A-Za-z0-9_-]+")
+_MIN_REST_LENGTH = 32
+"""Characters of a text that may be what is left of a ticket. A whole one has 86 at least."""
 _MAX_LENGTH = (_TAG_LENGTH + _ID_LENGTH + MAX_SECRET_LENGTH + 2) // 3 * 4
 
 
@@ -52,21 +54,24 @@ class EndingTickets:
     def token_in(self, ticket: str) -> Token | None:
         """The token in a ticket of ours; None for a text that was never a ticket. Whether it is valid is not known.
 
+        A text of fewer than 32 characters was never one; any other that cannot be opened may be a ticket of another
+        pepper, or one that was damaged on its way.
+
         Raises:
-            SignOutUnconfirmedError: the text has the form of a ticket, and no configured pepper opens it.
+            SignOutUnconfirmedError: the text may be a ticket, and no configured pepper opens it.
         """
-        sealed = _sealed_in(ticket)
-        if sealed is None:
+        if len(ticket) < _MIN_REST_LENGTH:
             return None
+        sealed = _sealed_in(ticket)
         for seal in self._seals:
-            opened = seal.open(sealed)
+            opened = None if sealed is None else seal.open(sealed)
             if opened is not None:
                 return Token(format_token(session_id_from_bytes(opened[:_ID_LENGTH]), opened[_ID_LENGTH:]))
         raise SignOutUnconfirmedError
 
 
 def _sealed_in(ticket: str) -> bytes | None:
-    """The bytes of a text that has the form of a ticket; None for any other, which may be another application's."""
+    """The bytes of a text that has the form of a ticket; None for any other."""
     if len(ticket) > _MAX_LENGTH or _TEXT.fullmatch(ticket) is None or len(ticket) % 4 == 1:
         return None
     sealed = urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))

@@ -100,8 +100,14 @@ class KeyHasher:
         return None
 
     def can_check(self, stored: KeyHash) -> bool:
-        """Whether the pepper that a row names is configured; True for a row that names none."""
-        return stored.pepper_id is None or stored.pepper_id in self._by_id
+        """Whether a secret that does not match is the wrong one: the row names a configured pepper and a known scheme.
+
+        A row that names no pepper may be under one that is not configured here.
+        """
+        is_known = len(stored.hash) == _DIGEST_LENGTH or (
+            len(stored.hash) == 1 + _DIGEST_LENGTH and stored.hash.startswith(VERSION)
+        )
+        return is_known and stored.pepper_id in self._by_id
 
     def _candidates(self, pepper_id: str | None) -> Sequence[Pepper]:
         """The pepper that a row names; all peppers, primary first, if the row names none."""

@@ -20,7 +20,6 @@ from coatcheck.sessions.session_info import session_info
 from coatcheck.sessions.touch_channel import TouchChannel
 from coatcheck.sessions.validation import Validator
 from coatcheck.stores.records import SessionFilter
-from coatcheck.token_format import session_id_in
 from coatcheck.tokens import AuthenticationInfo, TokenRefusal
 
 if TYPE_CHECKING:
@@ -248,13 +247,11 @@ class ServerSideSessions:
         token = self._tickets.token_in(ticket)
         if token is None:
             return None
-        caller = (await self.validator.examine(token)).answer
-        if isinstance(caller, AuthenticationInfo):
-            return await self.revoke_session(caller.auth_id, auth_user_id=caller.user_identifier)
-        if caller is TokenRefusal.UNKNOWN_PEPPER:
+        standing = await self.validator.examine(token)
+        if standing.answer is TokenRefusal.UNKNOWN_PEPPER:
             raise SignOutUnconfirmedError
-        # Nobody can use a session whose data cannot be read, and its holder has asked for its end.
-        return caller is TokenRefusal.CORRUPT and await self.revoke_session(session_id_in(token))
+        holder = standing.answer if isinstance(standing.answer, AuthenticationInfo) else standing.holder
+        return holder is not None and await self.revoke_session(holder.auth_id, auth_user_id=holder.user_identifier)
 
     async def revoke_all_sessions(
         self,

@@ -71,7 +71,9 @@ class Validator:
             return TokenStanding(TokenRefusal.UNKNOWN)
         verdict = self._judge(parsed.secret, reading)
         if isinstance(verdict, TokenRefusal):
-            return TokenStanding(verdict)
+            is_right = verdict not in {TokenRefusal.WRONG_SECRET, TokenRefusal.UNKNOWN_PEPPER}
+            holder = AuthenticationInfo(reading.user_id, frozenset(), reading.id) if is_right else None
+            return TokenStanding(verdict, holder=holder)
         caller = AuthenticationInfo(reading.user_id, reading.scopes or frozenset(), reading.id)
         return TokenStanding(caller, ends_in_us(reading, reading.now_us))
 

@@ -46,6 +46,7 @@ from coatcheck.web.routes import sessions as routes
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.sign_out import sign_out as sign_out_here
+from coatcheck.web.sign_out import sign_out_all as sign_out_all_here
 from coatcheck.web.starlette import browser_client_response, problem_response, session_events_response
 from coatcheck.web.starlette import exception_handlers as _starlette_handlers
 from coatcheck.web.state import authentication_of
@@ -236,10 +237,12 @@ def session_router(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         """Sign out on this device."""
         return await sign_out_here(auth, request)
 
-    @router.post("/sign-out-all", dependencies=[Security(_described_caller)], responses=problem_responses(401, 503))
+    @router.post(
+        "/sign-out-all", dependencies=[Security(_described_caller)], responses=problem_responses(401, 409, 503)
+    )
     async def sign_out_all(request: Request) -> SignedOut:
         """Sign out on all devices."""
-        return await routes.sign_out_all(auth, request)
+        return await sign_out_all_here(auth, request)
 
     @router.get(
         "/sessions",

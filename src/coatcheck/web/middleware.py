@@ -134,8 +134,9 @@ class SessionMiddleware:
             try:
                 may_be_no_use = is_http and scope["method"] in _READS and asks_for_event_stream(scope["headers"])
                 if self._live is not None and may_be_no_use:
-                    answer, ends_in_us = await self._auth.token_manager.examine_token(token)
-                    use = PendingUse(partial(self._live.count_use, token), ends_in_us)
+                    standing = await self._auth.token_manager.examine_token(token)
+                    answer = standing.answer
+                    use = PendingUse(partial(self._live.count_use, token), standing.ends_in_us)
                 else:
                     answer = await self._auth.token_manager.explain_token(token)
             except StoreUnavailable as error:

@@ -41,6 +41,7 @@ from coatcheck.web.routes.browser_client import browser_module
 from coatcheck.web.routes.events import EVENTS_PATH, HEARTBEAT_INTERVAL, SessionEvents
 from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.sign_out import sign_out as sign_out_here
+from coatcheck.web.sign_out import sign_out_all as sign_out_all_here
 from coatcheck.web.state import SCOPE_KEY, RequestState
 from coatcheck.wire import timestamp
 
@@ -125,7 +126,7 @@ def session_routes(auth: HasTokenManager, *, heartbeat_interval: timedelta = HEA
         return _json(await sign_out_here(auth, request))
 
     async def sign_out_all(request: Request) -> Response:
-        return _json(await routes.sign_out_all(auth, request))
+        return _json(await sign_out_all_here(auth, request))
 
     async def my_sessions(request: Request) -> Response:
         require(request)  # before the parameters: a stranger is told to sign in, whatever else is wrong

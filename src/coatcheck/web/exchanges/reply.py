@@ -42,7 +42,6 @@ class Reply:
         "_is_ours",
         "_set_cookie",
         "_set_ticket",
-        "_token",
         "cookie",
         "has_wishes",
     )
@@ -58,7 +57,6 @@ class Reply:
         self._hands_out_token = False
         self._set_cookie: bytes | None = None
         self._set_ticket: bytes | None = None
-        self._token = token
         self._clears_cookie = False
         # A cookie of this name may be another application's: browsers keep one of a name for the whole host. It is
         # ours beyond doubt where its secret was right.
@@ -138,8 +136,10 @@ class Reply:
         """Note that all session cookies are ours beyond doubt: each had a secret that was right."""
         self._is_ours = True
 
-    def ending_tickets(self) -> tuple[str, ...]:
+    def ending_tickets(self) -> tuple[str | None, ...]:
         """The tickets that this browser was given for sign-outs that were not confirmed: one, if nobody invents more.
+
+        None for one with characters that none has.
 
         Raises:
             CrossSiteRequestError: another site's page would use it.
@@ -150,16 +150,19 @@ class Reply:
         shown = texts_in_cookies(self.cookie.facts.headers, self.cookie.ending_name)
         if shown and self.cookie.is_forged:
             raise CrossSiteRequestError
-        return tuple(ticket for ticket in shown if ticket is not None)
+        return shown
 
     def put_off_ending(self, tickets: IssuesEndingTickets) -> None:
         """Have the browser give up the session cookie for a ticket, with which it can end the session later.
 
-        The person may be leaving a shared computer. Where there is no ticket for this cookie, the cookie stays: the
-        sign-out is repeated with it. The secret need not have been checked, as the person wants to be rid of the
-        cookie, and whether it was ours is found out when the ticket is handed in.
+        The person may be leaving a shared computer. Where there is no ticket for this cookie, or there are several of
+        its name, which no response can be sure to remove, the cookie stays: the sign-out is repeated with it. The
+        secret need not have been checked, as the person wants to be rid of the cookie, and whether it was ours is found
+        out when the ticket is handed in.
         """
-        ticket = None if self.cookie is None or self._token is None else tickets.ending_ticket(self._token)
+        shown = self.tokens_in_cookies()
+        token = shown[0] if shown is not None and len(shown) == 1 else None
+        ticket = None if token is None else tickets.ending_ticket(token)
         if self.cookie is not None and ticket is not None:
             self._set_cookie, self._set_ticket = self.cookie.expired(), self.cookie.carrying_ticket(ticket)
             self.has_wishes = True

@@ -15,13 +15,11 @@ from coatcheck.errors import InvalidArgumentError
 from coatcheck.pages import DEFAULT_PAGE_SIZE
 from coatcheck.tokens import TokenInfo
 from coatcheck.web.auth_services import HasTokenManager
-from coatcheck.web.exchanges.reply import reply_of
 from coatcheck.web.http.problems import Problem, invalid_request, session_not_found
 from coatcheck.web.http.redirects import reason_of
 from coatcheck.web.requirements import require
 from coatcheck.web.routes.events import EVENTS_PATH
 from coatcheck.web.settings import settings_of
-from coatcheck.web.sign_out import SignedOut
 from coatcheck.web.state import request_state
 
 MAX_AFTER_LENGTH = 1024
@@ -102,22 +100,6 @@ async def status(request: Mapping[str, Any]) -> Status:
         return Status(signed_in=False, reason=reason_of(state.refusal))
     events = EVENTS_PATH.removeprefix("/") if settings_of(request).ends_with_session else None
     return Status(True, caller.user_identifier, caller.auth_id, tuple(sorted(caller.scopes)), events=events)
-
-
-async def sign_out_all(auth: HasTokenManager, request: Mapping[str, Any]) -> SignedOut:
-    """End all sessions of the caller, this one included.
-
-    The browser forgets the session cookie once that is confirmed. Until then it keeps the cookie: the ticket by which
-    a `sign_out` is finished ends one session only.
-
-    Raises:
-        AuthenticationRequiredError: nobody is signed in, so it is not known whose sessions to end.
-        StoreUnavailable, RevocationIndeterminate: as `sign_out`.
-    """
-    caller = require(request)
-    ended = await auth.token_manager.revoke_all_tokens(auth_user_id=caller.user_identifier)
-    reply_of(request).forget_cookie()
-    return SignedOut(ended=len(ended))
 
 
 async def my_sessions(
