@@ -56,7 +56,7 @@ def sign_in(
 
 
 def sign_out(auth: AuthServices, request: Mapping[str, Any]) -> SignedOut:
-    """End the session that was presented. Without a valid one there is nothing to end, which is no error.
+    """End the session that was presented, also one past a deadline. Where there is none, that is no error.
 
     See `coatcheck.web.sign_out`.
     """
